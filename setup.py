@@ -1,0 +1,102 @@
+"""Builds the kernels: each .pyx is turned into C once and compiled once per instruction set."""
+
+import copy
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext as setuptools_build_ext
+from setuptools.errors import CompileError
+
+DEBUG = os.environ.get("CYRNN_DEBUG", "") not in ("", "0")  # bounds checks, no optimisation
+
+# The one table of directives; the .pyx files have none of their own.
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "initializedcheck": DEBUG,
+    "wraparound": False,
+    "cdivision": True,
+    "embedsignature": True,
+}
+
+# No -ffast-math: linking with it changes how the whole process treats subnormal numbers.  Fused
+# multiply-adds are written out, so that -ffp-contract=off gives every loop the same arithmetic.
+FLAGS = ["-O1" if DEBUG else "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
+if not DEBUG:
+    FLAGS.append("-g0")
+BUILDS = {"baseline": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    BUILDS["v3"] = ["-march=x86-64-v3"]
+    BUILDS["v4"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
+
+KERNELS = Path("src/cyrnn/_kernels")
+HEADERS = [*map(str, sorted(KERNELS.glob("*.h"))), *map(str, sorted(KERNELS.glob("*.pxd")))]
+
+
+def extension(name: str, build: str = "") -> Extension:
+    package = "cyrnn._kernels." + (build + "." if build else "")
+    return Extension(package + name, [str(KERNELS / f"{name}.pyx")], [str(KERNELS)], depends=HEADERS)
+
+
+class build_ext(setuptools_build_ext):  # noqa: N801
+    """Leaves out what the compiler cannot build; keeps the generated C out of the source tree."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+    def build_extensions(self) -> None:
+        from Cython.Build import cythonize
+
+        sources = sorted({Path(ext.sources[0]).stem for ext in self.extensions})
+        c_extensions = cythonize(
+            [extension(name) for name in sources],
+            build_dir=self.build_temp,
+            compiler_directives=DIRECTIVES,
+            force=True,
+        )
+        c_files = {name: c.sources for name, c in zip(sources, c_extensions, strict=True)}
+        common = [flag for flag in FLAGS if self.compiles([flag])]
+        flags = {build: common + extra for build, extra in BUILDS.items() if self.compiles(extra)}
+        for build in BUILDS.keys() - flags.keys():
+            print(f"cyrnn: this compiler does not know {BUILDS[build]}; the build {build!r} is left out")
+        self.extensions = [ext for ext in self.extensions if self.build_of(ext) in flags]
+        for ext in self.extensions:
+            ext.sources = c_files[Path(ext.sources[0]).stem]
+            ext.extra_compile_args = flags[self.build_of(ext)]
+        super().build_extensions()
+
+    def build_extension(self, ext: Extension) -> None:
+        one = copy.copy(self)  # object files of one source and several builds must not meet
+        one.build_temp = os.path.join(self.build_temp, self.build_of(ext))
+        super(build_ext, one).build_extension(ext)
+
+    def copy_extensions_to_source(self) -> None:
+        for ext in self.extensions:
+            Path("src", *ext.name.split(".")[:-1]).mkdir(exist_ok=True)
+        super().copy_extensions_to_source()
+
+    @staticmethod
+    def build_of(ext: Extension) -> str:
+        name = ext.name.split(".")[-2]
+        return name if name in BUILDS else "baseline"
+
+    def compiles(self, flags: list[str]) -> bool:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "empty.c")
+            source.write_text("int main(void) { return 0; }\n")
+            try:
+                self.compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+            except CompileError:
+                return False
+        return True
+
+
+setup(
+    ext_modules=[extension("cpu")]
+    + [extension(name, build) for build in BUILDS for name in ("activations", "lstm", "output", "rnn")],
+    cmdclass={"build_ext": build_ext},
+)

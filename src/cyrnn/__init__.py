@@ -1,0 +1,26 @@
+"""Recurrent networks in float64, compiled: the functions of the RNN and LSTM notebook.
+
+``from cyrnn import *`` gives a notebook every function it needs; each has the notebook's arguments
+and results.  Arrays are (n, m, T): units, examples, steps.
+"""
+
+from ._config import show_config
+from ._version import __version__
+from .activations import sigmoid, softmax
+from .lstm import lstm_backward, lstm_cell_backward, lstm_cell_forward, lstm_forward
+from .rnn import rnn_backward, rnn_cell_backward, rnn_cell_forward, rnn_forward
+
+__all__ = [
+    "__version__",
+    "lstm_backward",
+    "lstm_cell_backward",
+    "lstm_cell_forward",
+    "lstm_forward",
+    "rnn_backward",
+    "rnn_cell_backward",
+    "rnn_cell_forward",
+    "rnn_forward",
+    "show_config",
+    "sigmoid",
+    "softmax",
+]

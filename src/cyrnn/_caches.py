@@ -1,0 +1,119 @@
+"""The list of caches that the notebook shows, made only when somebody looks.
+
+A forward pass keeps its intermediate values in a few large buffers (a tape).  The notebook keeps a
+list with one tuple of arrays per step.  `Steps` is that list to whoever reads or edits it; a
+backward pass that finds it unedited takes the tape instead.  To build 100 tuples of 10 views would
+cost more than the whole computation of a small network.
+"""
+
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
+from typing import Any, Protocol, overload
+
+
+class Tape(Protocol):
+    """The buffers of one forward pass."""
+
+    def __len__(self) -> int:
+        """Return the number of steps."""
+
+    def step(self, t: int) -> tuple[Any, ...]:
+        """Return the notebook's cache of step t, its arrays views of the buffers."""
+
+
+class Steps(MutableSequence[tuple[Any, ...]]):
+    """The caches of all steps, as the notebook's list of tuples.
+
+    Reading makes tuples of views: what is written into their arrays is what the backward pass finds.
+    A slice or a sum is an ordinary list.  The first edit of the sequence itself (assignment, append,
+    deletion, ...) turns it into an ordinary list inside, which the backward pass reads step by step.
+    """
+
+    __slots__ = ("_list", "_tape")
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape: Tape | None = tape
+        self._list: list[tuple[Any, ...]] = []
+
+    @property
+    def tape(self) -> Tape | None:
+        """The buffers, or None once the sequence has been edited."""
+        return self._tape
+
+    def _edited(self) -> list[tuple[Any, ...]]:
+        if self._tape is not None:
+            self._list = list(self)
+            self._tape = None
+        return self._list
+
+    def __len__(self) -> int:
+        return len(self._list) if self._tape is None else len(self._tape)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        t = 0
+        while t < len(self):  # an edit during the loop is seen, as with a list
+            yield self[t]
+            t += 1
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Any, ...]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[Any, ...]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if self._tape is None:
+            return self._list[index]
+        found = range(len(self._tape))[index]
+        return self._tape.step(found) if isinstance(found, int) else [self._tape.step(t) for t in found]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._edited()[index] = value
+
+    def __delitem__(self, index: int | slice) -> None:
+        del self._edited()[index]
+
+    def insert(self, index: int, value: tuple[Any, ...]) -> None:
+        """Insert a step before `index`."""
+        self._edited().insert(index, value)
+
+    def sort(self, **how: Any) -> None:
+        """Sort the steps in place."""
+        self._edited().sort(**how)
+
+    def copy(self) -> list[tuple[Any, ...]]:
+        """Return an ordinary list of the steps."""
+        return list(self)
+
+    def __add__(self, other: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        return [*self, *other]
+
+    def __radd__(self, other: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        return [*other, *self]
+
+    def __mul__(self, count: int) -> list[tuple[Any, ...]]:
+        return list(self) * count
+
+    __rmul__ = __mul__
+
+    def __repr__(self) -> str:
+        return f"<the caches of {len(self)} steps>"
+
+
+def tape_of(steps: Any, kind: type[Any], maker: str, T_x: int) -> Any:
+    """Return the tape behind the steps of a cache, or None where they are an ordinary sequence.
+
+    Raises
+    ------
+    TypeError
+        If the steps are no sequence, or the tape of another cell.
+    ValueError
+        If there are fewer steps than `da` has.
+    """
+    if not isinstance(steps, Sequence) or isinstance(steps, (str, bytes)):
+        raise TypeError(f"caches[0]: expected the list of steps, got {type(steps).__name__}")
+    if len(steps) < T_x:
+        raise ValueError(f"da: expected at most T_x = {len(steps)} steps, as the caches have, got {T_x}")
+    tape = steps.tape if isinstance(steps, Steps) else None
+    if tape is not None and not isinstance(tape, kind):
+        raise TypeError(f"caches: expected the caches of {maker}, got those of another cell")
+    if tape is None and len(steps) == 0:
+        raise ValueError("caches[0]: expected at least one step, got an empty list")
+    return tape

@@ -1,0 +1,32 @@
+"""What is installed and what it runs on."""
+
+import platform
+
+import numpy as np
+
+from . import _kernels
+from ._version import __version__
+
+
+def show_config() -> None:
+    """Print the version, the environment, the CPU's features and the builds of the kernels.
+
+    Examples
+    --------
+    >>> import cyrnn
+    >>> cyrnn.show_config()  # doctest: +SKIP
+    """
+    found = [name for name, there in _kernels.FEATURES.items() if there]
+    lines = {
+        "cyrnn": __version__,
+        "Python": f"{platform.python_version()} ({platform.python_implementation()})",
+        "NumPy": np.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "CPU features": " ".join(found) or "none beyond the baseline",
+        "build in use": _kernels.build,
+        "builds available": " ".join(_kernels.available()),
+        "builds installed": " ".join(_kernels.installed()),
+        "threads": "1 for each call; the GIL is released while it computes",
+    }
+    width = max(map(len, lines))
+    print("\n".join(f"{name:<{width}}  {value}" for name, value in lines.items()))

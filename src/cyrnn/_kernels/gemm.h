@@ -1,0 +1,232 @@
+/* Products with a weight matrix that is used many times: pack once, multiply at every step.
+ *
+ * 1. Orientation.  C[j][r] (+)= sum_k W[r][k] X[j][k]: r runs over units and is contiguous in C,
+ *    j over examples (times steps), k over what is summed.  Units fill the vectors, so one step
+ *    of one example (m = 1) vectorises as well as a large batch.
+ * 2. Packing.  A panel holds PANEL = 4 VLEN units as [k][PANEL]: every load of the inner loop is
+ *    the next one in memory.  What is used once (`gemm_once`: a single step, or the sums over
+ *    examples and steps of the weight gradients) is packed a block of a panel at a time into a
+ *    buffer that stays in L1.
+ * 3. Register tile.  24 accumulators where there are 32 vector registers (4 vectors by 6
+ *    examples), 12 where there are 16 (2 by 6); one example takes 8 vectors, since 4 sums in
+ *    flight would wait for the latency of the FMA.  Measured for every tile in docs/design.md.
+ * 4. Order.  Each element is summed over k in ascending order by one FMA each, starting from its
+ *    initial value, whatever tile or block it falls in.  So a result does not depend on the other
+ *    examples, on m, or on how the steps were cut into blocks.
+ */
+#ifndef CYRNN_GEMM_H
+#define CYRNN_GEMM_H
+
+#include <stddef.h>
+#include <string.h>
+#include "layout.h"
+#include "simd.h"
+
+#define PANEL (4 * VLEN)
+#define KBLOCK 160 /* k summed per visit of a panel: 40 kB of it with AVX-512, to stay in L1 */
+#define NCOLS 6    /* examples per register tile */
+#define PANEL_ROOM ((Py_ssize_t)PANEL * KBLOCK)
+
+enum start { ZERO, ADD, BIAS };
+
+/* The packed form of a (rows, K) matrix takes this many doubles. */
+static inline Py_ssize_t packed_size(Py_ssize_t rows, Py_ssize_t K)
+{
+    return (rows + PANEL - 1) / PANEL * PANEL * K;
+}
+
+/* Units row0 ... row0 + n - 1 of a matrix with K columns, k0 ... k0 + nk - 1 of them, into its
+ * packed form; element (row, k) is src[row * s_row + k * s_k], and one of the strides is 1.
+ * Unused lanes of the last vector become 0, so pack in ascending order of row0. */
+static inline void pack(double *packed, Py_ssize_t K, Py_ssize_t row0, Py_ssize_t k0, const double *src,
+                 Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t n, Py_ssize_t nk)
+{
+    while (n > 0) {
+        Py_ssize_t lane = row0 % PANEL, count = PANEL - lane < n ? PANEL - lane : n;
+        double *dst = packed + (row0 - lane) * K + k0 * PANEL + lane;
+        if (s_k == 1) transpose(dst, PANEL, src, s_row, count, nk);
+        else
+            for (Py_ssize_t k = 0; k < nk; k++)
+                memcpy(dst + k * PANEL, src + k * s_k, (size_t)count * sizeof *dst);
+        for (Py_ssize_t pad = count; (lane + pad) % VLEN; pad++)
+            for (Py_ssize_t k = 0; k < nk; k++) dst[k * PANEL + pad] = 0.0;
+        src += count * s_row;
+        row0 += count;
+        n -= count;
+    }
+}
+
+/* C[n][V vectors] = start + sum_k w[k][V vectors] x[n][k] in registers.  Vectors 4 to 7 come from
+ * the panel at w_hi.  `last` values of the last vector exist in C. */
+ALWAYS_INLINE void tile(const int V, const int N, double *c, Py_ssize_t ldc, int last,
+                        const double *w, const double *w_hi, const double *x, Py_ssize_t sxj,
+                        Py_ssize_t sxk, Py_ssize_t K, enum start start, const double *bias)
+{
+    vec acc[NCOLS][8], wv[8], xn;
+    const double *from = start == BIAS ? bias : c;
+    const Py_ssize_t step = start == BIAS ? 0 : ldc;
+
+    for (int n = 0; n < N; n++)
+        for (int v = 0; v < V; v++)
+            acc[n][v] = start == ZERO  ? vec_zero()
+                        : v < V - 1    ? vec_load(from + n * step + v * VLEN)
+                                       : vec_load_n(from + n * step + v * VLEN, last);
+    for (Py_ssize_t k = 0; k < K; k++) {
+        for (int v = 0; v < V; v++) wv[v] = vec_load(v < 4 ? w + v * VLEN : w_hi + (v - 4) * VLEN);
+        for (int n = 0; n < N; n++) {
+            xn = vec_set1(x[n * sxj]);
+            for (int v = 0; v < V; v++) acc[n][v] = vec_fma(wv[v], xn, acc[n][v]);
+        }
+        w += PANEL;
+        w_hi += PANEL;
+        x += sxk;
+    }
+    for (int n = 0; n < N; n++)
+        for (int v = 0; v < V; v++)
+            if (v < V - 1) vec_store(c + n * ldc + v * VLEN, acc[n][v]);
+            else vec_store_n(c + n * ldc + v * VLEN, acc[n][v], last);
+}
+
+typedef void tile_fn(double *, Py_ssize_t, int, const double *, const double *, const double *,
+                     Py_ssize_t, Py_ssize_t, Py_ssize_t, enum start, const double *);
+
+#define TILE(V, N)                                                                             \
+    static void tile_##V##_##N(double *c, Py_ssize_t ldc, int last, const double *w,           \
+                               const double *w_hi, const double *x, Py_ssize_t sxj,            \
+                               Py_ssize_t sxk, Py_ssize_t K, enum start start,                 \
+                               const double *bias)                                             \
+    {                                                                                          \
+        tile(V, N, c, ldc, last, w, w_hi, x, sxj, sxk, K, start, bias);                        \
+    }
+#define TILES(V) TILE(V, 1) TILE(V, 2) TILE(V, 3) TILE(V, 4) TILE(V, 5) TILE(V, 6)
+#define ROW(V) {tile_##V##_1, tile_##V##_2, tile_##V##_3, tile_##V##_4, tile_##V##_5, tile_##V##_6}
+TILES(1) TILES(2) TILES(3) TILES(4) TILE(8, 1)
+static tile_fn *const tiles[4][NCOLS] = {ROW(1), ROW(2), ROW(3), ROW(4)};
+
+/* C = start + W X with W packed; C is (cols, rows) with row length ldc, X[j][k] is
+ * x[j * sxj + k * sxk], bias (rows) is read only where start == BIAS. */
+static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double *packed, Py_ssize_t K,
+                 const double *x, Py_ssize_t sxj, Py_ssize_t sxk, Py_ssize_t cols,
+                 enum start start, const double *bias)
+{
+    Py_ssize_t k0 = 0;
+    do { /* once even for K = 0, to write the initial value */
+        Py_ssize_t nk = K - k0 < KBLOCK ? K - k0 : KBLOCK;
+        for (Py_ssize_t r = 0; r < rows;) {
+            const double *w = packed + r * K + k0 * PANEL;
+            if (cols == 1 && rows - r >= 2 * PANEL) {
+                tile_8_1(c + r, ldc, VLEN, w, w + PANEL * K, x, sxj, sxk, nk, start,
+                         bias ? bias + r : NULL);
+                r += 2 * PANEL;
+                continue;
+            }
+            Py_ssize_t lanes = rows - r < PANEL ? rows - r : PANEL;
+            for (Py_ssize_t j = 0; j < cols; j += NCOLS) {
+                int n = cols - j < NCOLS ? (int)(cols - j) : NCOLS;
+                int most = VREGS < 32 && n > 3 ? 2 : 4;
+                for (Py_ssize_t lane = 0; lane < lanes; lane += most * VLEN) {
+                    Py_ssize_t left = lanes - lane;
+                    int v = left >= most * VLEN ? most : (int)((left + VLEN - 1) / VLEN);
+                    int last = left >= most * VLEN ? VLEN : (int)(left - (v - 1) * VLEN);
+                    tiles[v - 1][n - 1](c + j * ldc + r + lane, ldc, last, w + lane, w + lane,
+                                        x + j * sxj, sxj, sxk, nk, start,
+                                        bias ? bias + r + lane : NULL);
+                }
+            }
+            r += PANEL;
+        }
+        x += nk * sxk;
+        k0 += KBLOCK;
+        start = ADD;
+    } while (k0 < K);
+}
+
+/* The same with W as it is, element (r, k) at w[r * s_row + k * s_k] (one stride is 1): each block
+ * of a panel is packed into `buffer` (PANEL * KBLOCK doubles), used for all columns, forgotten. */
+static inline void gemm_once(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double *w,
+                      Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t K, const double *x,
+                      Py_ssize_t sxj, Py_ssize_t sxk, Py_ssize_t cols, enum start start,
+                      const double *bias, double *buffer)
+{
+    Py_ssize_t k0 = 0;
+    do {
+        Py_ssize_t nk = K - k0 < KBLOCK ? K - k0 : KBLOCK;
+        for (Py_ssize_t r = 0; r < rows; r += PANEL) {
+            Py_ssize_t lanes = rows - r < PANEL ? rows - r : PANEL;
+            pack(buffer, nk, 0, 0, w + r * s_row + k0 * s_k, s_row, s_k, lanes, nk);
+            gemm(c + r, ldc, lanes, buffer, nk, x + k0 * sxk, sxj, sxk, cols, start,
+                 bias ? bias + r : NULL);
+        }
+        k0 += KBLOCK;
+        start = ADD;
+    } while (k0 < K);
+}
+
+/* A weight matrix as the caller keeps it: `parts` blocks (the gates) of n rows and K columns, row
+ * length ld.  `room` holds its packed form, or one panel's buffer where it is used once. */
+typedef struct {
+    const double *part[4];
+    int parts, once;
+    Py_ssize_t n, K, ld;
+    double *room;
+} weights;
+
+static inline Py_ssize_t weights_room(int parts, Py_ssize_t n, Py_ssize_t K, int once)
+{
+    Py_ssize_t rows = packed_size(parts * n, K), cols = packed_size(K, parts * n);
+    if (once) return PANEL_ROOM;
+    return rows > cols ? rows : cols;
+}
+
+/* Before `multiply`: one row per unit. */
+static inline void pack_rows(const weights *W)
+{
+    for (int g = 0; g < W->parts && !W->once; g++)
+        pack(W->room, W->K, g * W->n, 0, W->part[g], W->ld, 1, W->n, W->K);
+}
+
+/* Before `multiply_transposed`: one row per column of the weights. */
+static inline void pack_columns(const weights *W)
+{
+    for (int g = 0; g < W->parts && !W->once; g++)
+        pack(W->room, W->parts * W->n, 0, g * W->n, W->part[g], 1, W->ld, W->K, W->n);
+}
+
+/* C (cols, parts n) = start + W X, X (cols, K) with row length ldx. */
+static inline void multiply(double *c, Py_ssize_t ldc, const weights *W, const double *x, Py_ssize_t ldx,
+                     Py_ssize_t cols, enum start start, const double *bias)
+{
+    if (!W->once) gemm(c, ldc, W->parts * W->n, W->room, W->K, x, ldx, 1, cols, start, bias);
+    else
+        for (int g = 0; g < W->parts; g++)
+            gemm_once(c + g * W->n, ldc, W->n, W->part[g], W->ld, 1, W->K, x, ldx, 1, cols, start,
+                      bias ? bias + g * W->n : NULL, W->room);
+}
+
+/* C (cols, K) = W' D, D (cols, parts n) with row length ldd. */
+static inline void multiply_transposed(double *c, Py_ssize_t ldc, const weights *W, const double *d,
+                                Py_ssize_t ldd, Py_ssize_t cols)
+{
+    if (!W->once) gemm(c, ldc, W->K, W->room, W->parts * W->n, d, ldd, 1, cols, ZERO, NULL);
+    else
+        for (int g = 0; g < W->parts; g++)
+            gemm_once(c, ldc, W->K, W->part[g], 1, W->ld, W->n, d + g * W->n, ldd, 1, cols,
+                      g ? ADD : ZERO, NULL, W->room);
+}
+
+/* dW (n, K) += D' X, the sum over the rows of D (cols, n) and X (cols, K). */
+static inline void add_outer(double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
+                      const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols,
+                      double *panel)
+{
+    gemm_once(dW, lddW, K, x, 1, ldx, cols, d, 1, ldd, n, ADD, NULL, panel);
+}
+
+/* db (n) += the sum over the rows of D (cols, n). */
+static inline void add_rows(double *db, const double *d, Py_ssize_t ldd, Py_ssize_t n, Py_ssize_t cols)
+{
+    for (Py_ssize_t j = 0; j < cols; j++)
+        for (Py_ssize_t u = 0; u < n; u++) db[u] += d[j * ldd + u];
+}
+
+#endif

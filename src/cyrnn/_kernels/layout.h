@@ -1,0 +1,77 @@
+/* Layout changes: a transpose in registers, and blocks of steps between the caller's arrays
+ * (n, m, T_x) and the time-major order of the kernels (T_x, m, n), units innermost.
+ *
+ * A block of steps is moved just before and just after it is worked on, while it is in L2: no
+ * second copy of a whole sequence ever exists.
+ */
+#ifndef CYRNN_LAYOUT_H
+#define CYRNN_LAYOUT_H
+
+#include <stddef.h>
+#include <string.h>
+#include "simd.h"
+
+/* dst[c * ldd + r] = src[r * lds + c] for r < rows, c < cols. */
+static inline void transpose(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds,
+                      Py_ssize_t rows, Py_ssize_t cols)
+{
+    vec square[VLEN];
+    for (Py_ssize_t r = 0; r < rows; r += VLEN) {
+        int nr = rows - r < VLEN ? (int)(rows - r) : VLEN;
+        for (Py_ssize_t c = 0; c < cols; c += VLEN) {
+            int nc = cols - c < VLEN ? (int)(cols - c) : VLEN;
+            const double *s = src + r * lds + c;
+            double *d = dst + c * ldd + r;
+            if (nr == VLEN && nc == VLEN) {
+                for (int i = 0; i < VLEN; i++) square[i] = vec_load(s + i * lds);
+                vec_transpose(square);
+                for (int i = 0; i < VLEN; i++) vec_store(d + i * ldd, square[i]);
+            } else {
+                for (int j = 0; j < nc; j++)
+                    for (int i = 0; i < nr; i++) d[j * ldd + i] = s[i * lds + j];
+            }
+        }
+    }
+}
+
+/* A block of steps of an array (n, m, T_x): element (u, j, t) at data[u * su + j * sj + t * st]. */
+typedef struct {
+    double *data;
+    Py_ssize_t su, sj, st;
+} steps;
+
+/* dst (count, m, n) = src[:, :, first : first + count]; any strides, fast where one of them is 1. */
+static inline void load_steps(double *dst, steps src, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first,
+                       Py_ssize_t count)
+{
+    const double *s = src.data + first * src.st;
+    if (src.su == 1) {
+        for (Py_ssize_t t = 0; t < count; t++)
+            for (Py_ssize_t j = 0; j < m; j++)
+                memcpy(dst + (t * m + j) * n, s + t * src.st + j * src.sj, (size_t)n * sizeof *s);
+    } else if (src.st == 1 && count > 1) {
+        for (Py_ssize_t j = 0; j < m; j++)
+            transpose(dst + j * n, m * n, s + j * src.sj, src.su, n, count);
+    } else if (src.sj == 1) {
+        for (Py_ssize_t t = 0; t < count; t++)
+            transpose(dst + t * m * n, n, s + t * src.st, src.su, n, m);
+    } else {
+        for (Py_ssize_t t = 0; t < count; t++)
+            for (Py_ssize_t j = 0; j < m; j++)
+                for (Py_ssize_t u = 0; u < n; u++)
+                    dst[(t * m + j) * n + u] = s[u * src.su + j * src.sj + t * src.st];
+    }
+}
+
+/* dst[:, :, first : first + count] = src (count, m, n); dst is C-contiguous, so st is 1. */
+static inline void store_steps(steps dst, const double *src, Py_ssize_t n, Py_ssize_t m,
+                        Py_ssize_t first, Py_ssize_t count)
+{
+    double *d = dst.data + first;
+    if (count == 1 && dst.sj == 1) transpose(d, dst.su, src, n, m, n);
+    else
+        for (Py_ssize_t j = 0; j < m; j++)
+            transpose(d + j * dst.sj, dst.su, src + j * n, m * n, count, n);
+}
+
+#endif

@@ -1,0 +1,84 @@
+"""The two activations that the notebook imports: softmax and sigmoid."""
+
+from typing import Any
+
+import numpy as np
+
+from . import _arrays, _kernels
+from ._arrays import Array
+
+__all__ = ["sigmoid", "softmax"]
+
+
+def sigmoid(x: Any) -> Any:
+    """Logistic function of every element.
+
+    ``1 / (1 + exp(-x))``, within 2 units in the last place for every float64 and without overflow.
+
+    Parameters
+    ----------
+    x : array_like of real numbers, any shape
+        Converted to float64.
+
+    Returns
+    -------
+    numpy.ndarray of float64, the shape of `x`
+        A new array; a float64 scalar where `x` is a scalar.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` does not hold real numbers.
+
+    Examples
+    --------
+    >>> import cyrnn
+    >>> cyrnn.sigmoid([0.0, 2.0, -1000.0])
+    array([0.5       , 0.88079708, 0.        ])
+    """
+    out = np.array(_arrays.real("x", x), order="C")
+    if out.size:
+        _kernels.activations.sigmoid(out.reshape(-1))
+    return out[()] if out.ndim == 0 else out
+
+
+def softmax(x: Any) -> Array:
+    """Softmax over the first axis.
+
+    ``exp(x) / sum(exp(x))``, each example with its own maximum subtracted first, so that neither the
+    size of the numbers nor the other examples matter.
+
+    Parameters
+    ----------
+    x : array_like of real numbers, shape (n_y, ...)
+        One example a column, as in the notebook: (n_y,), (n_y, m) or (n_y, m, T_x).  Converted to
+        float64.
+
+    Returns
+    -------
+    numpy.ndarray of float64, the shape of `x`
+        A new array; each column sums to 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` does not hold real numbers or is a scalar.
+
+    Examples
+    --------
+    >>> import cyrnn
+    >>> cyrnn.softmax([[1000.0, 0.0], [1000.0, 0.0]])
+    array([[0.5, 0.5],
+           [0.5, 0.5]])
+    """
+    array = _arrays.real("x", x)
+    if array.ndim == 0:
+        raise ValueError("x: expected shape (n_y, ...), got a scalar")
+    out = np.empty(array.shape)
+    if out.size:
+        if array.ndim != 3:
+            array = array.reshape(array.shape[0], -1, 1)
+        n, m, T_x = array.shape
+        work = np.empty(_kernels.output.softmax_work(n, m, T_x))
+        _kernels.output.softmax(array, out.reshape(n, m, T_x), work)
+    return out
