@@ -6,8 +6,12 @@ backward pass that finds it unedited takes the tape instead.  To build 100 tuple
 cost more than the whole computation of a small network.
 """
 
-from collections.abc import Iterable, Iterator, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from typing import Any, Protocol, overload
+
+import numpy as np
+
+from ._arrays import Array
 
 
 class Tape(Protocol):
@@ -117,3 +121,46 @@ def tape_of(steps: Any, kind: type[Any], maker: str, T_x: int) -> Any:
     if tape is None and len(steps) == 0:
         raise ValueError("caches[0]: expected at least one step, got an empty list")
     return tape
+
+
+def backward_by_steps(
+    cell_back: Callable[..., dict[str, Array]], states: Sequence[str], da: Array, steps: Sequence[Any]
+) -> dict[str, Array]:
+    """Go back through an ordinary sequence of cell caches, one cell at a time, as the notebook does.
+
+    Parameters
+    ----------
+    cell_back : callable
+        The cell's backward pass: called with the names and then the values of the gradients from the
+        step after and of the step's cache, it returns dxt, the gradients of the states before the
+        step, and those of the weights.
+    states : sequence of str
+        The names of the states' gradients in that result: ``da_prev`` first, ``dc_prev`` if any.
+    da : array, shape (n_a, m, T_x)
+        Gradient of every hidden state.
+    steps : sequence
+        The caches, at least T_x of them.
+    """
+    n_a, m, T_x = da.shape
+    carried = [np.zeros((n_a, m)) for _ in states]
+    sums: dict[str, Array] = {}
+    dx: Array | None = None
+    for t in reversed(range(T_x)):
+        names = [f"da[:, :, {t}]", *states[1:], f"caches[0][{t}]"]
+        step = cell_back(names, [da[:, :, t] + carried[0], *carried[1:], steps[t]])
+        dxt = step.pop("dxt")
+        carried = [step.pop(name) for name in states]
+        if dx is None:
+            dx, sums = np.empty((len(dxt), m, T_x)), step
+        else:
+            if dxt.shape != dx.shape[:2]:
+                raise ValueError(f"caches[0][{t}]: expected n_x = {len(dx)} as in the step after, got {len(dxt)}")
+            for name, value in step.items():
+                sums[name] += value
+        dx[:, :, t] = dxt
+    if dx is None:  # no step at all: the first cache still tells the shapes
+        names = ["da", *states[1:], "caches[0][0]"]
+        step = cell_back(names, [*carried, steps[0]])
+        dx = np.zeros((*step.pop("dxt").shape, 0))
+        sums = {name: np.zeros(value.shape) for name, value in step.items() if name not in states}
+    return {"dx": dx, "da0": carried[0], **sums}

@@ -19,7 +19,7 @@ import numpy as np
 
 from . import _arrays, _kernels
 from ._arrays import Array, Parameters
-from ._caches import Steps, tape_of
+from ._caches import Steps, backward_by_steps, tape_of
 
 __all__ = ["lstm_backward", "lstm_cell_backward", "lstm_cell_forward", "lstm_forward"]
 
@@ -47,33 +47,36 @@ class LstmTape:
         return a[t + 1].T, c[t + 1].T, a[t].T, c[t].T, ft, it, cct, ot, self.x[:, :, t], self.parameters
 
 
-def _gate_weights(parameters: Parameters, n_a: int, n_x: int) -> list[Array]:
-    shape = n_a, n_a + n_x
-    return [_arrays.weight(parameters, f"W{gate}", "n_a, n_a + n_x", shape) for gate in GATES]
-
-
-def _run(
-    x: Array, a0: Array, c0: Array | float, parameters: Parameters, n_y: int, n_a: int
-) -> tuple[Array, Array, Array, Array, Array, Array]:
-    """All steps: a, c (n_a, m, T_x), y (n_y, m, T_x) and the caches a, c (T_x + 1, m, n_a), gates."""
+def _run(x: Array, a0: Array, c0: Array | None, p: Parameters) -> tuple[Array, ...]:
+    """All steps: a, c (n_a, m, T_x), y (n_y, m, T_x), the caches a, c (T_x + 1, m, n_a) and gates."""
     n_x, m, T_x = x.shape
-    weights = _gate_weights(parameters, n_a, n_x)
-    biases = [_arrays.weight(parameters, f"b{gate}", "n_a, 1", (n_a, 1)) for gate in GATES]
-    Wy = _arrays.weight(parameters, "Wy", "n_y, n_a", (n_y, n_a))
-    by = _arrays.weight(parameters, "by", "n_y, 1", (n_y, 1))
-    _arrays.fits(m=m, T_x=T_x + 1, n=max(n_x, 4 * n_a, n_y))
+    n_y, n_a = p["Wy"].shape
+    if m * T_x > _arrays.MOST_COLUMNS:
+        raise _arrays.too_many(m, T_x)
+    lstm, output = _kernels.lstm, _kernels.output
     a_cache, c_cache = np.empty((T_x + 1, m, n_a)), np.empty((T_x + 1, m, n_a))
-    a_cache[0], c_cache[0] = a0, c0
     gates = np.empty((T_x, m, 4, n_a))
     a, c, y = np.empty((n_a, m, T_x)), np.empty((n_a, m, T_x)), np.empty((n_y, m, T_x))
-    if m and T_x:
-        kernels, output = _kernels.lstm, _kernels.output
-        work = np.empty(kernels.forward_work(n_x, n_a, m, T_x))
-        kernels.forward(x, *weights, *biases, a_cache, c_cache, gates, a, c, work)
-        if n_y:
-            work = np.empty(output.forward_work(n_a, n_y, m, T_x))
-            output.forward(a_cache[1:], Wy, by, y, work)
+    work = np.empty(max(lstm.forward_work(n_x, n_a, m, T_x), output.forward_work(n_a, n_y, m, T_x)))
+    weights = p["Wf"], p["Wi"], p["Wc"], p["Wo"]
+    biases = p["bf"], p["bi"], p["bc"], p["bo"]
+    lstm.forward(x, a0, c0, *weights, *biases, a_cache, c_cache, gates, a, c, work)
+    output.forward(a_cache, p["Wy"], p["by"], y, work)
     return a, c, y, a_cache, c_cache, gates
+
+
+def _gates(n_a: int, n_x: int) -> dict[str, tuple[str, tuple[int, int]]]:
+    return {f"W{gate}": ("n_a, n_a + n_x", (n_a, n_a + n_x)) for gate in GATES}
+
+
+def _checked(x: Array, parameters: Any, **states: Any) -> tuple[Any, ...]:
+    """Convert the arguments of `_run`, or raise the error that names the one that does not fit."""
+    n_x, m, _ = x.shape
+    n_y, n_a = _arrays.output_sizes(parameters, "Wy")
+    wanted = _gates(n_a, n_x) | {f"b{gate}": ("n_a, 1", (n_a, 1)) for gate in GATES}
+    wanted |= {"Wy": ("n_y, n_a", (n_y, n_a)), "by": ("n_y, 1", (n_y, 1))}
+    a0, *c0 = (_arrays.state(name, value, n_a, m) for name, value in states.items())
+    return x, a0, c0[0] if c0 else None, _arrays.weights(parameters, wanted)
 
 
 def lstm_cell_forward(
@@ -117,16 +120,18 @@ def lstm_cell_forward(
     >>> c_next[0]
     array([0.94785942, 0.94785942, 0.94785942, 0.94785942])
     """
-    x = _arrays.dimensions("xt", xt, "n_x, m")
-    n_x, m = x.shape
-    n_y, n_a = _arrays.output_sizes(parameters, "Wy")
-    a0 = _arrays.state("a_prev", a_prev, n_a, m)
-    c0 = _arrays.state("c_prev", c_prev, n_a, m)
-    a, c, y, _, _, gates = _run(x.reshape(n_x, m, 1), a0, c0, parameters, n_y, n_a)
-    a_next, c_next = a.reshape(n_a, m), c.reshape(n_a, m)
+    try:
+        result = _run(_arrays.plain(xt)[..., None], a_prev, _arrays.plain(c_prev), parameters)
+    except _arrays.MISFIT:
+        result = ()
+    if not result:
+        x = _arrays.dimensions("xt", xt, "n_x, m")[..., None]
+        result = _run(*_checked(x, parameters, a_prev=a_prev, c_prev=c_prev))
+    a, c, y, _, _, gates = result
+    a_next, c_next = a[..., 0], c[..., 0]
     ft, it, cct, ot = np.ascontiguousarray(gates[0].transpose(1, 2, 0))
     cache = (a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters)
-    return a_next, c_next, y.reshape(n_y, m), cache
+    return a_next, c_next, y[..., 0], cache
 
 
 def lstm_forward(x: Any, a0: Any, parameters: Parameters) -> tuple[Array, Array, Array, tuple[Steps, Any]]:
@@ -170,76 +175,61 @@ def lstm_forward(x: Any, a0: Any, parameters: Parameters) -> tuple[Array, Array,
     >>> a.shape, y.shape, c.shape, len(caches[0])
     ((5, 10, 4), (2, 10, 4), (5, 10, 4), 4)
     """
-    array = _arrays.dimensions("x", x, "n_x, m, T_x")
-    n_y, n_a = _arrays.output_sizes(parameters, "Wy")
-    state = _arrays.state("a0", a0, n_a, array.shape[1])
-    a, c, y, *cache = _run(array, state, 0.0, parameters, n_y, n_a)
-    tape = LstmTape(*cache, x if isinstance(x, np.ndarray) else array, parameters)
+    try:
+        result = _run(x, a0, None, parameters)
+    except _arrays.MISFIT:
+        result = ()
+    if not result:
+        array = _arrays.dimensions("x", x, "n_x, m, T_x")
+        result = _run(*_checked(array, parameters, a0=a0))
+    a, c, y, *buffers = result
+    tape = LstmTape(*buffers, x if isinstance(x, np.ndarray) else _arrays.real("x", x), parameters)
     return a, y, c, (Steps(tape), x)
 
 
-class _Gradients:
-    """Sums of the weight gradients and the states' gradients on their way from step to step."""
+def _run_back(da: Array, dc: Array | None, x: Array, *cache: Array, p: Parameters) -> dict[str, Array]:
+    """Gradients of all steps; `cache` is a_prev, c_prev, c_next, ft, it, cct, ot, each (n_a, m, T_x)."""
+    n_a, m, T_x = da.shape
+    n_x = x.shape[0]
+    if m * T_x > _arrays.MOST_COLUMNS:
+        raise _arrays.too_many(m, T_x)
+    dx, da0, dc0 = np.empty((n_x, m, T_x)), np.empty((n_a, m)), np.empty((n_a, m))
+    dW, db = np.empty((4, n_a, n_a + n_x)), np.empty((4, n_a))
+    work = np.empty(_kernels.lstm.backward_work(n_x, n_a, m, T_x))
+    weights = p["Wf"], p["Wi"], p["Wc"], p["Wo"]
+    _kernels.lstm.backward(da, dc, x, *cache, *weights, dx, da0, dc0, dW, db, work)
+    dbf, dbi, dbc, dbo = db[..., None]
+    return {
+        "dx": dx, "da0": da0, "dc0": dc0, "dWf": dW[0], "dbf": dbf, "dWi": dW[1], "dbi": dbi,
+        "dWc": dW[2], "dbc": dbc, "dWo": dW[3], "dbo": dbo,
+    }  # fmt: skip
 
-    def __init__(self, n_x: int, n_a: int, m: int) -> None:
-        self.dW, self.db = np.zeros((4, n_a, n_a + n_x)), np.zeros((4, n_a))
-        self.da_carry, self.dc_carry = np.zeros((m, n_a)), np.zeros((m, n_a))
 
-    def add(
-        self,
-        da: Array,
-        x: Array,
-        parameters: Parameters,
-        a_prev: Array,
-        c_prev: Array,
-        c_next: Array,
-        gates: Array,
-    ) -> Array:
-        """Go back through the steps of da (n_a, m, T_x); return dx (n_x, m, T_x)."""
-        n_x, m, T_x = x.shape
-        n_a = da.shape[0]
-        weights = _gate_weights(parameters, n_a, n_x)
-        dx = np.empty((n_x, m, T_x))
-        if m and T_x:
-            kernels = _kernels.lstm
-            work = np.empty(kernels.backward_work(n_x, n_a, m, T_x))
-            carries = self.da_carry, self.dc_carry
-            kernels.backward(
-                da, x, *weights, a_prev, c_prev, c_next, gates, *carries, dx, self.dW, self.db, work
-            )
-        return dx
-
-    def add_cell(self, da: Array, name: str, cache: Any) -> Array:
-        """Go back through one cell; da (n_a, m), the result dxt (n_x, m)."""
+def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
+    """`lstm_cell_backward` of (da_next, dc_next, cache), with the names that its caller gives them."""
+    da_next, dc_next, cache = values
+    try:
+        _, c_next, a_prev, c_prev, *gates, xt, parameters = cache
+        views = [_arrays.plain(v)[..., None] for v in (da_next, xt, a_prev, c_prev, c_next, *gates)]
+        gradients = _run_back(views[0], _arrays.plain(dc_next), *views[1:], p=parameters)
+    except _arrays.MISFIT:
+        gradients = {}
+    if not gradients:
+        da_name, dc_name, name = names
         _arrays.unpacked(name, cache, CACHE)
-        m, n_a = self.da_carry.shape
-        n_x = self.dW.shape[2] - n_a
-        x = _arrays.shaped(f"{name}[8] (xt)", cache[8], "n_x, m", (n_x, m))
-        c_next, a_prev, c_prev = (
-            _arrays.time_major(f"{name}[{k}] ({letter})", cache[k], n_a, m)
-            for k, letter in ((1, "c_next"), (2, "a_prev"), (3, "c_prev"))
-        )
-        gates = np.empty((1, m, 4, n_a))
-        for k, letter in enumerate(("ft", "it", "cct", "ot")):
-            gates[0, :, k] = _arrays.state(f"{name}[{4 + k}] ({letter})", cache[4 + k], n_a, m)
-        dx = self.add(
-            da.reshape(n_a, m, 1), x.reshape(n_x, m, 1), cache[9], a_prev, c_prev, c_next, gates
-        )
-        return dx.reshape(n_x, m)
-
-    def weights(self) -> dict[str, Array]:
-        named = {}
-        for gate, dW, db in zip(GATES, self.dW, self.db, strict=True):
-            named |= {f"dW{gate}": dW, f"db{gate}": db.reshape(-1, 1)}
-        return named
-
-
-def _sizes(name: str, cache: Any) -> tuple[int, int, int]:
-    """Return n_x, n_a and m of one cell's cache."""
-    a_next, *_, xt, _ = _arrays.unpacked(name, cache, CACHE)
-    n_a, m = _arrays.dimensions(f"{name}[0] (a_next)", a_next, "n_a, m").shape
-    n_x, _ = _arrays.dimensions(f"{name}[8] (xt)", xt, "n_x, m").shape
-    return n_x, n_a, m
+        n_a, m = _arrays.dimensions(f"{name}[0] (a_next)", cache[0], "n_a, m").shape
+        xt = _arrays.columns(f"{name}[8] (xt)", cache[8], "n_x", m)
+        views = [_arrays.shaped(da_name, da_next, "n_a, m", (n_a, m))[..., None], xt[..., None]]
+        for k, letter in enumerate(CACHE.split(", ")[:8]):
+            if letter in ("a_prev", "c_prev"):
+                views.append(_arrays.state(f"{name}[{k}] ({letter})", cache[k], n_a, m)[..., None])
+            elif letter != "a_next":
+                views.append(_arrays.shaped(f"{name}[{k}] ({letter})", cache[k], "n_a, m", (n_a, m))[..., None])
+        views.insert(4, views.pop(2))  # c_next comes after the states before the step
+        dc = _arrays.shaped(dc_name, dc_next, "n_a, m", (n_a, m))
+        gradients = _run_back(views[0], dc, *views[1:], p=_arrays.weights(cache[9], _gates(n_a, len(xt))))
+    dx, da_prev, dc_prev = gradients.pop("dx"), gradients.pop("da0"), gradients.pop("dc0")
+    return {"dxt": dx[..., 0], "da_prev": da_prev, "dc_prev": dc_prev, **gradients}
 
 
 def lstm_cell_backward(da_next: Any, dc_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
@@ -276,19 +266,7 @@ def lstm_cell_backward(da_next: Any, dc_next: Any, cache: Sequence[Any]) -> dict
     >>> cyrnn.lstm_cell_backward(np.ones((2, 4)), np.zeros((2, 4)), cache)["dc_prev"][0]
     array([0.06963706, 0.06963706, 0.06963706, 0.06963706])
     """
-    n_x, n_a, m = _sizes("cache", cache)
-    da = _arrays.shaped("da_next", da_next, "n_a, m", (n_a, m))
-    dc = _arrays.shaped("dc_next", dc_next, "n_a, m", (n_a, m))
-    gradients = _Gradients(n_x, n_a, m)
-    gradients.dc_carry[:] = dc.T
-    dxt = gradients.add_cell(da, "cache", cache)
-    da_prev, dc_prev = gradients.da_carry.T, gradients.dc_carry.T
-    return {
-        "dxt": dxt,
-        "da_prev": np.ascontiguousarray(da_prev),
-        "dc_prev": np.ascontiguousarray(dc_prev),
-        **gradients.weights(),
-    }
+    return _cell_back(("da_next", "dc_next", "cache"), (da_next, dc_next, cache))
 
 
 def lstm_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
@@ -329,19 +307,19 @@ def lstm_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     da = _arrays.dimensions("da", da, "n_a, m, T_x")
     T_x = da.shape[2]
     tape = tape_of(steps, LstmTape, "lstm_forward", T_x)
-    if tape is not None:
+    if tape is None:
+        return backward_by_steps(_cell_back, ["da_prev", "dc_prev"], da, steps)
+    gates = tape.gates[:T_x].transpose(2, 3, 1, 0)
+    cache = tape.a[:T_x].T, tape.c[:T_x].T, tape.c[1 : T_x + 1].T, *gates
+    try:
+        gradients = _run_back(da, None, tape.x[:, :, :T_x], *cache, p=tape.parameters)
+    except _arrays.MISFIT:
+        gradients = {}
+    if not gradients:
         _, m, n_a = tape.a.shape
         _arrays.shaped("da", da, "n_a, m, T_x", (n_a, m, T_x))
-        x = _arrays.dimensions("x", tape.x, "n_x, m, T_x")
-        x = _arrays.shaped("x", x, "n_x, m, T_x", (x.shape[0], m, len(tape)))[:, :, :T_x]
-        gradients = _Gradients(x.shape[0], n_a, m)
-        buffers = tape.a[:T_x], tape.c[:T_x], tape.c[1 : T_x + 1], tape.gates[:T_x]
-        dx = gradients.add(da, x, tape.parameters, *buffers)
-    else:
-        n_x, n_a, m = _sizes("caches[0][0]", steps[0])
-        _arrays.shaped("da", da, "n_a, m, T_x", (n_a, m, T_x))
-        gradients = _Gradients(n_x, n_a, m)
-        dx = np.empty((n_x, m, T_x))
-        for t in reversed(range(T_x)):
-            dx[:, :, t] = gradients.add_cell(da[:, :, t], f"caches[0][{t}]", steps[t])
-    return {"dx": dx, "da0": np.ascontiguousarray(gradients.da_carry.T), **gradients.weights()}
+        x = _arrays.columns("x", tape.x, "n_x", m, len(tape))[:, :, :T_x]
+        weights = _arrays.weights(tape.parameters, _gates(n_a, len(x)))
+        gradients = _run_back(da, None, x, *cache, p=weights)
+    del gradients["dc0"]
+    return gradients

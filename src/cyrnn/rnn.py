@@ -12,11 +12,12 @@ import numpy as np
 
 from . import _arrays, _kernels
 from ._arrays import Array, Parameters
-from ._caches import Steps, tape_of
+from ._caches import Steps, backward_by_steps, tape_of
 
 __all__ = ["rnn_backward", "rnn_cell_backward", "rnn_cell_forward", "rnn_forward"]
 
 CACHE = "a_next, a_prev, xt, parameters"
+WEIGHTS = "dWax", "dWaa", "dba"
 
 
 @dataclass(slots=True)
@@ -35,27 +36,34 @@ class RnnTape:
         return self.a[t + 1].T, self.a[t].T, self.x[:, :, t], self.parameters
 
 
-def _run(x: Array, a0: Array, parameters: Parameters, n_y: int, n_a: int) -> tuple[Array, Array, Array]:
+def _run(x: Array, a0: Array, p: Parameters) -> tuple[Array, Array, Array]:
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x) and the cache (T_x + 1, m, n_a)."""
     n_x, m, T_x = x.shape
-    Wax = _arrays.weight(parameters, "Wax", "n_a, n_x", (n_a, n_x))
-    Waa = _arrays.weight(parameters, "Waa", "n_a, n_a", (n_a, n_a))
-    Wya = _arrays.weight(parameters, "Wya", "n_y, n_a", (n_y, n_a))
-    ba = _arrays.weight(parameters, "ba", "n_a, 1", (n_a, 1))
-    by = _arrays.weight(parameters, "by", "n_y, 1", (n_y, 1))
-    _arrays.fits(m=m, T_x=T_x + 1, n=max(n_x, n_a, n_y))
+    n_y, n_a = p["Wya"].shape
+    if m * T_x > _arrays.MOST_COLUMNS:
+        raise _arrays.too_many(m, T_x)
+    rnn, output = _kernels.rnn, _kernels.output
     cache = np.empty((T_x + 1, m, n_a))
-    cache[0] = a0
     a = np.empty((n_a, m, T_x))
     y = np.empty((n_y, m, T_x))
-    if m and T_x:
-        kernels, output = _kernels.rnn, _kernels.output
-        work = np.empty(kernels.forward_work(n_x, n_a, m, T_x))
-        kernels.forward(x, Wax, Waa, ba, cache, a, work)
-        if n_y:
-            work = np.empty(output.forward_work(n_a, n_y, m, T_x))
-            output.forward(cache[1:], Wya, by, y, work)
+    work = np.empty(max(rnn.forward_work(n_x, n_a, m, T_x), output.forward_work(n_a, n_y, m, T_x)))
+    rnn.forward(x, a0, p["Wax"], p["Waa"], p["ba"], cache, a, work)
+    output.forward(cache, p["Wya"], p["by"], y, work)
     return a, y, cache
+
+
+def _checked(x: Array, state: str, a0: Any, parameters: Any) -> tuple[Array, Array, Parameters]:
+    """Convert the arguments of `_run`, or raise the error that names the one that does not fit."""
+    n_x, m, _ = x.shape
+    n_y, n_a = _arrays.output_sizes(parameters, "Wya")
+    wanted = {
+        "Wax": ("n_a, n_x", (n_a, n_x)),
+        "Waa": ("n_a, n_a", (n_a, n_a)),
+        "Wya": ("n_y, n_a", (n_y, n_a)),
+        "ba": ("n_a, 1", (n_a, 1)),
+        "by": ("n_y, 1", (n_y, 1)),
+    }
+    return x, _arrays.state(state, a0, n_a, m), _arrays.weights(parameters, wanted)
 
 
 def rnn_cell_forward(xt: Any, a_prev: Any, parameters: Parameters) -> tuple[Array, Array, tuple[Any, ...]]:
@@ -95,13 +103,16 @@ def rnn_cell_forward(xt: Any, a_prev: Any, parameters: Parameters) -> tuple[Arra
     >>> a_next[0]
     array([0.76159416, 0.76159416, 0.76159416])
     """
-    x = _arrays.dimensions("xt", xt, "n_x, m")
-    n_x, m = x.shape
-    n_y, n_a = _arrays.output_sizes(parameters, "Wya")
-    a0 = _arrays.state("a_prev", a_prev, n_a, m)
-    a, y, _ = _run(x.reshape(n_x, m, 1), a0, parameters, n_y, n_a)
-    a_next = a.reshape(n_a, m)
-    return a_next, y.reshape(n_y, m), (a_next, a_prev, xt, parameters)
+    try:
+        result = _run(_arrays.plain(xt)[..., None], a_prev, parameters)
+    except _arrays.MISFIT:
+        result = None
+    if result is None:
+        x = _arrays.dimensions("xt", xt, "n_x, m")[..., None]
+        result = _run(*_checked(x, "a_prev", a_prev, parameters))
+    a, y, _ = result
+    a_next = a[..., 0]
+    return a_next, y[..., 0], (a_next, a_prev, xt, parameters)
 
 
 def rnn_forward(x: Any, a0: Any, parameters: Parameters) -> tuple[Array, Array, tuple[Steps, Any]]:
@@ -142,60 +153,59 @@ def rnn_forward(x: Any, a0: Any, parameters: Parameters) -> tuple[Array, Array, 
     >>> a.shape, y_pred.shape, len(caches[0])
     ((5, 10, 4), (2, 10, 4), 4)
     """
-    array = _arrays.dimensions("x", x, "n_x, m, T_x")
-    n_y, n_a = _arrays.output_sizes(parameters, "Wya")
-    state = _arrays.state("a0", a0, n_a, array.shape[1])
-    a, y, cache = _run(array, state, parameters, n_y, n_a)
-    tape = RnnTape(cache, x if isinstance(x, np.ndarray) else array, parameters)
-    return a, y, (Steps(tape), x)
+    try:
+        result = _run(x, a0, parameters)
+    except _arrays.MISFIT:
+        result = None
+    if result is None:
+        array = _arrays.dimensions("x", x, "n_x, m, T_x")
+        result = _run(*_checked(array, "a0", a0, parameters))
+    a, y_pred, cache = result
+    tape = RnnTape(cache, x if isinstance(x, np.ndarray) else _arrays.real("x", x), parameters)
+    return a, y_pred, (Steps(tape), x)
 
 
-class _Gradients:
-    """Sums of the weight gradients and the state's gradient on its way from step to step."""
-
-    def __init__(self, n_x: int, n_a: int, m: int) -> None:
-        self.dWax, self.dWaa, self.dba = np.zeros((n_a, n_x)), np.zeros((n_a, n_a)), np.zeros((n_a, 1))
-        self.carry = np.zeros((m, n_a))
-
-    def add(self, da: Array, x: Array, parameters: Parameters, a_prev: Array, a_next: Array) -> Array:
-        """Go back through the steps of da (n_a, m, T_x); return dx (n_x, m, T_x)."""
-        n_x, m, T_x = x.shape
-        n_a = da.shape[0]
-        Wax = _arrays.weight(parameters, "Wax", "n_a, n_x", (n_a, n_x))
-        Waa = _arrays.weight(parameters, "Waa", "n_a, n_a", (n_a, n_a))
-        dx = np.empty((n_x, m, T_x))
-        if m and T_x:
-            kernels = _kernels.rnn
-            work = np.empty(kernels.backward_work(n_x, n_a, m, T_x))
-            kernels.backward(
-                da, x, Wax, Waa, a_prev, a_next, self.carry, dx, self.dWax, self.dWaa, self.dba, work
-            )
-        return dx
-
-    def add_cell(self, da: Array, name: str, cache: Any) -> Array:
-        """Go back through one cell; da (n_a, m), the result dxt (n_x, m)."""
-        a_next, a_prev, xt, parameters = _arrays.unpacked(name, cache, CACHE)
-        m, n_a = self.carry.shape
-        n_x = self.dWax.shape[1]
-        x = _arrays.shaped(f"{name}[2] (xt)", xt, "n_x, m", (n_x, m))
-        before = _arrays.time_major(f"{name}[1] (a_prev)", a_prev, n_a, m)
-        after = _arrays.time_major(f"{name}[0] (a_next)", a_next, n_a, m)
-        dx = self.add(da.reshape(n_a, m, 1), x.reshape(n_x, m, 1), parameters, before, after)
-        return dx.reshape(n_x, m)
-
-    def weights(self) -> dict[str, Array]:
-        return {"dWax": self.dWax, "dWaa": self.dWaa, "dba": self.dba}
-
-    def state(self) -> Array:
-        return np.ascontiguousarray(self.carry.T)
+def _run_back(da: Array, x: Array, a_prev: Array, a_next: Array, p: Parameters) -> tuple[Array, ...]:
+    """Go back through all steps of sequences (n, m, T_x): dx, da0, dWax, dWaa, dba."""
+    n_a, m, T_x = da.shape
+    n_x = x.shape[0]
+    if m * T_x > _arrays.MOST_COLUMNS:
+        raise _arrays.too_many(m, T_x)
+    dx, da0 = np.empty((n_x, m, T_x)), np.empty((n_a, m))
+    dWax, dWaa, dba = np.empty((n_a, n_x)), np.empty((n_a, n_a)), np.empty((n_a, 1))
+    work = np.empty(_kernels.rnn.backward_work(n_x, n_a, m, T_x))
+    _kernels.rnn.backward(da, x, a_prev, a_next, p["Wax"], p["Waa"], dx, da0, dWax, dWaa, dba, work)
+    return dx, da0, dWax, dWaa, dba
 
 
-def _sizes(name: str, cache: Any) -> tuple[int, int, int]:
-    """Return n_x, n_a and m of one cell's cache."""
-    a_next, _, xt, _ = _arrays.unpacked(name, cache, CACHE)
-    n_a, m = _arrays.dimensions(f"{name}[0] (a_next)", a_next, "n_a, m").shape
-    n_x, _ = _arrays.dimensions(f"{name}[2] (xt)", xt, "n_x, m").shape
-    return n_x, n_a, m
+def _checked_back(parameters: Any, n_a: int, n_x: int) -> Parameters:
+    """Convert the weights that the backward pass reads, or raise the error that names one."""
+    wanted = {"Wax": ("n_a, n_x", (n_a, n_x)), "Waa": ("n_a, n_a", (n_a, n_a))}
+    return _arrays.weights(parameters, wanted)
+
+
+def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
+    """`rnn_cell_backward` of (da_next, cache), with the names that its caller gives them."""
+    da_next, cache = values
+    plain = _arrays.plain
+    try:
+        a_next, a_prev, xt, p = cache
+        views = plain(da_next)[..., None], plain(xt)[..., None], plain(a_prev)[..., None], plain(a_next)[..., None]
+        result = _run_back(*views, p)
+    except _arrays.MISFIT:
+        result = ()
+    if not result:
+        da_name, name = names
+        a_next, a_prev, xt, p = _arrays.unpacked(name, cache, CACHE)
+        a_next = _arrays.dimensions(f"{name}[0] (a_next)", a_next, "n_a, m")
+        n_a, m = a_next.shape
+        a_prev = _arrays.state(f"{name}[1] (a_prev)", a_prev, n_a, m)
+        xt = _arrays.columns(f"{name}[2] (xt)", xt, "n_x", m)
+        da_next = _arrays.shaped(da_name, da_next, "n_a, m", (n_a, m))
+        views = da_next[..., None], xt[..., None], a_prev[..., None], a_next[..., None]
+        result = _run_back(*views, _checked_back(p, n_a, len(xt)))
+    dx, da_prev, dWax, dWaa, dba = result
+    return {"dxt": dx[..., 0], "da_prev": da_prev, "dWax": dWax, "dWaa": dWaa, "dba": dba}
 
 
 def rnn_cell_backward(da_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
@@ -230,11 +240,7 @@ def rnn_cell_backward(da_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
     array([[1.25992302],
            [1.25992302]])
     """
-    n_x, n_a, m = _sizes("cache", cache)
-    da = _arrays.shaped("da_next", da_next, "n_a, m", (n_a, m))
-    gradients = _Gradients(n_x, n_a, m)
-    dxt = gradients.add_cell(da, "cache", cache)
-    return {"dxt": dxt, "da_prev": gradients.state(), **gradients.weights()}
+    return _cell_back(("da_next", "cache"), (da_next, cache))
 
 
 def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
@@ -273,18 +279,16 @@ def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     da = _arrays.dimensions("da", da, "n_a, m, T_x")
     T_x = da.shape[2]
     tape = tape_of(steps, RnnTape, "rnn_forward", T_x)
-    if tape is not None:
+    if tape is None:
+        return backward_by_steps(_cell_back, ["da_prev"], da, steps)
+    states = tape.a[:T_x].T, tape.a[1 : T_x + 1].T
+    try:
+        result = _run_back(da, tape.x[:, :, :T_x], *states, tape.parameters)
+    except _arrays.MISFIT:
+        result = ()
+    if not result:
         _, m, n_a = tape.a.shape
         _arrays.shaped("da", da, "n_a, m, T_x", (n_a, m, T_x))
-        x = _arrays.dimensions("x", tape.x, "n_x, m, T_x")
-        x = _arrays.shaped("x", x, "n_x, m, T_x", (x.shape[0], m, len(tape)))[:, :, :T_x]
-        gradients = _Gradients(x.shape[0], n_a, m)
-        dx = gradients.add(da, x, tape.parameters, tape.a[:T_x], tape.a[1 : T_x + 1])
-    else:
-        n_x, n_a, m = _sizes("caches[0][0]", steps[0])
-        _arrays.shaped("da", da, "n_a, m, T_x", (n_a, m, T_x))
-        gradients = _Gradients(n_x, n_a, m)
-        dx = np.empty((n_x, m, T_x))
-        for t in reversed(range(T_x)):
-            dx[:, :, t] = gradients.add_cell(da[:, :, t], f"caches[0][{t}]", steps[t])
-    return {"dx": dx, "da0": gradients.state(), **gradients.weights()}
+        x = _arrays.columns("x", tape.x, "n_x", m, len(tape))[:, :, :T_x]
+        result = _run_back(da, x, *states, _checked_back(tape.parameters, n_a, len(x)))
+    return dict(zip(("dx", "da0", *WEIGHTS), result, strict=True))

@@ -25,6 +25,7 @@
 #define PANEL (4 * VLEN)
 #define KBLOCK 160 /* k summed per visit of a panel: 40 kB of it with AVX-512, to stay in L1 */
 #define NCOLS 6    /* examples per register tile */
+#define ROWS_OF_DW 192
 #define PANEL_ROOM ((Py_ssize_t)PANEL * KBLOCK)
 
 enum start { ZERO, ADD, BIAS };
@@ -46,8 +47,10 @@ static inline void pack(double *packed, Py_ssize_t K, Py_ssize_t row0, Py_ssize_
         double *dst = packed + (row0 - lane) * K + k0 * PANEL + lane;
         if (s_k == 1) transpose(dst, PANEL, src, s_row, count, nk);
         else
-            for (Py_ssize_t k = 0; k < nk; k++)
+            for (Py_ssize_t k = 0; k < nk; k++) {
+                for (int v = 0; v < 4; v++) PREFETCH_READ(src + (k + 8) * s_k + v * 8);
                 memcpy(dst + k * PANEL, src + k * s_k, (size_t)count * sizeof *dst);
+            }
         for (Py_ssize_t pad = count; (lane + pad) % VLEN; pad++)
             for (Py_ssize_t k = 0; k < nk; k++) dst[k * PANEL + pad] = 0.0;
         src += count * s_row;
@@ -66,6 +69,8 @@ ALWAYS_INLINE void tile(const int V, const int N, double *c, Py_ssize_t ldc, int
     const double *from = start == BIAS ? bias : c;
     const Py_ssize_t step = start == BIAS ? 0 : ldc;
 
+    for (int n = 0; n < N && start != ADD; n++) /* C may be far away; it is written K steps from now */
+        for (int v = 0; v < V; v++) PREFETCH_WRITE(c + n * ldc + v * VLEN);
     for (int n = 0; n < N; n++)
         for (int v = 0; v < V; v++)
             acc[n][v] = start == ZERO  ? vec_zero()
@@ -141,6 +146,45 @@ static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double
     } while (k0 < K);
 }
 
+/* One column with W as it is: V vectors of units, `last` of them in the last vector.  Rows of W are
+ * transposed in registers, VLEN k at a time (s_k == 1), or already are vectors (s_row == 1). */
+ALWAYS_INLINE void column(const int V, const int last, double *c, const double *w, Py_ssize_t s_row,
+                          Py_ssize_t s_k, Py_ssize_t K, const double *x, Py_ssize_t sxk,
+                          enum start start, const double *bias)
+{
+    vec acc[4], square[VLEN];
+    const double *from = start == BIAS ? bias : c;
+    for (int v = 0; v < V; v++)
+        acc[v] = start == ZERO ? vec_zero()
+                 : v < V - 1   ? vec_load(from + v * VLEN)
+                               : vec_load_n(from + v * VLEN, last);
+    if (s_k == 1)
+        for (Py_ssize_t k = 0; k < K; k += VLEN) {
+            int nk = K - k < VLEN ? (int)(K - k) : VLEN;
+            for (int v = 0; v < V; v++) {
+                const int rows = v < V - 1 ? VLEN : last;
+                const double *wv = w + v * VLEN * s_row + k;
+                for (int i = 0; i < VLEN; i++)
+                    square[i] = i >= rows    ? vec_zero()
+                                : nk == VLEN ? vec_load(wv + i * s_row)
+                                             : vec_load_n(wv + i * s_row, nk);
+                vec_transpose(square);
+                for (int i = 0; i < VLEN; i++)
+                    if (i < nk) acc[v] = vec_fma(square[i], vec_set1(x[(k + i) * sxk]), acc[v]);
+            }
+        }
+    else
+        for (Py_ssize_t k = 0; k < K; k++)
+            for (int v = 0; v < V; v++) {
+                const double *wv = w + k * s_k + v * VLEN;
+                vec wk = v < V - 1 || last == VLEN ? vec_load(wv) : vec_load_n(wv, last);
+                acc[v] = vec_fma(wk, vec_set1(x[k * sxk]), acc[v]);
+            }
+    for (int v = 0; v < V; v++)
+        if (v < V - 1) vec_store(c + v * VLEN, acc[v]);
+        else vec_store_n(c + v * VLEN, acc[v], last);
+}
+
 /* The same with W as it is, element (r, k) at w[r * s_row + k * s_k] (one stride is 1): each block
  * of a panel is packed into `buffer` (PANEL * KBLOCK doubles), used for all columns, forgotten. */
 static inline void gemm_once(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double *w,
@@ -149,6 +193,15 @@ static inline void gemm_once(double *c, Py_ssize_t ldc, Py_ssize_t rows, const d
                       const double *bias, double *buffer)
 {
     Py_ssize_t k0 = 0;
+    for (Py_ssize_t r = 0; cols == 1 && r < rows;) { /* nothing to reuse: not even a panel is packed */
+        int four = rows - r >= PANEL, last = rows - r < VLEN ? (int)(rows - r) : VLEN;
+        if (four)
+            column(4, VLEN, c + r, w + r * s_row, s_row, s_k, K, x, sxk, start, bias ? bias + r : NULL);
+        else
+            column(1, last, c + r, w + r * s_row, s_row, s_k, K, x, sxk, start, bias ? bias + r : NULL);
+        r += four ? PANEL : VLEN;
+    }
+    if (cols == 1) return;
     do {
         Py_ssize_t nk = K - k0 < KBLOCK ? K - k0 : KBLOCK;
         for (Py_ssize_t r = 0; r < rows; r += PANEL) {
@@ -214,12 +267,15 @@ static inline void multiply_transposed(double *c, Py_ssize_t ldc, const weights 
                       g ? ADD : ZERO, NULL, W->room);
 }
 
-/* dW (n, K) += D' X, the sum over the rows of D (cols, n) and X (cols, K). */
-static inline void add_outer(double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
-                      const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols,
-                      double *panel)
+/* dW (n, K) = start + D' X, the sum over the rows of D (cols, n) and X (cols, K).  A block of rows
+ * of dW at a time, so that their pages are still known when the next panel comes. */
+static inline void outer(double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
+                         const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols,
+                         enum start start, double *panel)
 {
-    gemm_once(dW, lddW, K, x, 1, ldx, cols, d, 1, ldd, n, ADD, NULL, panel);
+    for (Py_ssize_t g = 0; g < n; g += ROWS_OF_DW)
+        gemm_once(dW + g * lddW, lddW, K, x, 1, ldx, cols, d + g, 1, ldd,
+                  n - g < ROWS_OF_DW ? n - g : ROWS_OF_DW, start, NULL, panel);
 }
 
 /* db (n) += the sum over the rows of D (cols, n). */

@@ -28,9 +28,9 @@ cdef extern from "gemm.h" nogil:
     void multiply_transposed(
         double *c, Py_ssize_t ldc, const weights *W, const double *d, Py_ssize_t ldd, Py_ssize_t cols,
     )
-    void add_outer(
+    void outer(
         double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
-        const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols, double *panel,
+        const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols, start how, double *panel,
     )
     void add_rows(double *db, const double *d, Py_ssize_t ldd, Py_ssize_t n, Py_ssize_t cols)
 

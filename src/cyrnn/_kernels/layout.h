@@ -63,6 +63,21 @@ static inline void load_steps(double *dst, steps src, Py_ssize_t n, Py_ssize_t m
     }
 }
 
+/* The same block as columns: unit u of example j at step first + t is p[(t * m + j) * ld + u].  In
+ * place where the caller's array is laid out so (time-major, a state for all examples, one step of
+ * one example), else copied to `room`. */
+static inline const double *columns_of(steps s, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first,
+                                       Py_ssize_t count, double *room, Py_ssize_t *ld)
+{
+    if ((s.su == 1 || n <= 1) && (count == 1 || m == 1 || s.st == m * s.sj)) {
+        *ld = m == 1 ? s.st : s.sj;
+        return s.data + first * s.st;
+    }
+    load_steps(room, s, n, m, first, count);
+    *ld = n;
+    return room;
+}
+
 /* dst[:, :, first : first + count] = src (count, m, n); dst is C-contiguous, so st is 1. */
 static inline void store_steps(steps dst, const double *src, Py_ssize_t n, Py_ssize_t m,
                         Py_ssize_t first, Py_ssize_t count)

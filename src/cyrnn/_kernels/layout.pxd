@@ -1,5 +1,5 @@
-"""Blocks of steps between the caller's arrays (n, m, T_x) and the kernels' order (T_x, m, n), and
-the pieces of a workspace."""
+"""Blocks of steps between the caller's arrays (n, m, T_x) and the kernels' order (T_x, m, n), the
+shape checks of the kernels, and the pieces of a workspace."""
 
 
 cdef extern from "layout.h" nogil:
@@ -15,10 +15,39 @@ cdef extern from "layout.h" nogil:
     void store_steps(
         steps dst, const double *src, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first, Py_ssize_t count,
     )
+    const double *columns_of(
+        steps s, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first, Py_ssize_t count,
+        double *room, Py_ssize_t *ld,
+    )
+
+
+cdef inline bint whole(const void *data, Py_ssize_t stride0, Py_ssize_t stride1, Py_ssize_t stride2) noexcept nogil:
+    """Whether an array can be walked in steps of whole doubles."""
+    return (<size_t> data | <size_t> stride0 | <size_t> stride1 | <size_t> stride2) % sizeof(double) == 0
+
+
+cdef inline bint fits(const double[:, :, :] v, Py_ssize_t n, Py_ssize_t m, Py_ssize_t T) noexcept nogil:
+    """Whether a sequence is (n, m, T) and whole."""
+    return (
+        v.shape[0] == n and v.shape[1] == m and v.shape[2] == T
+        and whole(steps_of(v).data, v.strides[0], v.strides[1], v.strides[2])
+    )
+
+
+cdef inline bint fits_state(const double[:, :] v, Py_ssize_t n, Py_ssize_t m) noexcept nogil:
+    """Whether a state is (n, m), or (n, 1) for all examples, and whole."""
+    return (
+        v.shape[0] == n and (v.shape[1] == m or v.shape[1] == 1)
+        and whole(state_of(v).data, v.strides[0], v.strides[1], 0)
+    )
+
+
+cdef inline bint fits_matrix(const double[:, ::1] v, Py_ssize_t rows, Py_ssize_t cols) noexcept nogil:
+    return v.shape[0] == rows and v.shape[1] == cols and whole(first(v), 0, 0, 0)
 
 
 cdef inline steps steps_of(const double[:, :, :] v) noexcept nogil:
-    """The strides of an array (n, m, T_x), counted in doubles."""
+    """A sequence (n, m, T), its strides counted in doubles."""
     cdef steps s
     s.data = <double *> &v[0, 0, 0] if v.shape[0] and v.shape[1] and v.shape[2] else NULL
     s.su = v.strides[0] // <Py_ssize_t> sizeof(double)
@@ -27,16 +56,32 @@ cdef inline steps steps_of(const double[:, :, :] v) noexcept nogil:
     return s
 
 
-cdef inline const double *first(const double[:, ::1] v) noexcept nogil:
+cdef inline steps state_of(const double[:, :] v) noexcept nogil:
+    """A state (n, m) as one step of a sequence; one column stands for all examples."""
+    cdef steps s
+    s.data = <double *> &v[0, 0] if v.shape[0] and v.shape[1] else NULL
+    s.su = v.strides[0] // <Py_ssize_t> sizeof(double)
+    s.sj = v.strides[1] // <Py_ssize_t> sizeof(double) if v.shape[1] > 1 else 0
+    s.st = 0
+    return s
+
+
+cdef inline double *first(const double[:, ::1] v) noexcept nogil:
     """The first element of a matrix, which may be empty."""
-    return &v[0, 0] if v.shape[0] and v.shape[1] else NULL
+    return <double *> &v[0, 0] if v.shape[0] and v.shape[1] else NULL
 
 
 cdef inline Py_ssize_t block_of(Py_ssize_t m, Py_ssize_t T_x) noexcept nogil:
     """Steps that are worked on together: about 256 columns (steps times examples), which is what
     the projection of the inputs wants, in whole cache lines (8 steps) of the caller's arrays."""
-    cdef Py_ssize_t block = 256 // m // 8 * 8
-    return min(max(block, 8), T_x)
+    cdef Py_ssize_t block = 256 // max(m, 1) // 8 * 8
+    return max(min(max(block, 8), T_x), 1)
+
+
+cdef inline Py_ssize_t blocks_of(Py_ssize_t m, Py_ssize_t T_x) noexcept nogil:
+    """The number of such blocks, the last of which may be shorter; none without examples."""
+    cdef Py_ssize_t block = block_of(m, T_x)
+    return (T_x + block - 1) // block if m else 0
 
 
 cdef inline Py_ssize_t take(Py_ssize_t *at, Py_ssize_t count) noexcept nogil:

@@ -25,37 +25,48 @@ are worked on in blocks: a block of x is turned into this order, projected in on
 through, and its a and c turned back, all while it is in the cache.
 
 The caller owns and allocates every buffer; `work` is scratch of the size that *_work tells, its
-contents mean nothing between calls.  Sizes are at least 1, but n_x and n_a may be 0.
+contents mean nothing between calls.  The typed signature and one line of shape checks refuse what
+does not fit before anything is written; the Python layer then finds out what it was.  Any size may
+be 0.
 
 n_x inputs, n_a hidden units, m examples, T_x steps; index u counts units, j examples, t steps.
 """
 
+from libc.string cimport memset
+
 from .gemm cimport (
-    ADD, BIAS, PANEL_ROOM, add_outer, add_rows, multiply, multiply_transposed, pack_columns, pack_rows,
-    weights, weights_of, weights_room,
+    ADD, BIAS, PANEL_ROOM, ZERO, add_rows, multiply, multiply_transposed, outer, pack_columns, pack_rows,
+    start, weights, weights_of, weights_room,
 )
 from .layout cimport (
-    aligned, block_of, first, load_steps, odd_lines, steps, steps_of, store_steps, take,
+    aligned, block_of, blocks_of, columns_of, first, fits, fits_matrix, fits_state, load_steps, odd_lines, state_of,
+    steps, steps_of, store_steps, take,
 )
 from .vmath cimport sigmoid, tanh
 
 
 cdef struct Room:
     # where the pieces of `work` begin
-    Py_ssize_t W_x, W_a, x, bias, panel, da, dgates, tanh_c, end
+    Py_ssize_t W_x, W_a, x, bias, panel, da, a_prev, c_prev, c_next, gates, dgates, tanh_c, da_carry, dc_carry, end
 
 
 cdef Room room(Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m, Py_ssize_t T_x, bint backward) noexcept nogil:
     cdef Room r
-    cdef Py_ssize_t at = 0, block = block_of(m, T_x)
+    cdef Py_ssize_t at = 0, block = block_of(m, T_x), back = block if backward else 0
     r.W_x = take(&at, weights_room(4, n_a, n_x, T_x <= block))
     r.W_a = take(&at, weights_room(4, n_a, n_a, T_x == 1))
     r.x = take(&at, block * m * n_x)
     r.bias = take(&at, 4 * n_a)
     r.panel = take(&at, PANEL_ROOM if backward else 0)
-    r.da = take(&at, block * m * n_a if backward else 0)
-    r.dgates = take(&at, block * m * odd_lines(4 * n_a) if backward else 0)
+    r.da = take(&at, back * m * n_a)
+    r.a_prev = take(&at, back * m * n_a)
+    r.c_prev = take(&at, back * m * n_a)
+    r.c_next = take(&at, back * m * n_a)
+    r.gates = take(&at, 4 * back * m * n_a)
+    r.dgates = take(&at, back * m * odd_lines(4 * n_a))
     r.tanh_c = take(&at, n_a if backward else 0)
+    r.da_carry = take(&at, m * n_a if backward else 0)
+    r.dc_carry = take(&at, m * n_a if backward else 0)
     r.end = at + 8
     return r
 
@@ -121,7 +132,9 @@ cdef void step_forward(
 
 
 def forward(
-    const double[:, :, :] x,            # IN      (n_x, m, T_x), any strides
+    const double[:, :, :] x,            # IN      (n_x, m, T_x)
+    const double[:, :] a0,              # IN      (n_a, m) or (n_a, 1)
+    const double[:, :] c0,              # IN      (n_a, m) or (n_a, 1); None for zeros
     const double[:, ::1] Wf,            # IN      (n_a, n_a + n_x), columns of a before columns of x
     const double[:, ::1] Wi,            # IN      (n_a, n_a + n_x)
     const double[:, ::1] Wc,            # IN      (n_a, n_a + n_x)
@@ -130,37 +143,50 @@ def forward(
     const double[:, ::1] bi,            # IN      (n_a, 1)
     const double[:, ::1] bc,            # IN      (n_a, 1)
     const double[:, ::1] bo,            # IN      (n_a, 1)
-    double[:, :, ::1] a,                # IN/OUT  (T_x + 1, m, n_a), row 0 set by the caller: a cache
-    double[:, :, ::1] c,                # IN/OUT  (T_x + 1, m, n_a), row 0 set by the caller: a cache
+    double[:, :, ::1] a,                # OUT     (T_x + 1, m, n_a): a cache
+    double[:, :, ::1] c,                # OUT     (T_x + 1, m, n_a): a cache
     double[:, :, :, ::1] gates,         # OUT     (T_x, m, 4, n_a), f i c o: a cache
     double[:, :, ::1] a_out,            # OUT     (n_a, m, T_x): a for the user
     double[:, :, ::1] c_out,            # OUT     (n_a, m, T_x): c for the user
     double[::1] work,                   # scratch forward_work(n_x, n_a, m, T_x)
 ) -> None:
-    """The forward equations above for all t."""
-    cdef Py_ssize_t n_x = x.shape[0], m = x.shape[1], T_x = x.shape[2], n_a = a.shape[2]
-    cdef Py_ssize_t ld = n_a + n_x, block = block_of(m, T_x), b, t0, t, u, count, row = m * n_a
+    """a[0] = a0, c[0] = c0, then the forward equations above for all t."""
+    cdef Py_ssize_t n_x = x.shape[0], m = x.shape[1], T_x = x.shape[2], n_a = a.shape[2], ld = n_a + n_x
+    if not (
+        fits(x, n_x, m, T_x) and fits_state(a0, n_a, m) and (c0 is None or fits_state(c0, n_a, m))
+        and fits_matrix(Wf, n_a, ld) and fits_matrix(Wi, n_a, ld)
+        and fits_matrix(Wc, n_a, ld) and fits_matrix(Wo, n_a, ld)
+        and fits_matrix(bf, n_a, 1) and fits_matrix(bi, n_a, 1)
+        and fits_matrix(bc, n_a, 1) and fits_matrix(bo, n_a, 1)
+    ):
+        raise ValueError("the shapes do not fit")
+
+    cdef Py_ssize_t block = block_of(m, T_x), b, t0, t, u, count, ldx, row = m * n_a
     cdef Room r = room(n_x, n_a, m, T_x, False)
     cdef double *base = aligned(work)
-    cdef double *xs = base + r.x
     cdef double *bias = base + r.bias
-    cdef double *a_all = <double *> first(a[0])
-    cdef double *c_all = <double *> first(c[0])
-    cdef double *gates_all = <double *> first(gates[0, 0])
+    cdef double *a_all = first(a[0])
+    cdef double *c_all = first(c[0])
+    cdef double *gates_all = first(gates[0, 0])
     cdef double *gates_t
+    cdef const double *xs
     cdef const double *b_f = first(bf)
     cdef const double *b_i = first(bi)
     cdef const double *b_c = first(bc)
     cdef const double *b_o = first(bo)
-    cdef steps x_in = steps_of(x), a_user = steps_of(a_out), c_user = steps_of(c_out)
     cdef const double *W_f = first(Wf)
     cdef const double *W_i = first(Wi)
     cdef const double *W_c = first(Wc)
     cdef const double *W_o = first(Wo)
+    cdef steps x_in = steps_of(x), a_start = state_of(a0), c_start = a_start
+    cdef steps a_user = steps_of(a_out), c_user = steps_of(c_out)
+    cdef bint c_given = c0 is not None
     cdef weights W_x = gates_of(
         W_f + n_a, W_i + n_a, W_c + n_a, W_o + n_a, ld, n_a, n_x, T_x <= block, base + r.W_x
     )
     cdef weights W_a = gates_of(W_f, W_i, W_c, W_o, ld, n_a, n_a, T_x == 1, base + r.W_a)
+    if c_given:
+        c_start = state_of(c0)
 
     with nogil:
         pack_rows(&W_x)
@@ -170,11 +196,16 @@ def forward(
             bias[n_a + u] = b_i[u]
             bias[2 * n_a + u] = b_c[u]
             bias[3 * n_a + u] = b_o[u]
-        for b in range((T_x - 1) // block + 1):
+        load_steps(a_all, a_start, n_a, m, 0, 1)
+        if c_given:
+            load_steps(c_all, c_start, n_a, m, 0, 1)
+        else:
+            memset(c_all, 0, row * sizeof(double))
+        for b in range(blocks_of(m, T_x)):
             t0 = b * block
             count = min(block, T_x - t0)
-            load_steps(xs, x_in, n_x, m, t0, count)
-            multiply(gates_all + 4 * t0 * row, 4 * n_a, &W_x, xs, n_x, count * m, BIAS, bias)
+            xs = columns_of(x_in, n_x, m, t0, count, base + r.x, &ldx)
+            multiply(gates_all + 4 * t0 * row, 4 * n_a, &W_x, xs, ldx, count * m, BIAS, bias)
             for t in range(t0, t0 + count):
                 gates_t = gates_all + 4 * t * row
                 multiply(gates_t, 4 * n_a, &W_a, a_all + t * row, n_a, m, ADD, NULL)
@@ -206,41 +237,65 @@ cdef void unit_backward(
 
 
 def backward(
-    const double[:, :, :] da,           # IN      (n_a, m, T_x), any strides
-    const double[:, :, :] x,            # IN      (n_x, m, T_x), any strides
+    const double[:, :, :] da,           # IN      (n_a, m, T_x)
+    const double[:, :] dc,              # IN      (n_a, m), gradient of the last c; None for zeros
+    const double[:, :, :] x,            # IN      (n_x, m, T_x)
+    const double[:, :, :] a_prev,       # IN      (n_a, m or 1, T_x), the state before each step
+    const double[:, :, :] c_prev,       # IN      (n_a, m or 1, T_x), the memory before each step
+    const double[:, :, :] c_next,       # IN      (n_a, m, T_x), the memory after it; may overlap c_prev
+    const double[:, :, :] ft,           # IN      (n_a, m, T_x), the gates after their activations
+    const double[:, :, :] it,           # IN      (n_a, m, T_x)
+    const double[:, :, :] cct,          # IN      (n_a, m, T_x)
+    const double[:, :, :] ot,           # IN      (n_a, m, T_x)
     const double[:, ::1] Wf,            # IN      (n_a, n_a + n_x), columns of a before columns of x
     const double[:, ::1] Wi,            # IN      (n_a, n_a + n_x)
     const double[:, ::1] Wc,            # IN      (n_a, n_a + n_x)
     const double[:, ::1] Wo,            # IN      (n_a, n_a + n_x)
-    const double[:, :, ::1] a_prev,     # IN      (T_x, m, n_a), the state before each step
-    const double[:, :, ::1] c_prev,     # IN      (T_x, m, n_a), the memory before each step
-    const double[:, :, ::1] c_next,     # IN      (T_x, m, n_a), the memory after it; may overlap c_prev
-    const double[:, :, :, ::1] gates,   # IN      (T_x, m, 4, n_a), f i c o after their activations
-    double[:, ::1] da_carry,            # IN/OUT  (m, n_a), gradient into the last a, out of the first
-    double[:, ::1] dc_carry,            # IN/OUT  (m, n_a), gradient into the last c, out of the first
     double[:, :, ::1] dx,               # OUT     (n_x, m, T_x)
-    double[:, :, ::1] dW,               # IN/OUT  (4, n_a, n_a + n_x), f i c o, added to
-    double[:, ::1] db,                  # IN/OUT  (4, n_a), f i c o, added to
+    double[:, ::1] da0,                 # OUT     (n_a, m)
+    double[:, ::1] dc0,                 # OUT     (n_a, m)
+    double[:, :, ::1] dW,               # OUT     (4, n_a, n_a + n_x), f i c o
+    double[:, ::1] db,                  # OUT     (4, n_a), f i c o
     double[::1] work,                   # scratch backward_work(n_x, n_a, m, T_x)
 ) -> None:
     """The backward equations above, from the last step to the first."""
-    cdef Py_ssize_t n_x = x.shape[0], n_a = da.shape[0], m = da.shape[1], T_x = da.shape[2]
-    cdef Py_ssize_t block = block_of(m, T_x), b, t0, t, j, u, count, cols, row = m * n_a
-    cdef Py_ssize_t ld = n_a + n_x, ldg = odd_lines(4 * n_a)
+    cdef Py_ssize_t n_x = dx.shape[0], n_a = da0.shape[0], m = da0.shape[1], T_x = dx.shape[2], ld = n_a + n_x
+    if not (
+        fits(da, n_a, m, T_x) and (dc is None or fits_state(dc, n_a, m)) and fits(x, n_x, m, T_x)
+        and (fits(a_prev, n_a, m, T_x) or fits(a_prev, n_a, 1, T_x))
+        and (fits(c_prev, n_a, m, T_x) or fits(c_prev, n_a, 1, T_x)) and fits(c_next, n_a, m, T_x)
+        and fits(ft, n_a, m, T_x) and fits(it, n_a, m, T_x)
+        and fits(cct, n_a, m, T_x) and fits(ot, n_a, m, T_x)
+        and fits_matrix(Wf, n_a, ld) and fits_matrix(Wi, n_a, ld)
+        and fits_matrix(Wc, n_a, ld) and fits_matrix(Wo, n_a, ld)
+    ):
+        raise ValueError("the shapes do not fit")
+
+    cdef Py_ssize_t block = block_of(m, T_x), b, t0, t, k, u, count, cols, row = m * n_a
+    cdef Py_ssize_t ldd, ldx, ldp, ldc, ldn, ldf, ldi, ldg, ldo, ldz = odd_lines(4 * n_a)
     cdef Room r = room(n_x, n_a, m, T_x, True)
     cdef double *base = aligned(work)
-    cdef double *xs = base + r.x
-    cdef double *das = base + r.da
     cdef double *dgates = base + r.dgates
     cdef double *tanh_c = base + r.tanh_c
-    cdef double *da_next = <double *> first(da_carry)
-    cdef double *dc_next = <double *> first(dc_carry)
-    cdef const double *a_before = first(a_prev[0])
-    cdef const double *c_before = first(c_prev[0])
-    cdef const double *c_after = first(c_next[0])
-    cdef const double *gates_all = first(gates[0, 0])
+    cdef double *da_carry = base + r.da_carry
+    cdef double *dc_carry = base + r.dc_carry
+    cdef double *dxs = base + r.x
+    cdef double *room_of_gates = base + r.gates
+    cdef double *dz
+    cdef const double *das
+    cdef const double *xs
+    cdef const double *a_before
+    cdef const double *c_before
+    cdef const double *c_after
+    cdef const double *f
+    cdef const double *i
     cdef const double *g
-    cdef double *dg
+    cdef const double *o
+    cdef steps da_in = steps_of(da), x_in = steps_of(x), a_in = steps_of(a_prev), c_in = steps_of(c_prev)
+    cdef steps next_in = steps_of(c_next), f_in = steps_of(ft), i_in = steps_of(it), g_in = steps_of(cct)
+    cdef steps o_in = steps_of(ot), dc_in = da_in
+    cdef steps dx_out = steps_of(dx), da0_out = state_of(da0), dc0_out = state_of(dc0)
+    cdef bint dc_given = dc is not None
     cdef const double *W_f = first(Wf)
     cdef const double *W_i = first(Wi)
     cdef const double *W_c = first(Wc)
@@ -249,33 +304,56 @@ def backward(
         W_f + n_a, W_i + n_a, W_c + n_a, W_o + n_a, ld, n_a, n_x, T_x <= block, base + r.W_x
     )
     cdef weights W_a = gates_of(W_f, W_i, W_c, W_o, ld, n_a, n_a, T_x == 1, base + r.W_a)
-    cdef steps da_in = steps_of(da), x_in = steps_of(x), dx_out = steps_of(dx)
-    cdef double *dW_all = <double *> first(dW[0])
-    cdef double *db_all = <double *> first(db)
+    cdef double *dW_all = first(dW[0])
+    cdef double *db_all = first(db)
+    cdef start how = ZERO
+    if dc_given:
+        dc_in = state_of(dc)
+    if a_prev.shape[1] == 1:
+        a_in.sj = 0
+    if c_prev.shape[1] == 1:
+        c_in.sj = 0
 
     with nogil:
+        if blocks_of(m, T_x) == 0:
+            memset(dW_all, 0, 4 * n_a * ld * sizeof(double))
+        memset(db_all, 0, 4 * n_a * sizeof(double))
+        memset(da_carry, 0, row * sizeof(double))
+        if dc_given:
+            load_steps(dc_carry, dc_in, n_a, m, 0, 1)
+        else:
+            memset(dc_carry, 0, row * sizeof(double))
         pack_columns(&W_x)
         pack_columns(&W_a)
-        for b in range((T_x - 1) // block, -1, -1):
+        for b in range(blocks_of(m, T_x) - 1, -1, -1):
             t0 = b * block
             count = min(block, T_x - t0)
             cols = count * m
-            load_steps(das, da_in, n_a, m, t0, count)
-            for t in range(t0 + count - 1, t0 - 1, -1):
-                for j in range(m):
-                    g = gates_all + 4 * (t * row + j * n_a)
-                    dg = dgates + ((t - t0) * m + j) * ldg
+            das = columns_of(da_in, n_a, m, t0, count, base + r.da, &ldd)
+            c_before = columns_of(c_in, n_a, m, t0, count, base + r.c_prev, &ldc)
+            c_after = columns_of(next_in, n_a, m, t0, count, base + r.c_next, &ldn)
+            f = columns_of(f_in, n_a, m, t0, count, room_of_gates, &ldf)
+            i = columns_of(i_in, n_a, m, t0, count, room_of_gates + cols * n_a, &ldi)
+            g = columns_of(g_in, n_a, m, t0, count, room_of_gates + 2 * cols * n_a, &ldg)
+            o = columns_of(o_in, n_a, m, t0, count, room_of_gates + 3 * cols * n_a, &ldo)
+            for t in range(count - 1, -1, -1):
+                for k in range(t * m, (t + 1) * m):
                     for u in range(n_a):
-                        tanh_c[u] = tanh(c_after[t * row + j * n_a + u])
+                        tanh_c[u] = tanh(c_after[k * ldn + u])
+                    dz = dgates + k * ldz
                     unit_backward(
-                        g, g + n_a, g + 2 * n_a, g + 3 * n_a, c_before + t * row + j * n_a,
-                        tanh_c, das + (t - t0) * row + j * n_a, da_next + j * n_a, dc_next + j * n_a,
-                        dg, dg + n_a, dg + 2 * n_a, dg + 3 * n_a, n_a,
+                        f + k * ldf, i + k * ldi, g + k * ldg, o + k * ldo, c_before + k * ldc, tanh_c,
+                        das + k * ldd, da_carry + (k - t * m) * n_a, dc_carry + (k - t * m) * n_a,
+                        dz, dz + n_a, dz + 2 * n_a, dz + 3 * n_a, n_a,
                     )
-                multiply_transposed(da_next, n_a, &W_a, dgates + (t - t0) * m * ldg, ldg, m)
-            multiply_transposed(xs, n_x, &W_x, dgates, ldg, cols)
-            store_steps(dx_out, xs, n_x, m, t0, count)
-            load_steps(xs, x_in, n_x, m, t0, count)
-            add_outer(dW_all, ld, dgates, ldg, 4 * n_a, a_before + t0 * row, n_a, n_a, cols, base + r.panel)
-            add_outer(dW_all + n_a, ld, dgates, ldg, 4 * n_a, xs, n_x, n_x, cols, base + r.panel)
-            add_rows(db_all, dgates, ldg, 4 * n_a, cols)
+                multiply_transposed(da_carry, n_a, &W_a, dgates + t * m * ldz, ldz, m)
+            multiply_transposed(dxs, n_x, &W_x, dgates, ldz, cols)
+            store_steps(dx_out, dxs, n_x, m, t0, count)
+            xs = columns_of(x_in, n_x, m, t0, count, base + r.x, &ldx)
+            a_before = columns_of(a_in, n_a, m, t0, count, base + r.a_prev, &ldp)
+            outer(dW_all, ld, dgates, ldz, 4 * n_a, a_before, ldp, n_a, cols, how, base + r.panel)
+            outer(dW_all + n_a, ld, dgates, ldz, 4 * n_a, xs, ldx, n_x, cols, how, base + r.panel)
+            how = ADD
+            add_rows(db_all, dgates, ldz, 4 * n_a, cols)
+        store_steps(da0_out, da_carry, n_a, m, 0, 1)
+        store_steps(dc0_out, dc_carry, n_a, m, 0, 1)

@@ -6,12 +6,14 @@ The maximum and the sum are those of one example at one step.  Sums are taken in
 pieces of 256 values, the pieces added with Neumaier's compensation (ZAMM 54, 1974), so that the
 probabilities of 10,000 classes still add up to 1 within a few ulp.
 
-The caller owns and allocates every buffer; `work` is scratch of the size that *_work tells.  Sizes
-are at least 1, but n_a may be 0.
+The caller owns and allocates every buffer; `work` is scratch of the size that *_work tells.  Any size may
+be 0.
 """
 
 from .gemm cimport BIAS, multiply, pack_rows, weights, weights_of, weights_room
-from .layout cimport aligned, block_of, first, load_steps, steps, steps_of, store_steps, take
+from .layout cimport (
+    aligned, block_of, blocks_of, first, fits, fits_matrix, load_steps, steps, steps_of, store_steps, take,
+)
 from .vmath cimport exp
 
 from libc.math cimport fabs
@@ -61,7 +63,7 @@ cdef void softmax_rows(double *z, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
     """Each row of z (rows, n) becomes its softmax."""
     cdef Py_ssize_t j, u
     cdef double largest, total
-    for j in range(rows):
+    for j in range(rows if n else 0):
         largest = row_max(z, n)
         for u in range(n):
             z[u] = exp(z[u] - largest)
@@ -96,26 +98,29 @@ def softmax_work(Py_ssize_t n, Py_ssize_t m, Py_ssize_t T_x) -> int:
 
 
 def forward(
-    const double[:, :, ::1] a,          # IN      (T_x, m, n_a), the state after each step
+    const double[:, :, ::1] a,          # IN      (T_x + 1, m, n_a), row 0 the initial state
     const double[:, ::1] Wy,            # IN      (n_y, n_a)
     const double[:, ::1] by,            # IN      (n_y, 1)
     double[:, :, ::1] y,                # OUT     (n_y, m, T_x)
     double[::1] work,                   # scratch forward_work(n_a, n_y, m, T_x)
 ) -> None:
     """y = softmax(Wy a + by) for every example at every step."""
-    cdef Py_ssize_t T_x = a.shape[0], m = a.shape[1], n_a = a.shape[2], n_y = y.shape[0]
+    cdef Py_ssize_t T_x = y.shape[2], m = a.shape[1], n_a = a.shape[2], n_y = y.shape[0]
+    if not (fits_matrix(Wy, n_y, n_a) and fits_matrix(by, n_y, 1)):
+        raise ValueError("the shapes do not fit")
+
     cdef Py_ssize_t block = block_of(m, T_x), b, t0, count
     cdef Room r = room(n_a, n_y, m, T_x)
     cdef double *base = aligned(work)
     cdef double *z = base + r.z
-    cdef const double *a_all = first(a[0])
+    cdef const double *a_all = first(a[1])
     cdef const double *bias = first(by)
     cdef weights W = weights_of(first(Wy), n_a, n_y, n_a, T_x <= block, base + r.Wy)
     cdef steps out = steps_of(y)
 
     with nogil:
         pack_rows(&W)
-        for b in range((T_x - 1) // block + 1):
+        for b in range(blocks_of(m, T_x)):
             t0 = b * block
             count = min(block, T_x - t0)
             multiply(z, n_y, &W, a_all + t0 * m * n_a, n_a, count * m, BIAS, bias)
@@ -130,12 +135,15 @@ def softmax(
 ) -> None:
     """Softmax over the first axis."""
     cdef Py_ssize_t n = x.shape[0], m = x.shape[1], T_x = x.shape[2]
+    if not fits(x, n, m, T_x):
+        raise ValueError("the array is not aligned")
+
     cdef Py_ssize_t block = block_of(m, T_x), b, t0, count
     cdef double *z = aligned(work)
     cdef steps x_in = steps_of(x), out = steps_of(y)
 
     with nogil:
-        for b in range((T_x - 1) // block + 1):
+        for b in range(blocks_of(m, T_x)):
             t0 = b * block
             count = min(block, T_x - t0)
             load_steps(z, x_in, n, m, t0, count)
