@@ -41,7 +41,7 @@ def extension(name: str, build: str = "") -> Extension:
     return Extension(package + name, [str(KERNELS / f"{name}.pyx")], [str(KERNELS)], depends=HEADERS)
 
 
-class build_ext(setuptools_build_ext):  # noqa: N801
+class build_ext(setuptools_build_ext):
     """Leaves out what the compiler cannot build; keeps the generated C out of the source tree."""
 
     def finalize_options(self) -> None:

@@ -118,7 +118,7 @@ def lstm_cell_forward(
     >>> p |= {"Wy": np.eye(2), "by": np.zeros((2, 1))}
     >>> a_next, c_next, yt_pred, cache = cyrnn.lstm_cell_forward(np.ones((3, 4)), np.zeros((2, 1)), np.zeros((2, 1)), p)
     >>> c_next[0]
-    array([0.94785942, 0.94785942, 0.94785942, 0.94785942])
+    array([0.94786341, 0.94786341, 0.94786341, 0.94786341])
     """
     try:
         result = _run(_arrays.plain(xt)[..., None], a_prev, _arrays.plain(c_prev), parameters)
@@ -182,8 +182,8 @@ def lstm_forward(x: Any, a0: Any, parameters: Parameters) -> tuple[Array, Array,
     if not result:
         array = _arrays.dimensions("x", x, "n_x, m, T_x")
         result = _run(*_checked(array, parameters, a0=a0))
-    a, c, y, *buffers = result
-    tape = LstmTape(*buffers, x if isinstance(x, np.ndarray) else _arrays.real("x", x), parameters)
+    a, c, y, a_cache, c_cache, gates = result
+    tape = LstmTape(a_cache, c_cache, gates, x if isinstance(x, np.ndarray) else _arrays.real("x", x), parameters)
     return a, y, c, (Steps(tape), x)
 
 
@@ -264,7 +264,7 @@ def lstm_cell_backward(da_next: Any, dc_next: Any, cache: Sequence[Any]) -> dict
     >>> p |= {"Wy": np.eye(2), "by": np.zeros((2, 1))}
     >>> a_next, c_next, yt_pred, cache = cyrnn.lstm_cell_forward(np.ones((3, 4)), np.zeros((2, 4)), np.ones((2, 4)), p)
     >>> cyrnn.lstm_cell_backward(np.ones((2, 4)), np.zeros((2, 4)), cache)["dc_prev"][0]
-    array([0.06963706, 0.06963706, 0.06963706, 0.06963706])
+    array([0.07761725, 0.07761725, 0.07761725, 0.07761725])
     """
     return _cell_back(("da_next", "dc_next", "cache"), (da_next, dc_next, cache))
 

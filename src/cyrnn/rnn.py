@@ -1,7 +1,7 @@
 """The basic RNN of the notebook: one cell and the whole sequence, forward and backward.
 
-    a<t> = tanh(Wax x<t> + Waa a<t-1> + ba)
-    y<t> = softmax(Wya a<t> + by)
+a<t> = tanh(Wax x<t> + Waa a<t-1> + ba)
+y<t> = softmax(Wya a<t> + by)
 """
 
 from collections.abc import Sequence

@@ -26,7 +26,7 @@ import importlib
 import os
 from typing import Any
 
-from . import cpu
+from .cpu import features
 
 # What each build needs of the processor, best build first.
 NEEDS = {
@@ -35,7 +35,7 @@ NEEDS = {
     "baseline": (),
 }
 
-FEATURES: dict[str, bool] = cpu.features()
+FEATURES = features()
 
 build: str
 activations: Any

@@ -261,7 +261,7 @@ def backward(
     """The backward equations above, from the last step to the first."""
     cdef Py_ssize_t n_x = dx.shape[0], n_a = da0.shape[0], m = da0.shape[1], T_x = dx.shape[2], ld = n_a + n_x
     if not (
-        fits(da, n_a, m, T_x) and (dc is None or fits_state(dc, n_a, m)) and fits(x, n_x, m, T_x)
+        fits(da, n_a, m, T_x) and (dc is None or (fits_state(dc, n_a, m) and dc.shape[1] == m)) and fits(x, n_x, m, T_x)
         and (fits(a_prev, n_a, m, T_x) or fits(a_prev, n_a, 1, T_x))
         and (fits(c_prev, n_a, m, T_x) or fits(c_prev, n_a, 1, T_x)) and fits(c_next, n_a, m, T_x)
         and fits(ft, n_a, m, T_x) and fits(it, n_a, m, T_x)

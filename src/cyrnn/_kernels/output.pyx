@@ -63,14 +63,15 @@ cdef void softmax_rows(double *z, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
     """Each row of z (rows, n) becomes its softmax."""
     cdef Py_ssize_t j, u
     cdef double largest, total
+    cdef double *z_j
     for j in range(rows if n else 0):
-        largest = row_max(z, n)
+        z_j = z + j * n
+        largest = row_max(z_j, n)
         for u in range(n):
-            z[u] = exp(z[u] - largest)
-        total = row_sum(z, n)
+            z_j[u] = exp(z_j[u] - largest)
+        total = row_sum(z_j, n)
         for u in range(n):
-            z[u] = z[u] / total
-        z += n
+            z_j[u] = z_j[u] / total
 
 
 cdef struct Room:

@@ -1,0 +1,55 @@
+"""The two cells behind one face, so that one test body serves both."""
+
+from types import SimpleNamespace
+
+import reference
+
+import cyrnn
+
+
+def _rnn_forward(q):
+    a, y, caches = cyrnn.rnn_forward(q.x, q.a0, q.p)
+    return SimpleNamespace(a=a, y=y, c=None, caches=caches)
+
+
+def _lstm_forward(q):
+    a, y, c, caches = cyrnn.lstm_forward(q.x, q.a0, q.p)
+    return SimpleNamespace(a=a, y=y, c=c, caches=caches)
+
+
+def _rnn_cell(xt, a_prev, c_prev, p):
+    a, y, cache = cyrnn.rnn_cell_forward(xt, a_prev, p)
+    return SimpleNamespace(a=a, y=y, c=None, cache=cache)
+
+
+def _lstm_cell(xt, a_prev, c_prev, p):
+    a, c, y, cache = cyrnn.lstm_cell_forward(xt, a_prev, c_prev, p)
+    return SimpleNamespace(a=a, y=y, c=c, cache=cache)
+
+
+RNN = SimpleNamespace(
+    name="rnn",
+    forward=_rnn_forward,
+    backward=cyrnn.rnn_backward,
+    cell_forward=_rnn_cell,
+    cell_backward=lambda da, dc, cache: cyrnn.rnn_cell_backward(da, cache),
+    reference=lambda x, a0, c0, p, da=None, dc=0.0: reference.rnn(x, a0, p, da),
+    entries=4,
+    states=("da_prev",),
+    inputs=("Wax", "Waa", "ba"),
+    output=("Wya", "by"),
+)
+LSTM = SimpleNamespace(
+    name="lstm",
+    forward=_lstm_forward,
+    backward=cyrnn.lstm_backward,
+    cell_forward=_lstm_cell,
+    cell_backward=cyrnn.lstm_cell_backward,
+    reference=reference.lstm,
+    entries=10,
+    states=("da_prev", "dc_prev"),
+    inputs=("Wf", "bf", "Wi", "bi", "Wc", "bc", "Wo", "bo"),
+    output=("Wy", "by"),
+)
+CELLS = [RNN, LSTM]
+IDS = ["rnn", "lstm"]

@@ -1,0 +1,117 @@
+"""The oracle: the equations in NumPy, one line each, one step at a time, no cleverness.
+
+Gradients come in their own words too, from the chain rule of the equations below (with the sums over
+the examples written out by einsum), so that a misreading in the package is not repeated here.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+
+def sigmoid(z):
+    return np.where(z >= 0, 1, np.exp(-np.abs(z))) / (1 + np.exp(-np.abs(z)))
+
+
+def softmax(z):
+    e = np.exp(z - z.max(axis=0, keepdims=True))
+    return e / e.sum(axis=0, keepdims=True)
+
+
+def rnn(x, a0, p, da=None):
+    """Forward, and backward where da is given; T_x of the backward is that of da."""
+    T_x = x.shape[2]
+    a = [np.broadcast_to(a0, (a0.shape[0], x.shape[1]))]
+    y = []
+    for t in range(T_x):
+        a.append(np.tanh(p["Wax"] @ x[:, :, t] + p["Waa"] @ a[t] + p["ba"]))
+        y.append(softmax(p["Wya"] @ a[t + 1] + p["by"]))
+    out = SimpleNamespace(a=np.stack(a[1:], 2), y=np.stack(y, 2))
+    if da is None:
+        return out
+    T = da.shape[2]
+    dz = [None] * T
+    into = np.zeros_like(a[0])
+    for t in reversed(range(T)):
+        dz[t] = (da[:, :, t] + into) * (1 - a[t + 1] ** 2)
+        into = p["Waa"].T @ dz[t]
+    out.gradients = {
+        "dx": np.stack([p["Wax"].T @ dz[t] for t in range(T)], 2),
+        "da0": into,
+        "dWax": sum(np.einsum("um,vm->uv", dz[t], x[:, :, t]) for t in range(T)),
+        "dWaa": sum(np.einsum("um,vm->uv", dz[t], a[t]) for t in range(T)),
+        "dba": sum(dz[t].sum(axis=1, keepdims=True) for t in range(T)),
+    }
+    return out
+
+
+def lstm(x, a0, c0, p, da=None, dc_last=0.0):
+    """Forward, and backward where da is given; dc_last is the gradient of the last memory."""
+    n_a, m, T_x = a0.shape[0], x.shape[1], x.shape[2]
+    a, c, y = [np.broadcast_to(a0, (n_a, m))], [np.broadcast_to(c0, (n_a, m))], []
+    f, i, g, o = [], [], [], []
+    for t in range(T_x):
+        both = np.vstack([a[t], x[:, :, t]])
+        f.append(sigmoid(p["Wf"] @ both + p["bf"]))
+        i.append(sigmoid(p["Wi"] @ both + p["bi"]))
+        g.append(np.tanh(p["Wc"] @ both + p["bc"]))
+        o.append(sigmoid(p["Wo"] @ both + p["bo"]))
+        c.append(f[t] * c[t] + i[t] * g[t])
+        a.append(o[t] * np.tanh(c[t + 1]))
+        y.append(softmax(p["Wy"] @ a[t + 1] + p["by"]))
+    out = SimpleNamespace(a=np.stack(a[1:], 2), c=np.stack(c[1:], 2), y=np.stack(y, 2), gates=(f, i, g, o))
+    if da is None:
+        return out
+    T = da.shape[2]
+    into_a, into_c = np.zeros((n_a, m)), np.zeros((n_a, m)) + dc_last
+    dx = np.zeros((x.shape[0], m, T))
+    dW = {q: np.zeros((n_a, n_a + x.shape[0])) for q in "fico"}
+    db = {q: np.zeros((n_a, 1)) for q in "fico"}
+    for t in reversed(range(T)):
+        da_t = da[:, :, t] + into_a
+        dc_t = into_c + da_t * o[t] / np.cosh(c[t + 1]) ** 2
+        dz = {
+            "f": dc_t * c[t] * f[t] * (1 - f[t]),
+            "i": dc_t * g[t] * i[t] * (1 - i[t]),
+            "c": dc_t * i[t] * (1 - g[t] ** 2),
+            "o": da_t * np.tanh(c[t + 1]) * o[t] * (1 - o[t]),
+        }
+        both = np.vstack([a[t], x[:, :, t]])
+        into = sum(p["W" + q].T @ dz[q] for q in "fico")
+        into_a, dx[:, :, t], into_c = into[:n_a], into[n_a:], dc_t * f[t]
+        for q in "fico":
+            dW[q] += np.einsum("um,vm->uv", dz[q], both)
+            db[q] += dz[q].sum(axis=1, keepdims=True)
+    out.dc0 = into_c
+    out.gradients = {"dx": dx, "da0": into_a}
+    for q in "fico":
+        out.gradients |= {"dW" + q: dW[q], "db" + q: db[q]}
+    return out
+
+
+def close(got, expected, tolerance):
+    """Assert that two arrays agree, relative to the largest expected value (at least 1)."""
+    assert got.shape == expected.shape
+    scale = max(1.0, np.abs(expected).max(initial=0.0))
+    assert np.abs(got - expected).max(initial=0.0) <= tolerance * scale
+
+
+def problem(cell, n_x, n_a, n_y, m, T_x, seed=0):
+    """Random input of one cell: every size different where it is called, nothing zero."""
+    rng = np.random.default_rng([seed, n_x, n_a, n_y, m, T_x])
+
+    def draw(*shape):
+        return rng.standard_normal(shape)
+
+    spread = 1 / np.sqrt(max(n_a + n_x, 1))
+    if cell == "rnn":
+        p = {"Wax": draw(n_a, n_x) * spread, "Waa": draw(n_a, n_a) * spread, "ba": draw(n_a, 1)}
+        p |= {"Wya": draw(n_y, n_a), "by": draw(n_y, 1)}
+    else:
+        p = {}
+        for gate in "fico":
+            p |= {"W" + gate: draw(n_a, n_a + n_x) * spread, "b" + gate: draw(n_a, 1)}
+        p |= {"Wy": draw(n_y, n_a), "by": draw(n_y, 1)}
+    return SimpleNamespace(
+        x=draw(n_x, m, T_x), a0=draw(n_a, m), c0=draw(n_a, m), p=p, da=draw(n_a, m, T_x), dc=draw(n_a, m)
+    )

@@ -1,0 +1,259 @@
+"""Bad input: the kind of error, and a message that names the argument, what was expected, what came."""
+
+import copy
+import re
+
+import numpy as np
+import pytest
+from cells import CELLS, IDS, LSTM, RNN
+from numpy.testing import assert_array_equal
+from reference import problem
+
+import cyrnn
+
+SHAPE = 3, 5, 2, 10, 4  # n_x, n_a, n_y, m, T_x
+
+both = pytest.mark.parametrize("cell", CELLS, ids=IDS)
+
+
+def refuse(error, message, function, *args):
+    with pytest.raises(error) as caught:
+        function(*args)
+    assert re.fullmatch(message, caught.value.args[0]), caught.value.args[0]
+    assert caught.value.__context__ is None or isinstance(caught.value.__context__, (KeyError, ValueError))
+
+
+@pytest.fixture
+def q(cell):
+    q = problem(cell.name, *SHAPE)
+    q.before = copy.deepcopy(q)
+    q.out = cell.forward(q)
+    q.step = cell.cell_forward(q.x[:, :, 0], q.a0, q.c0, q.p)
+    yield q
+    # Nothing was modified, and the next call works.
+    for name in ("x", "a0", "c0", "da", "dc"):
+        assert_array_equal(getattr(q, name), getattr(q.before, name))
+    again = cell.forward(q)
+    assert_array_equal(again.a, q.out.a)
+    assert_array_equal(cell.backward(q.da, again.caches)["dx"], cell.backward(q.da, q.out.caches)["dx"])
+
+
+def changed(q, **values):
+    r = copy.copy(q)
+    for name, value in values.items():
+        setattr(r, name, value)
+    return r
+
+
+@both
+def test_shapes_of_the_sequence(cell, q):
+    refuse(
+        ValueError, r"a0: expected shape \(n_a, m\) = \(5, 10\), got \(5, 9\)",
+        cell.forward, changed(q, a0=q.a0[:, :9]),
+    )  # fmt: skip
+    refuse(
+        ValueError, r"a0: expected shape \(n_a, m\) = \(5, 10\), got \(5,\)",
+        cell.forward, changed(q, a0=q.a0[:, 0]),
+    )  # fmt: skip
+    refuse(
+        ValueError, r"x: expected 3 dimensions \(n_x, m, T_x\), got shape \(3, 10\)",
+        cell.forward, changed(q, x=q.x[:, :, 0]),
+    )  # fmt: skip
+    refuse(
+        ValueError, r"x: expected 3 dimensions \(n_x, m, T_x\), got shape \(\)",
+        cell.forward, changed(q, x=3.0),
+    )  # fmt: skip
+    weight = cell.inputs[0]
+    refuse(
+        ValueError, rf"parameters\['{weight}'\]: expected shape \(n_a, .*n_x\) = \(5, \d\), got \(5, \d\)",
+        cell.forward, changed(q, x=q.x[:2]),
+    )  # fmt: skip
+    refuse(
+        ValueError, r"da: expected shape \(n_a, m, T_x\) = \(5, 10, 4\), got \(5, 9, 4\)",
+        cell.backward, q.da[:, :9], q.out.caches,
+    )  # fmt: skip
+    refuse(
+        ValueError, r"da: expected 3 dimensions \(n_a, m, T_x\), got shape \(5, 10\)",
+        cell.backward, q.da[:, :, 0], q.out.caches,
+    )  # fmt: skip
+    refuse(
+        ValueError, r"da: expected at most T_x = 4 steps, as the caches have, got 5",
+        cell.backward, np.zeros((5, 10, 5)), q.out.caches,
+    )  # fmt: skip
+
+
+@both
+def test_every_parameter_is_checked(cell, q):
+    for name in (*cell.inputs, *cell.output):
+        value = q.p[name]
+        for wrong in (value[:-1], value[:, :-1], value[:, 0], value[None], np.hstack([value, value])):
+            if wrong.shape == value.shape:
+                continue
+            p = {**q.p, name: wrong}
+            # The shape of the output weights tells n_y and n_a, so a wrong one shows elsewhere.
+            named = r"parameters\[.*\]|a0|a_prev" if name == cell.output[0] else rf"parameters\['{name}'\]"
+            refuse(ValueError, rf"({named}): expected .*, got .*", cell.forward, changed(q, p=p))
+            refuse(
+                ValueError, rf"({named}): expected .*, got .*",
+                cell.cell_forward, q.x[:, :, 0], q.a0, q.c0, p,
+            )  # fmt: skip
+        p = {other: array for other, array in q.p.items() if other != name}
+        refuse(KeyError, rf"parameters: expected an entry '{name}', got only \[.*\]", cell.forward, changed(q, p=p))
+        for wrong, text in ((None, "None"), ("text", "dtype <U4"), (1j, "dtype complex128")):
+            p = {**q.p, name: wrong}
+            refuse(
+                TypeError, rf"parameters\['{name}'\]: expected real numbers, got {re.escape(text)}",
+                cell.forward, changed(q, p=p),
+            )  # fmt: skip
+
+
+@both
+def test_a_bias_along_the_wrong_axis_is_refused(cell, q):
+    """NumPy would broadcast a row of n_a over the batch where m happens to equal n_a."""
+    r = problem(cell.name, 3, 5, 5, 5, 4)
+    for name in (name for name in r.p if name.startswith("b")):
+        for wrong in (r.p[name][:, 0], r.p[name].T, r.p[name][0], np.float64(1.0), r.p[name][:1]):
+            p = {**r.p, name: wrong}
+            refuse(
+                ValueError, rf"parameters\['{name}'\]: expected shape \(n_[ay], 1\) = \(5, 1\), got .*",
+                cell.forward, changed(r, p=p),
+            )  # fmt: skip
+
+
+BAD_TYPES = [
+    (None, TypeError, "expected real numbers, got None"),
+    ("text", TypeError, "expected real numbers, got dtype <U4"),
+    (np.zeros((5, 10), complex), TypeError, "expected real numbers, got dtype complex128"),
+    (np.zeros((5, 10), "datetime64[s]"), TypeError, r"expected real numbers, got dtype datetime64\[s\]"),
+    (np.zeros((5, 10), object), TypeError, "expected real numbers, got ndarray of objects"),
+    ({"a": 1}, TypeError, "expected real numbers, got dict of objects"),
+    ([[1.0], [1.0, 2.0]], ValueError, "expected an array of numbers, got a ragged nested sequence"),
+]
+
+
+@both
+@pytest.mark.parametrize(("value", "error", "text"), BAD_TYPES, ids=lambda v: type(v).__name__)
+def test_types(cell, q, value, error, text):
+    refuse(error, f"x: {text}", cell.forward, changed(q, x=value))
+    refuse(error, f"a0: {text}", cell.forward, changed(q, a0=value))
+    refuse(error, f"xt: {text}", cell.cell_forward, value, q.a0, q.c0, q.p)
+    refuse(error, f"a_prev: {text}", cell.cell_forward, q.x[:, :, 0], value, q.c0, q.p)
+    refuse(error, f"da: {text}", cell.backward, value, q.out.caches)
+    refuse(error, f"da_next: {text}", cell.cell_backward, value, q.dc, q.step.cache)
+    if cell is LSTM:
+        refuse(error, f"c_prev: {text}", cell.cell_forward, q.x[:, :, 0], q.a0, value, q.p)
+        refuse(error, f"dc_next: {text}", cell.cell_backward, q.da[:, :, 0], value, q.step.cache)
+    refuse(error, f"x: {text}", cyrnn.softmax, value)
+    refuse(error, f"x: {text}", cyrnn.sigmoid, value)
+    for k in range(cell.entries - 1):
+        cache = (*q.step.cache[:k], value, *q.step.cache[k + 1 :])
+        if cell is LSTM and k == 0:
+            continue  # a_next is not read by the LSTM's backward pass
+        refuse(error, rf"cache\[{k}\] \(\w+\): {text}", cell.cell_backward, q.da[:, :, 0], q.dc, cache)
+        steps = [q.out.caches[0][0], cache, *q.out.caches[0][2:]]
+        refuse(error, rf"caches\[0\]\[1\]\[{k}\] \(\w+\): {text}", cell.backward, q.da, (steps, q.x))
+
+
+@both
+def test_parameters_must_be_a_mapping(cell, q):
+    for wrong in (None, 3, [1, 2], np.zeros(3)):
+        refuse(
+            TypeError, r"parameters: expected a mapping from names to arrays, got \w+",
+            cell.forward, changed(q, p=wrong),
+        )  # fmt: skip
+        refuse(
+            TypeError, r"parameters: expected a mapping from names to arrays, got \w+",
+            cell.cell_backward, q.da[:, :, 0], q.dc, (*q.step.cache[:-1], wrong),
+        )  # fmt: skip
+
+
+@both
+def test_shapes_of_the_cell(cell, q):
+    xt, da = q.x[:, :, 0], q.da[:, :, 0]
+    refuse(
+        ValueError, r"xt: expected 2 dimensions \(n_x, m\), got shape \(3, 10, 4\)",
+        cell.cell_forward, q.x, q.a0, q.c0, q.p,
+    )  # fmt: skip
+    refuse(
+        ValueError, r"a_prev: expected shape \(n_a, m\) = \(5, 10\), got \(4, 10\)",
+        cell.cell_forward, xt, q.a0[:4], q.c0, q.p,
+    )  # fmt: skip
+    refuse(
+        ValueError, r"da_next: expected shape \(n_a, m\) = \(5, 10\), got \(5, 1\)",
+        cell.cell_backward, da[:, :1], q.dc, q.step.cache,
+    )  # fmt: skip
+    if cell is LSTM:
+        refuse(
+            ValueError, r"c_prev: expected shape \(n_a, m\) = \(5, 10\), got \(5, 3\)",
+            cell.cell_forward, xt, q.a0, q.c0[:, :3], q.p,
+        )  # fmt: skip
+        refuse(
+            ValueError, r"dc_next: expected shape \(n_a, m\) = \(5, 10\), got \(5, 1\)",
+            cell.cell_backward, da, q.dc[:, :1], q.step.cache,
+        )  # fmt: skip
+    for k, array in enumerate(q.step.cache[:-1]):
+        if cell is LSTM and k == 0:
+            continue  # a_next is not read by the LSTM's backward pass
+        cache = (*q.step.cache[:k], array[:, :7], *q.step.cache[k + 1 :])
+        refuse(ValueError, r"(cache\[\d\] \(\w+\)|da_next): expected .*, got .*", cell.cell_backward, da, q.dc, cache)
+
+
+@both
+def test_wrong_caches(cell, q):
+    other = RNN if cell is LSTM else LSTM
+    r = problem(other.name, *SHAPE)
+    theirs = other.forward(r).caches
+    refuse(
+        TypeError, rf"caches: expected the caches of {cell.name}_forward, got those of another cell",
+        cell.backward, q.da, theirs,
+    )  # fmt: skip
+    refuse(
+        ValueError, r"caches\[0\]\[3\]: expected a tuple \(a_next, .*\), got \d+ entries",
+        cell.backward, q.da, (list(theirs[0]), r.x),
+    )  # fmt: skip
+    refuse(ValueError, r"caches: expected a tuple \(steps, x\), got 3 entries", cell.backward, q.da, (1, 2, 3))
+    refuse(TypeError, r"caches: expected a tuple \(steps, x\), got NoneType", cell.backward, q.da, None)
+    refuse(TypeError, r"caches\[0\]: expected the list of steps, got int", cell.backward, q.da, (1, q.x))
+    refuse(
+        ValueError, r"caches\[0\]: expected at least one step, got an empty list",
+        cell.backward, q.da[:, :, :0], ([], q.x),
+    )  # fmt: skip
+    refuse(TypeError, r"cache: expected a tuple \(a_next, .*\), got dict", cell.cell_backward, q.da[:, :, 0], q.dc, {})
+    refuse(
+        TypeError, r"caches\[0\]\[3\]: expected a tuple \(a_next, .*\), got int",
+        cell.backward, q.da, ([1, 2, 3, 4], q.x),
+    )  # fmt: skip
+    mixed = list(q.out.caches[0])
+    narrow = problem(cell.name, 2, *SHAPE[1:])
+    mixed[1] = cell.forward(narrow).caches[0][1]
+    refuse(
+        ValueError, r"caches\[0\]\[1\]: expected n_x = 3 as in the step after, got 2",
+        cell.backward, q.da, (mixed, q.x),
+    )  # fmt: skip
+
+
+@both
+def test_x_or_parameters_that_no_longer_fit(cell, q):
+    caches = cell.forward(q).caches
+    weight = cell.inputs[0]
+    caches[0].tape.parameters = {**q.p, weight: q.p[weight][:, :-1]}
+    refuse(ValueError, rf"parameters\['{weight}'\]: expected .*", cell.backward, q.da, caches)
+    caches = cell.forward(q).caches
+    caches[0].tape.x = q.x[:, :, :3]
+    refuse(ValueError, r"x: expected shape \(n_x, m, T_x\) = \(n_x, 10, 4\), got .*", cell.backward, q.da, caches)
+
+
+@both
+@pytest.mark.parametrize(("m", "T_x"), [(2**30, 2**29), (2**59, 1), (1, 2**59)])
+def test_sizes_whose_product_overflows(cell, q, m, T_x):
+    """Without inputs such an x is an array that NumPy can make; what we would return is not."""
+    p = {name: value if name in ("Waa", *cell.output, "ba") else value[:, :5] for name, value in q.p.items()}
+    p |= {name: value[:, :0] for name, value in q.p.items() if name == "Wax"}
+    refuse(
+        ValueError, rf"x: sizes m = {m}, T_x = {T_x} are more than an array can hold",
+        cell.forward, changed(q, x=np.zeros((0, m, T_x)), a0=q.a0[:, :1], p=p),
+    )  # fmt: skip
+
+
+def test_scalars():
+    refuse(ValueError, r"x: expected shape \(n_y, \.\.\.\), got a scalar", cyrnn.softmax, 1.0)

@@ -1,0 +1,125 @@
+"""The package around the functions: builds, configuration, documentation, metadata."""
+
+import ast
+import doctest
+import importlib
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cyrnn
+from cyrnn import _kernels
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["activations", "rnn", "lstm", "_config"])
+def test_docstring_examples(name):
+    result = doctest.testmod(importlib.import_module(f"cyrnn.{name}"), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+    assert result.attempted > 0
+
+
+def test_public_functions_are_documented():
+    for name in cyrnn.__all__:
+        thing = getattr(cyrnn, name)
+        if callable(thing):
+            assert "Examples\n" in thing.__doc__
+            if name != "show_config":
+                assert "Parameters\n" in thing.__doc__
+                assert "Returns\n" in thing.__doc__
+                assert "Raises\n" in thing.__doc__
+
+
+def test_show_config(capsys):
+    cyrnn.show_config()
+    shown = capsys.readouterr().out
+    for word in (cyrnn.__version__, np.__version__, _kernels.build, "threads", "CPU features", "available"):
+        assert word in shown
+
+
+def test_version():
+    assert importlib.metadata.version("cyrnn") == cyrnn.__version__
+    assert cyrnn.__version__ in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_numpy_is_the_only_dependency():
+    required = [r for r in importlib.metadata.requires("cyrnn") if "extra" not in r]
+    assert [re.split(r"[^\w]", r)[0] for r in required] == ["numpy"]
+    code = "import sys, cyrnn; print([m for m in sys.modules if m.split('.')[0] in ('scipy', 'torch', 'Cython')])"
+    done = python(code)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_build_is_picked_by_cpu_and_by_name():
+    code = "import cyrnn._kernels as k; print(k.build)"
+    assert python(code, CYRNN_BUILD="").stdout.strip() == _kernels.available()[0]
+    for name in _kernels.available():
+        assert python(code, CYRNN_BUILD=name).stdout.strip() == name
+    done = python(code, CYRNN_BUILD="v9")
+    assert done.returncode != 0
+    assert "CYRNN_BUILD: expected one of v4, v3, baseline, got 'v9'" in done.stderr
+
+
+def test_a_build_that_the_cpu_lacks_is_refused(monkeypatch):
+    if len(_kernels.available()) < 2:
+        pytest.skip("this machine has the baseline alone")
+    best = _kernels.available()[0]
+    monkeypatch.setitem(_kernels.FEATURES, _kernels.NEEDS[best][-1], False)
+    monkeypatch.setattr(importlib, "import_module", lambda name: pytest.fail("it was loaded"))
+    assert best not in _kernels.available()
+    with pytest.raises(ImportError, match=f"the build '{best}' needs .*, which this CPU lacks"):
+        _kernels.use(best)
+    monkeypatch.setattr(_kernels, "installed", lambda: ["baseline"])
+    with pytest.raises(ImportError, match=f"the build '{best}' was not compiled, only baseline"):
+        _kernels.use(best)
+
+
+def test_every_build_gives_the_same_to_rounding():
+    from reference import close, problem
+
+    q = problem("lstm", 7, 33, 5, 6, 20)
+    kept = _kernels.build
+    results = []
+    for name in _kernels.available():
+        _kernels.use(name)
+        a, _, _, caches = cyrnn.lstm_forward(q.x, q.a0, q.p)
+        results.append((a, cyrnn.lstm_backward(q.da, caches)))
+    _kernels.use(kept)
+    for a, gradients in results[1:]:
+        close(a, results[0][0], 1e-14)
+        for name, value in gradients.items():
+            close(value, results[0][1][name], 1e-13)
+
+
+def test_no_flag_that_changes_arithmetic():
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    flags = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert "-ffp-contract=off" in flags
+    assert not flags & {"-ffast-math", "-Ofast", "-march=native", "-mtune=native", "-funsafe-math-optimizations"}
+
+
+def test_subnormals_survive_the_import():
+    code = "import cyrnn; x = 5e-324; assert x * 1.0 == 5e-324 and 2.3e-308 / 4 > 0; print('ok')"
+    assert python(code).stdout.strip() == "ok"
+
+
+def test_readme_example(capsys):
+    """The output that the README shows is what its code prints."""
+    readme = (ROOT / "README.md").read_text()
+    code, shown = re.search(r"```python\n(.*?)```\s*```\n(.*?)```", readme, re.DOTALL).groups()
+    exec(code, {})
+    assert capsys.readouterr().out == shown

@@ -1,0 +1,453 @@
+"""What the notebook does beside arithmetic: caches, layouts, types, sizes, special values."""
+
+import copy
+import pickle
+from collections import ChainMap
+
+import numpy as np
+import pytest
+from cells import CELLS, IDS
+from numpy.testing import assert_array_equal
+from reference import close, problem
+
+import cyrnn
+from cyrnn import _plain
+
+pytestmark = [pytest.mark.usefixtures("build"), pytest.mark.parametrize("cell", CELLS, ids=IDS)]
+
+SHAPE = 3, 5, 2, 4, 6
+
+
+def same(got, want, tolerance=1e-13):
+    assert got.keys() == want.keys()
+    for name in want:
+        close(got[name], want[name], tolerance)
+
+
+def memory(value):
+    """All arrays in what a function returned."""
+    if isinstance(value, np.ndarray):
+        return [value]
+    if isinstance(value, dict):
+        return [array for entry in value.values() for array in memory(entry)]
+    if isinstance(value, tuple):
+        return [array for entry in value for array in memory(entry)]
+    return []
+
+
+# Outputs
+
+
+def test_outputs_are_new_contiguous_arrays(cell):
+    q = problem(cell.name, *SHAPE)
+    passed = [q.x, q.a0, q.da, *q.p.values()]
+    out = cell.forward(q)
+    gradients = cell.backward(q.da, out.caches)
+    returned = [out.a, out.y, *([out.c] if out.c is not None else []), *gradients.values()]
+    for array in returned:
+        assert type(array) is np.ndarray
+        assert array.dtype == np.float64
+        assert array.flags.c_contiguous
+        assert array.flags.writeable
+        for other in passed:
+            assert not np.shares_memory(array, other)
+    for k, array in enumerate(returned):
+        assert not any(np.shares_memory(array, other) for other in returned[:k])
+        for step in out.caches[0]:
+            assert not any(np.shares_memory(array, other) for other in step if isinstance(other, np.ndarray))
+
+
+def test_writing_into_outputs_does_not_spoil_the_backward(cell):
+    q = problem(cell.name, *SHAPE)
+    out = cell.forward(q)
+    want = cell.backward(q.da, out.caches)
+    out.a[:] = out.y[:] = np.nan
+    if out.c is not None:
+        out.c[:] = np.nan
+    same(cell.backward(q.da, out.caches), want, 0)
+
+
+def test_nothing_passed_is_modified(cell):
+    q = problem(cell.name, *SHAPE)
+    before = copy.deepcopy(q)
+    out = cell.forward(q)
+    cell.backward(q.da, out.caches)
+    one = cell.cell_forward(q.x[:, :, 0], q.a0, q.c0, q.p)
+    cell.cell_backward(q.da[:, :, 0], q.dc, one.cache)
+    for name in ("x", "a0", "c0", "da", "dc"):
+        assert_array_equal(getattr(q, name), getattr(before, name))
+    assert q.p.keys() == before.p.keys()
+    for name in q.p:
+        assert_array_equal(q.p[name], before.p[name])
+
+
+def test_read_only_inputs(cell):
+    q = problem(cell.name, *SHAPE)
+    want = cell.forward(q)
+    for array in (q.x, q.a0, q.da, *q.p.values()):
+        array.flags.writeable = False
+    got = cell.forward(q)
+    assert_array_equal(got.a, want.a)
+    same(cell.backward(q.da, got.caches), cell.backward(q.da, want.caches), 0)
+
+
+# Caches
+
+
+def test_cell_cache(cell):
+    q = problem(cell.name, *SHAPE)
+    xt = q.x[:, :, 0].copy()
+    out = cell.cell_forward(xt, q.a0, q.c0, q.p)
+    assert type(out.cache) is tuple
+    assert len(out.cache) == cell.entries
+    assert out.cache[0] is out.a
+    assert out.cache[-2] is xt
+    assert out.cache[-1] is q.p
+    if cell.name == "rnn":
+        assert out.cache[1] is q.a0
+    else:
+        assert out.cache[1] is out.c
+        assert out.cache[2] is q.a0
+        assert out.cache[3] is q.c0
+
+
+def test_sequence_caches_look_like_the_notebook(cell):
+    q = problem(cell.name, *SHAPE)
+    out = cell.forward(q)
+    notebook = getattr(_plain, f"{cell.name}_forward")(q.x, q.a0, q.p)[-1]
+    steps, x = out.caches
+    assert type(out.caches) is tuple
+    assert len(out.caches) == 2
+    assert x is q.x
+    assert len(steps) == len(notebook[0]) == 6
+    for step, want in zip(steps, notebook[0], strict=True):
+        assert type(step) is tuple
+        assert len(step) == cell.entries
+        assert step[-1] is q.p
+        for array, other in zip(step[:-1], want[:-1], strict=True):
+            close(array, other, 1e-14)
+            assert array.flags.writeable
+    assert_array_equal(steps[-1][0], steps[5][0])
+    assert_array_equal(out.caches[1][1][3], q.x[1][3])
+    assert type(steps[1:3]) is list
+    assert len(steps[::-2]) == 3
+    assert len(steps + steps) == len([*steps, *steps]) == len(notebook[0] + steps) == len(steps * 2) == 12
+    assert len(list(reversed(steps))) == 6
+    with pytest.raises(IndexError):
+        steps[6]
+    assert "6 steps" in repr(steps)
+
+
+def test_steps_share_memory_as_in_the_notebook(cell):
+    steps = cell.forward(problem(cell.name, *SHAPE)).caches[0]
+    before = 1 if cell.name == "rnn" else 2
+    assert np.shares_memory(steps[2][0], steps[3][before])
+
+
+def edits():
+    """Ways to touch the caches, each on the notebook's list and on ours alike."""
+
+    def by_hand(steps):
+        return [tuple(step) for step in steps]
+
+    def reorder(steps):
+        return [steps[k] for k in (3, 1, 0, 2, 5, 4)]
+
+    def splice(steps):
+        return steps[:2] + steps[4:] + steps[2:4]
+
+    def assign(steps):
+        steps[1] = steps[4]
+        return steps
+
+    def remove(steps):
+        del steps[1]
+        steps.append(steps[0])
+        return steps
+
+    def swap(steps):
+        steps.reverse()
+        return steps
+
+    def write(steps):
+        steps[2][0][...] *= 0.5
+        return steps
+
+    def write_gate(steps):
+        steps[3][-3][1, 2] = 0.25
+        return steps
+
+    def last_state(steps):
+        steps[0] = (*steps[0][:1], steps[0][1] * 0.5, *steps[0][2:])
+        return steps
+
+    def other_parameters(steps):
+        scaled = {name: value * 1.5 for name, value in steps[0][-1].items()}
+        return [(*step[:-1], scaled if t % 2 else step[-1]) for t, step in enumerate(steps)]
+
+    def as_tuple(steps):
+        return tuple(steps)
+
+    def as_lists(steps):
+        return [list(step) for step in steps]
+
+    return [
+        by_hand, reorder, splice, assign, remove, swap, write, write_gate, last_state, other_parameters,
+        as_tuple, as_lists,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("edit", edits(), ids=lambda edit: edit.__name__)
+@pytest.mark.parametrize("T_x", [6, 4])
+def test_backward_uses_the_steps_it_finds(cell, edit, T_x):
+    q = problem(cell.name, *SHAPE)
+    da = q.da[:, :, :T_x]
+    steps, x = cell.forward(q).caches
+    plain = getattr(_plain, f"{cell.name}_forward")(q.x.copy(), q.a0.copy(), q.p)[-1]
+    want = getattr(_plain, f"{cell.name}_backward")(da, (edit(plain[0]), x))
+    same(cell.backward(da, (edit(steps), x)), want)
+
+
+def test_backward_of_caches_made_elsewhere(cell):
+    q = problem(cell.name, *SHAPE)
+    want = cell.backward(q.da, cell.forward(q).caches)
+    plain = getattr(_plain, f"{cell.name}_forward")(q.x, q.a0, q.p)[-1]
+    same(cell.backward(q.da, plain), want)
+    a, c, steps = q.a0, np.zeros_like(q.a0), []
+    for t in range(6):
+        out = cell.cell_forward(q.x[:, :, t], a, c, q.p)
+        a, c = out.a, out.c
+        steps.append(out.cache)
+    same(cell.backward(q.da, (steps, q.x)), want)
+
+
+def test_numpy_backward_takes_our_caches(cell):
+    q = problem(cell.name, *SHAPE)
+    out = cell.forward(q)
+    same(cell.backward(q.da, out.caches), getattr(_plain, f"{cell.name}_backward")(q.da, out.caches))
+
+
+def test_backward_reads_x_and_parameters_as_they_are(cell):
+    q = problem(cell.name, *SHAPE)
+    ours = cell.forward(q).caches
+    plain = getattr(_plain, f"{cell.name}_forward")(q.x, q.a0, q.p)[-1]
+    q.x *= 0.5
+    weight = cell.inputs[0]
+    q.p[weight] = q.p[weight] * 2
+    same(cell.backward(q.da, ours), getattr(_plain, f"{cell.name}_backward")(q.da, plain))
+
+
+def test_caches_copy_and_pickle(cell):
+    q = problem(cell.name, *SHAPE)
+    caches = cell.forward(q).caches
+    want = cell.backward(q.da, caches)
+    same(cell.backward(q.da, copy.deepcopy(caches)), want, 0)
+    same(cell.backward(q.da, pickle.loads(pickle.dumps(caches))), want, 0)
+
+
+def test_fewer_gradients_than_steps(cell):
+    q = problem(cell.name, *SHAPE)
+    want = cell.reference(q.x, q.a0, np.zeros_like(q.a0), q.p, q.da[:, :, :2]).gradients
+    same(cell.backward(q.da[:, :, :2], cell.forward(q).caches), want)
+
+
+# Layouts and types
+
+
+def layouts():
+    def as_list(v):
+        return v.tolist()
+
+    def float32(v):
+        return v.astype(np.float32)
+
+    def swapped(v):
+        return v.astype(v.dtype.newbyteorder())
+
+    def fortran(v):
+        return np.asfortranarray(v)
+
+    def time_major(v):
+        return np.ascontiguousarray(v.T).T
+
+    def strided(v):
+        return np.repeat(v, 2, axis=0)[::2]
+
+    def strided_last(v):
+        return np.repeat(v, 3, axis=-1)[..., ::3]
+
+    def backwards(v):
+        return v[::-1].copy()[::-1]
+
+    def middle_first(v):
+        return np.ascontiguousarray(np.moveaxis(v, 0, -1)).transpose(-1, *range(v.ndim - 1)) if v.ndim > 1 else v
+
+    def unaligned(v):
+        raw = np.empty(v.nbytes + 1, np.uint8)[1:].view(np.float64).reshape(v.shape)
+        raw[...] = v
+        return raw
+
+    def field(v):
+        record = np.zeros(v.shape, [("tag", "i1"), ("value", "f8")])
+        record["value"] = v
+        return record["value"]
+
+    def subclass(v):
+        return v.view(type("Sub", (np.ndarray,), {}))
+
+    def matrix(v):
+        return np.ma.array(v)
+
+    def longer(v):
+        return v.astype(np.longdouble)
+
+    return [
+        as_list, float32, swapped, fortran, time_major, strided, strided_last, backwards, middle_first,
+        unaligned, field, subclass, matrix, longer,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", layouts(), ids=lambda layout: layout.__name__)
+def test_layouts(cell, layout):
+    q = problem(cell.name, *SHAPE)
+    if layout.__name__ == "float32":  # exactly what both can hold
+        for array in (q.x, q.a0, q.c0, q.da, q.dc, *q.p.values()):
+            array[...] = array.astype(np.float32)
+    want = cell.forward(q)
+    gradients = cell.backward(q.da, want.caches)
+    one = cell.cell_forward(q.x[:, :, 0], q.a0, q.c0, q.p)
+    one_back = cell.cell_backward(q.da[:, :, 0], q.dc, one.cache)
+
+    r = copy.copy(q)
+    r.x, r.a0, r.c0, r.da, r.dc = map(layout, (q.x, q.a0, q.c0, q.da, q.dc))
+    r.p = {name: layout(value) for name, value in q.p.items()}
+    got = cell.forward(r)
+    assert_array_equal(got.a, want.a)
+    assert_array_equal(got.y, want.y)
+    assert got.caches[1] is r.x
+    same(cell.backward(r.da, got.caches), gradients, 0)
+    same(cell.backward(r.da, (list(got.caches[0]), r.x)), gradients, 1e-13)
+    xt, da = layout(np.ascontiguousarray(q.x[:, :, 0])), layout(np.ascontiguousarray(q.da[:, :, 0]))
+    again = cell.cell_forward(xt, r.a0, r.c0, r.p)
+    assert_array_equal(again.a, one.a)
+    same(cell.cell_backward(da, r.dc, again.cache), one_back, 0)
+
+
+def test_integers_booleans_and_memory_maps(cell, tmp_path):
+    q = problem(cell.name, *SHAPE)
+    q.x[...] = q.x > 0
+    want = cell.forward(q)
+    r = copy.copy(q)
+    for dtype in (bool, np.int8, np.uint64):
+        r.x = q.x.astype(dtype)
+        assert_array_equal(cell.forward(r).a, want.a)
+    r.x = np.memmap(tmp_path / "x", dtype=np.float64, mode="w+", shape=q.x.shape)
+    r.x[...] = q.x
+    got = cell.forward(r)
+    assert_array_equal(got.a, want.a)
+    same(cell.backward(q.da, got.caches), cell.backward(q.da, want.caches), 0)
+
+
+def test_any_mapping_and_extra_keys(cell):
+    q = problem(cell.name, *SHAPE)
+    want = cell.forward(q)
+    r = copy.copy(q)
+    r.p = ChainMap({"extra": "ignored", 7: None}, q.p)
+    got = cell.forward(r)
+    assert_array_equal(got.a, want.a)
+    assert got.caches[0][0][-1] is r.p
+    same(cell.backward(q.da, got.caches), cell.backward(q.da, want.caches), 0)
+
+
+def test_states_broadcast_over_the_batch(cell):
+    q = problem(cell.name, *SHAPE)
+    q.a0, q.c0 = q.a0[:, :1].copy(), q.c0[:, :1].copy()
+    got = cell.forward(q)
+    want = cell.reference(q.x, q.a0, np.zeros_like(q.a0), q.p, q.da)
+    close(got.a, want.a, 1e-14)
+    same(cell.backward(q.da, got.caches), want.gradients)
+    out = cell.cell_forward(q.x[:, :, 0], q.a0, q.c0, q.p)
+    want = cell.reference(q.x[:, :, :1], q.a0, q.c0, q.p, q.da[:, :, :1], q.dc)
+    gradients = cell.cell_backward(q.da[:, :, 0], q.dc, out.cache)
+    close(out.a, want.a[:, :, 0], 1e-14)
+    close(gradients["da_prev"], want.gradients["da0"], 1e-13)
+    close(gradients["d" + cell.inputs[0]], want.gradients["d" + cell.inputs[0]], 1e-13)
+
+
+# Sizes and special values
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(3, 5, 2, 0, 4), (3, 5, 2, 4, 0), (0, 5, 2, 4, 3), (3, 5, 0, 4, 3), (3, 0, 2, 4, 3), (0, 0, 0, 0, 0)],
+    ids=str,
+)
+def test_empty_sizes(cell, shape):
+    n_x, n_a, n_y, m, T_x = shape
+    q = problem(cell.name, *shape)
+    out = cell.forward(q)
+    assert out.a.shape == (n_a, m, T_x)
+    assert out.y.shape == (n_y, m, T_x)
+    assert len(out.caches[0]) == T_x
+    gradients = cell.backward(q.da, out.caches)
+    assert gradients["dx"].shape == (n_x, m, T_x)
+    assert gradients["da0"].shape == (n_a, m)
+    for name in cell.inputs:
+        assert gradients["d" + name].shape == q.p[name].shape
+    if m and T_x and n_y:
+        want = cell.reference(q.x, q.a0, np.zeros_like(q.a0), q.p, q.da)
+        close(out.y, want.y, 1e-14)
+        same(gradients, want.gradients)
+    elif not (m and T_x):
+        assert not any(value.any() for value in gradients.values())
+    if T_x:
+        step = cell.cell_forward(q.x[:, :, 0], q.a0, q.c0, q.p)
+        assert step.a.shape == (n_a, m)
+        assert cell.cell_backward(q.da[:, :, 0], q.dc, step.cache)["dxt"].shape == (n_x, m)
+        none = cell.backward(q.da[:, :, :0], (list(out.caches[0]), q.x))
+        assert {name: value.shape for name, value in none.items() if name != "dx"} == {
+            name: value.shape for name, value in gradients.items() if name != "dx"
+        }
+        assert not any(value.any() for value in none.values())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_bad_example_does_not_touch_the_others(cell, bad):
+    q = problem(cell.name, 3, 5, 4, 9, 6)
+    want = cell.forward(q)
+    want_back = cell.backward(q.da, want.caches)
+    q.x[1, 4, 2] = bad
+    got = cell.forward(q)
+    gradients = cell.backward(q.da, got.caches)
+    others = np.arange(9) != 4
+    assert_array_equal(got.a[:, others], want.a[:, others])
+    assert_array_equal(got.y[:, others], want.y[:, others])
+    assert_array_equal(gradients["dx"][:, others], want_back["dx"][:, others])
+    assert_array_equal(gradients["da0"][:, others], want_back["da0"][:, others])
+    assert_array_equal(got.a[:, 4, :2], want.a[:, 4, :2])
+    with np.errstate(all="ignore"):
+        plain = cell.reference(q.x, q.a0, np.zeros_like(q.a0), q.p)
+    assert_array_equal(np.isnan(got.a), np.isnan(plain.a))
+    assert_array_equal(np.isnan(got.y), np.isnan(plain.y))
+
+
+def test_functions_are_deterministic_and_leave_no_flags(cell):
+    q = problem(cell.name, 7, 33, 5, 9, 40)
+    q.x *= 400  # saturates everything
+    first = cell.forward(q)
+    gradients = cell.backward(q.da, first.caches)
+    for _ in range(3):
+        again = cell.forward(q)
+        assert_array_equal(again.a, first.a)
+        same(cell.backward(q.da, again.caches), gradients, 0)
+    with np.errstate(all="raise"):
+        np.add(np.ones(3), 1.0)
+
+
+def test_star_import_has_all(cell):
+    names = {}
+    exec("from cyrnn import *", names)
+    for kind in ("forward", "backward", "cell_forward", "cell_backward"):
+        assert names[f"{cell.name}_{kind}"] is getattr(cyrnn, f"{cell.name}_{kind}")
+    assert names["softmax"] is cyrnn.softmax
+    assert names["sigmoid"] is cyrnn.sigmoid
