@@ -13,10 +13,10 @@ import cyrnn
 
 from ._arrays import Array
 
-# How far a number may be from one that the notebook printed in full, in units in the last place: the
-# smallest bound that holds for every build.  The farthest is da_prev[2][3] of the RNN's cell, 0.084 left
-# of terms of up to 0.55, where one rounding of a term is worth 4 of these units.  (Plain NumPy lands up
-# to 11 away, at da0[2][3] of the whole RNN.)
+# How far a number may be from one that the notebook printed in full, in units in the last place.  The
+# last digits are those of its BLAS and its order of summation.  The farthest is da_prev[2][3] of the
+# RNN's cell, 0.084 left of terms of up to 0.55, where one rounding of a term is worth 4 of these units:
+# the builds land 2 to 8 away there, plain NumPy up to 11 at da0[2][3] of the whole RNN.
 ULPS = 16
 
 # What each function returns, by the names that the expressions below use.

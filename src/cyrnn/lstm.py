@@ -54,8 +54,7 @@ def _run(x: Array, a0: Array, c0: Array | None, p: Parameters) -> tuple[Array, .
     if m * T_x > _arrays.MOST_COLUMNS:
         raise _arrays.too_many(m, T_x)
     lstm, output = _kernels.lstm, _kernels.output
-    a_cache, c_cache = np.empty((T_x + 1, m, n_a)), np.empty((T_x + 1, m, n_a))
-    gates = np.empty((T_x, m, 4, n_a))
+    a_cache, c_cache, gates = _arrays.buffers((T_x + 1, m, n_a), (T_x + 1, m, n_a), (T_x, m, 4, n_a))
     a, c, y = np.empty((n_a, m, T_x)), np.empty((n_a, m, T_x)), np.empty((n_y, m, T_x))
     work = np.empty(max(lstm.forward_work(n_x, n_a, m, T_x), output.forward_work(n_a, n_y, m, T_x)))
     weights = p["Wf"], p["Wi"], p["Wc"], p["Wo"]
