@@ -33,6 +33,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     BUILDS["v4"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
 
 KERNELS = Path("src/cyrnn/_kernels")
+NAMES = sorted(source.stem for source in KERNELS.glob("*.pyx") if source.stem != "cpu")
 HEADERS = [*map(str, sorted(KERNELS.glob("*.h"))), *map(str, sorted(KERNELS.glob("*.pxd")))]
 
 
@@ -59,10 +60,12 @@ class build_ext(setuptools_build_ext):
             force=True,
         )
         c_files = {name: c.sources for name, c in zip(sources, c_extensions, strict=True)}
-        common = [flag for flag in FLAGS if self.compiles([flag])]
-        flags = {build: common + extra for build, extra in BUILDS.items() if self.compiles(extra)}
-        for build in BUILDS.keys() - flags.keys():
-            print(f"cyrnn: this compiler does not know {BUILDS[build]}; the build {build!r} is left out")
+        flags = {"baseline": [flag for flag in FLAGS if self.compiles([flag])]}
+        for build, extra in BUILDS.items():
+            if extra and self.compiles(extra):
+                flags[build] = flags["baseline"] + extra
+            elif extra:
+                print(f"cyrnn: this compiler does not know {' '.join(extra)}; the build {build!r} is left out")
         self.extensions = [ext for ext in self.extensions if self.build_of(ext) in flags]
         for ext in self.extensions:
             ext.sources = c_files[Path(ext.sources[0]).stem]
@@ -85,6 +88,8 @@ class build_ext(setuptools_build_ext):
         return name if name in BUILDS else "baseline"
 
     def compiles(self, flags: list[str]) -> bool:
+        if self.compiler.compiler_type == "msvc":
+            return False  # it only warns of a flag that it does not know
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "empty.c")
             source.write_text("int main(void) { return 0; }\n")
@@ -96,7 +101,6 @@ class build_ext(setuptools_build_ext):
 
 
 setup(
-    ext_modules=[extension("cpu")]
-    + [extension(name, build) for build in BUILDS for name in ("activations", "lstm", "output", "rnn")],
+    ext_modules=[extension("cpu")] + [extension(name, build) for build in BUILDS for name in NAMES],
     cmdclass={"build_ext": build_ext},
 )

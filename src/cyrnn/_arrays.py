@@ -45,16 +45,18 @@ def real(name: str, value: Any) -> Array:
     ValueError
         If it is a ragged nested sequence.
     """
-    if type(value) is np.ndarray and value.dtype is FLOAT64 and value.flags.aligned:
-        return value
     try:
         array = np.asarray(value)
     except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
         raise ValueError(f"{name}: expected an array of numbers, got a ragged nested sequence") from error
     if array.dtype.kind not in "fiub":
         got = f"dtype {array.dtype}" if array.dtype.kind != "O" else f"{type(value).__name__} of objects"
         raise TypeError(f"{name}: expected real numbers, got {'None' if value is None else got}")
-    return np.require(array, FLOAT64, ["ALIGNED"])
+    array = np.require(array, FLOAT64, ["ALIGNED"])
+    # NumPy does not count the strides of a dimension of one or none when it says "aligned"; kernels do.
+    return array.copy() if any(stride % FLOAT64.itemsize for stride in array.strides) else array
 
 
 def dimensions(name: str, value: Any, letters: str) -> Array:
@@ -92,15 +94,19 @@ def state(name: str, value: Any, n_a: int, m: int) -> Array:
     return array
 
 
-def entry(parameters: Parameters, key: str) -> Any:
-    """Return one entry of the caller's parameters."""
+def mapping(parameters: Any) -> None:
+    """Refuse parameters that are no mapping."""
     if type(parameters) is not dict and not isinstance(parameters, Mapping):
         kind = type(parameters).__name__
         raise TypeError(f"parameters: expected a mapping from names to arrays, got {kind}")
-    try:
-        return parameters[key]
-    except KeyError:
-        raise KeyError(f"parameters: expected an entry {key!r}, got only {sorted(map(str, parameters))}") from None
+
+
+def entry(parameters: Parameters, key: str) -> Any:
+    """Return one entry of the caller's parameters."""
+    mapping(parameters)
+    if key not in parameters:
+        raise KeyError(f"parameters: expected an entry {key!r}, got only {sorted(map(str, parameters))}")
+    return parameters[key]
 
 
 def weights(parameters: Parameters, wanted: dict[str, tuple[str, tuple[int, int]]]) -> dict[str, Array]:
@@ -109,12 +115,6 @@ def weights(parameters: Parameters, wanted: dict[str, tuple[str, tuple[int, int]
         key: np.ascontiguousarray(shaped(f"parameters[{key!r}]", entry(parameters, key), letters, shape))
         for key, (letters, shape) in wanted.items()
     }
-
-
-def output_sizes(parameters: Parameters, key: str) -> tuple[int, int]:
-    """Return n_y and n_a, the shape of the output layer's weights."""
-    n_y, n_a = dimensions(f"parameters[{key!r}]", entry(parameters, key), "n_y, n_a").shape
-    return n_y, n_a
 
 
 def buffers(*shapes: tuple[int, ...]) -> list[Array]:
@@ -130,9 +130,10 @@ def buffers(*shapes: tuple[int, ...]) -> list[Array]:
     return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
 
-def too_many(m: int, T_x: int) -> ValueError:
-    """Return the error for more columns than the kernels count."""
-    return ValueError(f"x: sizes m = {m}, T_x = {T_x} are more than an array can hold")
+def columns_fit(name: str, m: int, T_x: int = 1) -> None:
+    """Refuse more examples times steps than the kernels count."""
+    if m * T_x > MOST_COLUMNS:
+        raise ValueError(f"{name}: sizes m = {m}, T_x = {T_x} are more than an array can hold")
 
 
 def unpacked(name: str, value: Any, letters: str) -> Any:

@@ -27,26 +27,39 @@ class Tape(Protocol):
 class Steps(MutableSequence[tuple[Any, ...]]):
     """The caches of all steps, as the notebook's list of tuples.
 
-    Reading makes tuples of views: what is written into their arrays is what the backward pass finds.
-    A slice or a sum is an ordinary list.  The first edit of the sequence itself (assignment, append,
-    deletion, ...) turns it into an ordinary list inside, which the backward pass reads step by step.
+    Reading makes a tuple of views, once for each step: what is written into their arrays is what the
+    backward pass finds.  A slice or a sum is an ordinary list.  The first edit of the sequence itself
+    (assignment, append, deletion, ...) turns it into an ordinary list inside, which the backward pass
+    reads step by step.  It is no `list` to isinstance, and equal only to itself; as long as any step
+    of it is kept, so are the buffers of all steps.
     """
 
-    __slots__ = ("_list", "_tape")
+    __slots__ = ("_list", "_made", "_tape")
 
-    def __init__(self, tape: Tape) -> None:
-        self._tape: Tape | None = tape
-        self._list: list[tuple[Any, ...]] = []
+    def __init__(self, tape: Tape | None, items: Iterable[tuple[Any, ...]] = ()) -> None:
+        self._tape = tape
+        self._list: list[tuple[Any, ...]] = list(items)
+        self._made: dict[int, tuple[Any, ...]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Steps, (self._tape, self._list)  # without the tuples made: they would lose the buffers
 
     @property
     def tape(self) -> Tape | None:
         """The buffers, or None once the sequence has been edited."""
         return self._tape
 
+    def _step(self, tape: Tape, t: int) -> tuple[Any, ...]:
+        made = self._made.get(t)
+        if made is None:
+            made = self._made.setdefault(t, tape.step(t))
+        return made
+
     def _edited(self) -> list[tuple[Any, ...]]:
         if self._tape is not None:
             self._list = list(self)
             self._tape = None
+            self._made = {}
         return self._list
 
     def __len__(self) -> int:
@@ -63,10 +76,11 @@ class Steps(MutableSequence[tuple[Any, ...]]):
     @overload
     def __getitem__(self, index: slice) -> list[tuple[Any, ...]]: ...
     def __getitem__(self, index: int | slice) -> Any:
-        if self._tape is None:
+        tape = self._tape
+        if tape is None:
             return self._list[index]
-        found = range(len(self._tape))[index]
-        return self._tape.step(found) if isinstance(found, int) else [self._tape.step(t) for t in found]
+        found = range(len(tape))[index]
+        return self._step(tape, found) if isinstance(found, int) else [self._step(tape, t) for t in found]
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._edited()[index] = value
@@ -86,6 +100,9 @@ class Steps(MutableSequence[tuple[Any, ...]]):
         """Return an ordinary list of the steps."""
         return list(self)
 
+    def __copy__(self) -> "Steps":
+        return Steps(self._tape, self._list)
+
     def __add__(self, other: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         return [*self, *other]
 
@@ -96,6 +113,10 @@ class Steps(MutableSequence[tuple[Any, ...]]):
         return list(self) * count
 
     __rmul__ = __mul__
+
+    def __imul__(self, count: int) -> "Steps":
+        self._list = self._edited() * count
+        return self
 
     def __repr__(self) -> str:
         return f"<the caches of {len(self)} steps>"

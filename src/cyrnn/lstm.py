@@ -20,6 +20,7 @@ import numpy as np
 from . import _arrays, _kernels
 from ._arrays import Array, Parameters
 from ._caches import Steps, backward_by_steps, tape_of
+from ._output import output_shapes, output_sizes, predictions
 
 __all__ = ["lstm_backward", "lstm_cell_backward", "lstm_cell_forward", "lstm_forward"]
 
@@ -47,35 +48,33 @@ class LstmTape:
         return a[t + 1].T, c[t + 1].T, a[t].T, c[t].T, ft, it, cct, ot, self.x[:, :, t], self.parameters
 
 
-def _run(x: Array, a0: Array, c0: Array | None, p: Parameters) -> tuple[Array, ...]:
+def _run(name: str, x: Array, a0: Array, c0: Array | None, p: Parameters) -> tuple[Array, ...]:
     """All steps: a, c (n_a, m, T_x), y (n_y, m, T_x), the caches a, c (T_x + 1, m, n_a) and gates."""
     n_x, m, T_x = x.shape
-    n_y, n_a = p["Wy"].shape
-    if m * T_x > _arrays.MOST_COLUMNS:
-        raise _arrays.too_many(m, T_x)
-    lstm, output = _kernels.lstm, _kernels.output
+    _, n_a = p["Wy"].shape
+    _arrays.mapping(p)
+    _arrays.columns_fit(name, m, T_x)
     a_cache, c_cache, gates = _arrays.buffers((T_x + 1, m, n_a), (T_x + 1, m, n_a), (T_x, m, 4, n_a))
-    a, c, y = np.empty((n_a, m, T_x)), np.empty((n_a, m, T_x)), np.empty((n_y, m, T_x))
-    work = np.empty(max(lstm.forward_work(n_x, n_a, m, T_x), output.forward_work(n_a, n_y, m, T_x)))
+    a, c = np.empty((n_a, m, T_x)), np.empty((n_a, m, T_x))
+    work = np.empty(_kernels.lstm.forward_work(n_x, n_a, m, T_x))
     weights = p["Wf"], p["Wi"], p["Wc"], p["Wo"]
     biases = p["bf"], p["bi"], p["bc"], p["bo"]
-    lstm.forward(x, a0, c0, *weights, *biases, a_cache, c_cache, gates, a, c, work)
-    output.forward(a_cache, p["Wy"], p["by"], y, work)
-    return a, c, y, a_cache, c_cache, gates
+    _kernels.lstm.forward(x, a0, c0, *weights, *biases, a_cache, c_cache, gates, a, c, work)
+    return a, c, predictions(a_cache, p, "Wy", T_x), a_cache, c_cache, gates
 
 
 def _gates(n_a: int, n_x: int) -> dict[str, tuple[str, tuple[int, int]]]:
     return {f"W{gate}": ("n_a, n_a + n_x", (n_a, n_a + n_x)) for gate in GATES}
 
 
-def _checked(x: Array, parameters: Any, **states: Any) -> tuple[Any, ...]:
+def _checked(name: str, x: Array, parameters: Any, **states: Any) -> tuple[Any, ...]:
     """Convert the arguments of `_run`, or raise the error that names the one that does not fit."""
     n_x, m, _ = x.shape
-    n_y, n_a = _arrays.output_sizes(parameters, "Wy")
+    n_y, n_a = output_sizes(parameters, "Wy")
     wanted = _gates(n_a, n_x) | {f"b{gate}": ("n_a, 1", (n_a, 1)) for gate in GATES}
-    wanted |= {"Wy": ("n_y, n_a", (n_y, n_a)), "by": ("n_y, 1", (n_y, 1))}
-    a0, *c0 = (_arrays.state(name, value, n_a, m) for name, value in states.items())
-    return x, a0, c0[0] if c0 else None, _arrays.weights(parameters, wanted)
+    wanted |= output_shapes("Wy", n_y, n_a)
+    a0, *c0 = (_arrays.state(state, value, n_a, m) for state, value in states.items())
+    return name, x, a0, c0[0] if c0 else None, _arrays.weights(parameters, wanted)
 
 
 def lstm_cell_forward(
@@ -120,12 +119,12 @@ def lstm_cell_forward(
     array([0.94786341, 0.94786341, 0.94786341, 0.94786341])
     """
     try:
-        result = _run(_arrays.plain(xt)[..., None], a_prev, _arrays.plain(c_prev), parameters)
+        result = _run("xt", _arrays.plain(xt)[..., None], a_prev, _arrays.plain(c_prev), parameters)
     except _arrays.MISFIT:
         result = ()
     if not result:
         x = _arrays.dimensions("xt", xt, "n_x, m")[..., None]
-        result = _run(*_checked(x, parameters, a_prev=a_prev, c_prev=c_prev))
+        result = _run(*_checked("xt", x, parameters, a_prev=a_prev, c_prev=c_prev))
     a, c, y, _, _, gates = result
     a_next, c_next = a[..., 0], c[..., 0]
     ft, it, cct, ot = np.ascontiguousarray(gates[0].transpose(1, 2, 0))
@@ -175,12 +174,12 @@ def lstm_forward(x: Any, a0: Any, parameters: Parameters) -> tuple[Array, Array,
     ((5, 10, 4), (2, 10, 4), (5, 10, 4), 4)
     """
     try:
-        result = _run(x, a0, None, parameters)
+        result = _run("x", x, a0, None, parameters)
     except _arrays.MISFIT:
         result = ()
     if not result:
         array = _arrays.dimensions("x", x, "n_x, m, T_x")
-        result = _run(*_checked(array, parameters, a0=a0))
+        result = _run(*_checked("x", array, parameters, a0=a0))
     a, c, y, a_cache, c_cache, gates = result
     tape = LstmTape(a_cache, c_cache, gates, x if isinstance(x, np.ndarray) else _arrays.real("x", x), parameters)
     return a, y, c, (Steps(tape), x)
@@ -190,8 +189,8 @@ def _run_back(da: Array, dc: Array | None, x: Array, *cache: Array, p: Parameter
     """Gradients of all steps; `cache` is a_prev, c_prev, c_next, ft, it, cct, ot, each (n_a, m, T_x)."""
     n_a, m, T_x = da.shape
     n_x = x.shape[0]
-    if m * T_x > _arrays.MOST_COLUMNS:
-        raise _arrays.too_many(m, T_x)
+    _arrays.mapping(p)
+    _arrays.columns_fit("da", m, T_x)
     dx, da0, dc0 = np.empty((n_x, m, T_x)), np.empty((n_a, m)), np.empty((n_a, m))
     dW, db = np.empty((4, n_a, n_a + n_x)), np.empty((4, n_a))
     work = np.empty(_kernels.lstm.backward_work(n_x, n_a, m, T_x))
@@ -208,7 +207,9 @@ def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
     """`lstm_cell_backward` of (da_next, dc_next, cache), with the names that its caller gives them."""
     da_next, dc_next, cache = values
     try:
-        _, c_next, a_prev, c_prev, *gates, xt, parameters = cache
+        a_next, c_next, a_prev, c_prev, *gates, xt, parameters = cache
+        if _arrays.plain(a_next).shape != c_next.shape:
+            raise ValueError  # not read here, but a cache whose parts do not fit together is none
         views = [_arrays.plain(v)[..., None] for v in (da_next, xt, a_prev, c_prev, c_next, *gates)]
         gradients = _run_back(views[0], _arrays.plain(dc_next), *views[1:], p=parameters)
     except _arrays.MISFIT:
@@ -216,17 +217,19 @@ def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
     if not gradients:
         da_name, dc_name, name = names
         _arrays.unpacked(name, cache, CACHE)
-        n_a, m = _arrays.dimensions(f"{name}[0] (a_next)", cache[0], "n_a, m").shape
-        xt = _arrays.columns(f"{name}[8] (xt)", cache[8], "n_x", m)
-        views = [_arrays.shaped(da_name, da_next, "n_a, m", (n_a, m))[..., None], xt[..., None]]
-        for k, letter in enumerate(CACHE.split(", ")[:8]):
-            if letter in ("a_prev", "c_prev"):
-                views.append(_arrays.state(f"{name}[{k}] ({letter})", cache[k], n_a, m)[..., None])
-            elif letter != "a_next":
-                views.append(_arrays.shaped(f"{name}[{k}] ({letter})", cache[k], "n_a, m", (n_a, m))[..., None])
-        views.insert(4, views.pop(2))  # c_next comes after the states before the step
+        entries = dict(zip(CACHE.split(", "), cache, strict=True))
+        spelled = {letter: f"{name}[{k}] ({letter})" for k, letter in enumerate(entries)}
+        n_a, m = _arrays.dimensions(spelled["a_next"], cache[0], "n_a, m").shape
+        for letter in ("c_next", "ft", "it", "cct", "ot"):
+            entries[letter] = _arrays.shaped(spelled[letter], entries[letter], "n_a, m", (n_a, m))
+        for letter in ("a_prev", "c_prev"):
+            entries[letter] = _arrays.state(spelled[letter], entries[letter], n_a, m)
+        xt = _arrays.columns(spelled["xt"], entries["xt"], "n_x", m)
+        da = _arrays.shaped(da_name, da_next, "n_a, m", (n_a, m))
         dc = _arrays.shaped(dc_name, dc_next, "n_a, m", (n_a, m))
-        gradients = _run_back(views[0], dc, *views[1:], p=_arrays.weights(cache[9], _gates(n_a, len(xt))))
+        parts = [entries[letter][..., None] for letter in ("a_prev", "c_prev", "c_next", "ft", "it", "cct", "ot")]
+        weights = _arrays.weights(cache[9], _gates(n_a, len(xt)))
+        gradients = _run_back(da[..., None], dc, xt[..., None], *parts, p=weights)
     dx, da_prev, dc_prev = gradients.pop("dx"), gradients.pop("da0"), gradients.pop("dc0")
     return {"dxt": dx[..., 0], "da_prev": da_prev, "dc_prev": dc_prev, **gradients}
 

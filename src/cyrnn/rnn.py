@@ -13,6 +13,7 @@ import numpy as np
 from . import _arrays, _kernels
 from ._arrays import Array, Parameters
 from ._caches import Steps, backward_by_steps, tape_of
+from ._output import output_shapes, output_sizes, predictions
 
 __all__ = ["rnn_backward", "rnn_cell_backward", "rnn_cell_forward", "rnn_forward"]
 
@@ -36,34 +37,30 @@ class RnnTape:
         return self.a[t + 1].T, self.a[t].T, self.x[:, :, t], self.parameters
 
 
-def _run(x: Array, a0: Array, p: Parameters) -> tuple[Array, Array, Array]:
+def _run(name: str, x: Array, a0: Array, p: Parameters) -> tuple[Array, Array, Array]:
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x) and the cache (T_x + 1, m, n_a)."""
     n_x, m, T_x = x.shape
-    n_y, n_a = p["Wya"].shape
-    if m * T_x > _arrays.MOST_COLUMNS:
-        raise _arrays.too_many(m, T_x)
-    rnn, output = _kernels.rnn, _kernels.output
+    _, n_a = p["Wya"].shape
+    _arrays.mapping(p)
+    _arrays.columns_fit(name, m, T_x)
     cache = np.empty((T_x + 1, m, n_a))
     a = np.empty((n_a, m, T_x))
-    y = np.empty((n_y, m, T_x))
-    work = np.empty(max(rnn.forward_work(n_x, n_a, m, T_x), output.forward_work(n_a, n_y, m, T_x)))
-    rnn.forward(x, a0, p["Wax"], p["Waa"], p["ba"], cache, a, work)
-    output.forward(cache, p["Wya"], p["by"], y, work)
-    return a, y, cache
+    work = np.empty(_kernels.rnn.forward_work(n_x, n_a, m, T_x))
+    _kernels.rnn.forward(x, a0, p["Wax"], p["Waa"], p["ba"], cache, a, work)
+    return a, predictions(cache, p, "Wya", T_x), cache
 
 
-def _checked(x: Array, state: str, a0: Any, parameters: Any) -> tuple[Array, Array, Parameters]:
+def _checked(name: str, x: Array, state: str, a0: Any, parameters: Any) -> tuple[str, Array, Array, Parameters]:
     """Convert the arguments of `_run`, or raise the error that names the one that does not fit."""
     n_x, m, _ = x.shape
-    n_y, n_a = _arrays.output_sizes(parameters, "Wya")
+    n_y, n_a = output_sizes(parameters, "Wya")
     wanted = {
         "Wax": ("n_a, n_x", (n_a, n_x)),
         "Waa": ("n_a, n_a", (n_a, n_a)),
-        "Wya": ("n_y, n_a", (n_y, n_a)),
         "ba": ("n_a, 1", (n_a, 1)),
-        "by": ("n_y, 1", (n_y, 1)),
+        **output_shapes("Wya", n_y, n_a),
     }
-    return x, _arrays.state(state, a0, n_a, m), _arrays.weights(parameters, wanted)
+    return name, x, _arrays.state(state, a0, n_a, m), _arrays.weights(parameters, wanted)
 
 
 def rnn_cell_forward(xt: Any, a_prev: Any, parameters: Parameters) -> tuple[Array, Array, tuple[Any, ...]]:
@@ -104,12 +101,12 @@ def rnn_cell_forward(xt: Any, a_prev: Any, parameters: Parameters) -> tuple[Arra
     array([0.76159416, 0.76159416, 0.76159416])
     """
     try:
-        result = _run(_arrays.plain(xt)[..., None], a_prev, parameters)
+        result = _run("xt", _arrays.plain(xt)[..., None], a_prev, parameters)
     except _arrays.MISFIT:
         result = None
     if result is None:
         x = _arrays.dimensions("xt", xt, "n_x, m")[..., None]
-        result = _run(*_checked(x, "a_prev", a_prev, parameters))
+        result = _run(*_checked("xt", x, "a_prev", a_prev, parameters))
     a, y, _ = result
     a_next = a[..., 0]
     return a_next, y[..., 0], (a_next, a_prev, xt, parameters)
@@ -154,12 +151,12 @@ def rnn_forward(x: Any, a0: Any, parameters: Parameters) -> tuple[Array, Array, 
     ((5, 10, 4), (2, 10, 4), 4)
     """
     try:
-        result = _run(x, a0, parameters)
+        result = _run("x", x, a0, parameters)
     except _arrays.MISFIT:
         result = None
     if result is None:
         array = _arrays.dimensions("x", x, "n_x, m, T_x")
-        result = _run(*_checked(array, "a0", a0, parameters))
+        result = _run(*_checked("x", array, "a0", a0, parameters))
     a, y_pred, cache = result
     tape = RnnTape(cache, x if isinstance(x, np.ndarray) else _arrays.real("x", x), parameters)
     return a, y_pred, (Steps(tape), x)
@@ -169,8 +166,8 @@ def _run_back(da: Array, x: Array, a_prev: Array, a_next: Array, p: Parameters) 
     """Go back through all steps of sequences (n, m, T_x): dx, da0, dWax, dWaa, dba."""
     n_a, m, T_x = da.shape
     n_x = x.shape[0]
-    if m * T_x > _arrays.MOST_COLUMNS:
-        raise _arrays.too_many(m, T_x)
+    _arrays.mapping(p)
+    _arrays.columns_fit("da", m, T_x)
     dx, da0 = np.empty((n_x, m, T_x)), np.empty((n_a, m))
     dWax, dWaa, dba = np.empty((n_a, n_x)), np.empty((n_a, n_a)), np.empty((n_a, 1))
     work = np.empty(_kernels.rnn.backward_work(n_x, n_a, m, T_x))

@@ -24,9 +24,16 @@ f, i, c, o.
 
 import importlib
 import os
-from typing import Any
+import pkgutil
+from typing import TYPE_CHECKING, Any
 
 from .cpu import features
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Stand for the kernel modules, which `use` makes attributes of this one."""
+
 
 # What each build needs of the processor, best build first.
 NEEDS = {
@@ -38,10 +45,6 @@ NEEDS = {
 FEATURES = features()
 
 build: str
-activations: Any
-lstm: Any
-output: Any
-rnn: Any
 
 
 def installed() -> list[str]:
@@ -57,7 +60,7 @@ def available() -> list[str]:
 
 def use(name: str) -> None:
     """Load a build and make it the one that the functions of the package call."""
-    global build, activations, lstm, output, rnn
+    global build
     if name not in NEEDS:
         raise ImportError(f"CYRNN_BUILD: expected one of {', '.join(NEEDS)}, got {name!r}")
     if name not in installed():
@@ -65,10 +68,9 @@ def use(name: str) -> None:
     missing = [feature for feature in NEEDS[name] if not FEATURES[feature]]
     if missing:
         raise ImportError(f"CYRNN_BUILD: the build {name!r} needs {', '.join(missing)}, which this CPU lacks")
-    activations, lstm, output, rnn = (
-        importlib.import_module(f"{__name__}.{name}.{module}")
-        for module in ("activations", "lstm", "output", "rnn")
-    )
+    folder = os.path.join(os.path.dirname(__file__), name)
+    for module in pkgutil.iter_modules([folder]):
+        globals()[module.name] = importlib.import_module(f"{__name__}.{name}.{module.name}")
     build = name
 
 

@@ -3,7 +3,7 @@
 from . cimport vmath
 
 
-def exp(double[::1] x) -> None:         # IN/OUT
+def exp(double[::1] x not None) -> None:         # IN/OUT
     """x = exp(x)."""
     cdef Py_ssize_t u
     with nogil:
@@ -11,7 +11,7 @@ def exp(double[::1] x) -> None:         # IN/OUT
             x[u] = vmath.exp(x[u])
 
 
-def tanh(double[::1] x) -> None:        # IN/OUT
+def tanh(double[::1] x not None) -> None:        # IN/OUT
     """x = tanh(x)."""
     cdef Py_ssize_t u
     with nogil:
@@ -19,7 +19,7 @@ def tanh(double[::1] x) -> None:        # IN/OUT
             x[u] = vmath.tanh(x[u])
 
 
-def sigmoid(double[::1] x) -> None:     # IN/OUT
+def sigmoid(double[::1] x not None) -> None:     # IN/OUT
     """x = 1 / (1 + exp(-x))."""
     cdef Py_ssize_t u
     with nogil:

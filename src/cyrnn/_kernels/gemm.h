@@ -37,22 +37,26 @@ static inline Py_ssize_t packed_size(Py_ssize_t rows, Py_ssize_t K)
 }
 
 /* Units row0 ... row0 + n - 1 of a matrix with K columns, k0 ... k0 + nk - 1 of them, into its
- * packed form; element (row, k) is src[row * s_row + k * s_k], and one of the strides is 1.
- * Unused lanes of the last vector become 0, so pack in ascending order of row0. */
+ * packed form; element (row, k) is src[row * s_row + k * s_k], and one of the strides is 1
+ * (s_row only with row0 = 0).  Unused lanes of the last vector become 0, so pack in ascending order of row0. */
 static inline void pack(double *packed, Py_ssize_t K, Py_ssize_t row0, Py_ssize_t k0, const double *src,
                  Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t n, Py_ssize_t nk)
 {
     while (n > 0) {
         Py_ssize_t lane = row0 % PANEL, count = PANEL - lane < n ? PANEL - lane : n;
         double *dst = packed + (row0 - lane) * K + k0 * PANEL + lane;
-        if (s_k == 1) transpose(dst, PANEL, src, s_row, count, nk);
-        else
+        if (s_k == 1) {
+            transpose(dst, PANEL, src, s_row, count, nk);
+            for (Py_ssize_t pad = count; (lane + pad) % VLEN; pad++)
+                for (Py_ssize_t k = 0; k < nk; k++) dst[k * PANEL + pad] = 0.0;
+        } else /* lane is 0: whole matrices only, so that whole vectors can be written */
             for (Py_ssize_t k = 0; k < nk; k++) {
-                for (int v = 0; v < 4; v++) PREFETCH_READ(src + (k + 8) * s_k + v * 8);
-                memcpy(dst + k * PANEL, src + k * s_k, (size_t)count * sizeof *dst);
+                const double *s = src + k * s_k;
+                for (int line = 0; line < PANEL && count == PANEL; line += 8) PREFETCH_READ(s + 8 * s_k + line);
+                for (Py_ssize_t v = 0; v < count; v += VLEN)
+                    vec_store(dst + k * PANEL + v, count - v < VLEN ? vec_load_n(s + v, (int)(count - v))
+                                                                    : vec_load(s + v));
             }
-        for (Py_ssize_t pad = count; (lane + pad) % VLEN; pad++)
-            for (Py_ssize_t k = 0; k < nk; k++) dst[k * PANEL + pad] = 0.0;
         src += count * s_row;
         row0 += count;
         n -= count;

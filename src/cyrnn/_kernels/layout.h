@@ -22,14 +22,15 @@ static inline void transpose(double *dst, Py_ssize_t ldd, const double *src, Py_
             int nc = cols - c < VLEN ? (int)(cols - c) : VLEN;
             const double *s = src + r * lds + c;
             double *d = dst + c * ldd + r;
-            if (nr == VLEN && nc == VLEN) {
-                for (int i = 0; i < VLEN; i++) square[i] = vec_load(s + i * lds);
-                vec_transpose(square);
-                for (int i = 0; i < VLEN; i++) vec_store(d + i * ldd, square[i]);
-            } else {
-                for (int j = 0; j < nc; j++)
-                    for (int i = 0; i < nr; i++) d[j * ldd + i] = s[i * lds + j];
-            }
+            for (int i = 0; i < VLEN; i++)
+                square[i] = i >= nr      ? vec_zero()
+                            : nc == VLEN ? vec_load(s + i * lds)
+                                         : vec_load_n(s + i * lds, nc);
+            vec_transpose(square);
+            for (int i = 0; i < VLEN; i++)
+                if (i >= nc) break;
+                else if (nr == VLEN) vec_store(d + i * ldd, square[i]);
+                else vec_store_n(d + i * ldd, square[i], nr);
         }
     }
 }

@@ -97,6 +97,7 @@ cdef inline double *aligned(double[::1] work) noexcept nogil:
 
 
 cdef inline Py_ssize_t odd_lines(Py_ssize_t n) noexcept nogil:
-    """A row length of at least n in an odd number of cache lines.  The weight gradients read one
-    line of many successive rows: with a power of two between rows all would fall in one L1 set."""
-    return ((n + 7) // 8 | 1) * 8
+    """A row length of at least n; for long rows an odd number of cache lines.  The weight gradients
+    read one line of many successive rows: with a power of two between them all would fall in one L1
+    set."""
+    return ((n + 7) // 8 | 1) * 8 if n >= 64 else n

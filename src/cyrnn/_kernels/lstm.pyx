@@ -132,42 +132,45 @@ cdef void step_forward(
 
 
 def forward(
-    const double[:, :, :] x,            # IN      (n_x, m, T_x)
-    const double[:, :] a0,              # IN      (n_a, m) or (n_a, 1)
+    const double[:, :, :] x not None,       # IN      (n_x, m, T_x)
+    const double[:, :] a0 not None,         # IN      (n_a, m) or (n_a, 1)
     const double[:, :] c0,              # IN      (n_a, m) or (n_a, 1); None for zeros
-    const double[:, ::1] Wf,            # IN      (n_a, n_a + n_x), columns of a before columns of x
-    const double[:, ::1] Wi,            # IN      (n_a, n_a + n_x)
-    const double[:, ::1] Wc,            # IN      (n_a, n_a + n_x)
-    const double[:, ::1] Wo,            # IN      (n_a, n_a + n_x)
-    const double[:, ::1] bf,            # IN      (n_a, 1)
-    const double[:, ::1] bi,            # IN      (n_a, 1)
-    const double[:, ::1] bc,            # IN      (n_a, 1)
-    const double[:, ::1] bo,            # IN      (n_a, 1)
-    double[:, :, ::1] a,                # OUT     (T_x + 1, m, n_a): a cache
-    double[:, :, ::1] c,                # OUT     (T_x + 1, m, n_a): a cache
-    double[:, :, :, ::1] gates,         # OUT     (T_x, m, 4, n_a), f i c o: a cache
-    double[:, :, ::1] a_out,            # OUT     (n_a, m, T_x): a for the user
-    double[:, :, ::1] c_out,            # OUT     (n_a, m, T_x): c for the user
-    double[::1] work,                   # scratch forward_work(n_x, n_a, m, T_x)
+    const double[:, ::1] Wf not None,       # IN      (n_a, n_a + n_x), columns of a before columns of x
+    const double[:, ::1] Wi not None,       # IN      (n_a, n_a + n_x)
+    const double[:, ::1] Wc not None,       # IN      (n_a, n_a + n_x)
+    const double[:, ::1] Wo not None,       # IN      (n_a, n_a + n_x)
+    const double[:, ::1] bf not None,       # IN      (n_a, 1)
+    const double[:, ::1] bi not None,       # IN      (n_a, 1)
+    const double[:, ::1] bc not None,       # IN      (n_a, 1)
+    const double[:, ::1] bo not None,       # IN      (n_a, 1)
+    double[:, :, ::1] a not None,           # OUT     (T_x + 1, m, n_a): a cache
+    double[:, :, ::1] c not None,           # OUT     (T_x + 1, m, n_a): a cache
+    double[:, :, :, ::1] gates not None,    # OUT     (T_x, m, 4, n_a), f i c o: a cache
+    double[:, :, ::1] a_out not None,       # OUT     (n_a, m, T_x): a for the user
+    double[:, :, ::1] c_out not None,       # OUT     (n_a, m, T_x): c for the user
+    double[::1] work not None,              # scratch forward_work(n_x, n_a, m, T_x)
 ) -> None:
     """a[0] = a0, c[0] = c0, then the forward equations above for all t."""
     cdef Py_ssize_t n_x = x.shape[0], m = x.shape[1], T_x = x.shape[2], n_a = a.shape[2], ld = n_a + n_x
+    cdef Room r = room(n_x, n_a, m, T_x, False)
     if not (
         fits(x, n_x, m, T_x) and fits_state(a0, n_a, m) and (c0 is None or fits_state(c0, n_a, m))
         and fits_matrix(Wf, n_a, ld) and fits_matrix(Wi, n_a, ld)
         and fits_matrix(Wc, n_a, ld) and fits_matrix(Wo, n_a, ld)
         and fits_matrix(bf, n_a, 1) and fits_matrix(bi, n_a, 1)
         and fits_matrix(bc, n_a, 1) and fits_matrix(bo, n_a, 1)
+        and fits(a, T_x + 1, m, n_a) and fits(c, T_x + 1, m, n_a)
+        and gates.shape[0] == T_x and gates.shape[1] == m and gates.shape[2] == 4 and gates.shape[3] == n_a
+        and fits(a_out, n_a, m, T_x) and fits(c_out, n_a, m, T_x) and work.shape[0] >= r.end
     ):
         raise ValueError("the shapes do not fit")
 
     cdef Py_ssize_t block = block_of(m, T_x), b, t0, t, u, count, ldx, row = m * n_a
-    cdef Room r = room(n_x, n_a, m, T_x, False)
     cdef double *base = aligned(work)
     cdef double *bias = base + r.bias
-    cdef double *a_all = first(a[0])
-    cdef double *c_all = first(c[0])
-    cdef double *gates_all = first(gates[0, 0])
+    cdef double *a_all = steps_of(a).data
+    cdef double *c_all = steps_of(c).data
+    cdef double *gates_all = &gates[0, 0, 0, 0] if T_x and m and n_a else NULL
     cdef double *gates_t
     cdef const double *xs
     cdef const double *b_f = first(bf)
@@ -237,29 +240,30 @@ cdef void unit_backward(
 
 
 def backward(
-    const double[:, :, :] da,           # IN      (n_a, m, T_x)
+    const double[:, :, :] da not None,      # IN      (n_a, m, T_x)
     const double[:, :] dc,              # IN      (n_a, m), gradient of the last c; None for zeros
-    const double[:, :, :] x,            # IN      (n_x, m, T_x)
-    const double[:, :, :] a_prev,       # IN      (n_a, m or 1, T_x), the state before each step
-    const double[:, :, :] c_prev,       # IN      (n_a, m or 1, T_x), the memory before each step
-    const double[:, :, :] c_next,       # IN      (n_a, m, T_x), the memory after it; may overlap c_prev
-    const double[:, :, :] ft,           # IN      (n_a, m, T_x), the gates after their activations
-    const double[:, :, :] it,           # IN      (n_a, m, T_x)
-    const double[:, :, :] cct,          # IN      (n_a, m, T_x)
-    const double[:, :, :] ot,           # IN      (n_a, m, T_x)
-    const double[:, ::1] Wf,            # IN      (n_a, n_a + n_x), columns of a before columns of x
-    const double[:, ::1] Wi,            # IN      (n_a, n_a + n_x)
-    const double[:, ::1] Wc,            # IN      (n_a, n_a + n_x)
-    const double[:, ::1] Wo,            # IN      (n_a, n_a + n_x)
-    double[:, :, ::1] dx,               # OUT     (n_x, m, T_x)
-    double[:, ::1] da0,                 # OUT     (n_a, m)
-    double[:, ::1] dc0,                 # OUT     (n_a, m)
-    double[:, :, ::1] dW,               # OUT     (4, n_a, n_a + n_x), f i c o
-    double[:, ::1] db,                  # OUT     (4, n_a), f i c o
-    double[::1] work,                   # scratch backward_work(n_x, n_a, m, T_x)
+    const double[:, :, :] x not None,       # IN      (n_x, m, T_x)
+    const double[:, :, :] a_prev not None,  # IN      (n_a, m or 1, T_x), the state before each step
+    const double[:, :, :] c_prev not None,  # IN      (n_a, m or 1, T_x), the memory before each step
+    const double[:, :, :] c_next not None,  # IN      (n_a, m, T_x), the memory after it; may overlap c_prev
+    const double[:, :, :] ft not None,      # IN      (n_a, m, T_x), the gates after their activations
+    const double[:, :, :] it not None,      # IN      (n_a, m, T_x)
+    const double[:, :, :] cct not None,     # IN      (n_a, m, T_x)
+    const double[:, :, :] ot not None,      # IN      (n_a, m, T_x)
+    const double[:, ::1] Wf not None,       # IN      (n_a, n_a + n_x), columns of a before columns of x
+    const double[:, ::1] Wi not None,       # IN      (n_a, n_a + n_x)
+    const double[:, ::1] Wc not None,       # IN      (n_a, n_a + n_x)
+    const double[:, ::1] Wo not None,       # IN      (n_a, n_a + n_x)
+    double[:, :, ::1] dx not None,          # OUT     (n_x, m, T_x)
+    double[:, ::1] da0 not None,            # OUT     (n_a, m)
+    double[:, ::1] dc0 not None,            # OUT     (n_a, m)
+    double[:, :, ::1] dW not None,          # OUT     (4, n_a, n_a + n_x), f i c o
+    double[:, ::1] db not None,             # OUT     (4, n_a), f i c o
+    double[::1] work not None,              # scratch backward_work(n_x, n_a, m, T_x)
 ) -> None:
     """The backward equations above, from the last step to the first."""
     cdef Py_ssize_t n_x = dx.shape[0], n_a = da0.shape[0], m = da0.shape[1], T_x = dx.shape[2], ld = n_a + n_x
+    cdef Room r = room(n_x, n_a, m, T_x, True)
     if not (
         fits(da, n_a, m, T_x) and (dc is None or (fits_state(dc, n_a, m) and dc.shape[1] == m)) and fits(x, n_x, m, T_x)
         and (fits(a_prev, n_a, m, T_x) or fits(a_prev, n_a, 1, T_x))
@@ -268,12 +272,13 @@ def backward(
         and fits(cct, n_a, m, T_x) and fits(ot, n_a, m, T_x)
         and fits_matrix(Wf, n_a, ld) and fits_matrix(Wi, n_a, ld)
         and fits_matrix(Wc, n_a, ld) and fits_matrix(Wo, n_a, ld)
+        and fits_matrix(dc0, n_a, m) and fits(dW, 4, n_a, ld) and fits_matrix(db, 4, n_a)
+        and work.shape[0] >= r.end
     ):
         raise ValueError("the shapes do not fit")
 
     cdef Py_ssize_t block = block_of(m, T_x), b, t0, t, k, u, count, cols, row = m * n_a
     cdef Py_ssize_t ldd, ldx, ldp, ldc, ldn, ldf, ldi, ldg, ldo, ldz = odd_lines(4 * n_a)
-    cdef Room r = room(n_x, n_a, m, T_x, True)
     cdef double *base = aligned(work)
     cdef double *dgates = base + r.dgates
     cdef double *tanh_c = base + r.tanh_c
@@ -304,7 +309,7 @@ def backward(
         W_f + n_a, W_i + n_a, W_c + n_a, W_o + n_a, ld, n_a, n_x, T_x <= block, base + r.W_x
     )
     cdef weights W_a = gates_of(W_f, W_i, W_c, W_o, ld, n_a, n_a, T_x == 1, base + r.W_a)
-    cdef double *dW_all = first(dW[0])
+    cdef double *dW_all = steps_of(dW).data
     cdef double *db_all = first(db)
     cdef start how = ZERO
     if dc_given:

@@ -22,7 +22,12 @@ from libc.math cimport fabs
 cdef double lanes_sum(const double *z, Py_ssize_t n) noexcept nogil:
     cdef double lane[8]
     cdef Py_ssize_t u, v
-    for v in range(8):
+    lane[0] = 0.0
+    if n < 16:
+        for u in range(n):
+            lane[0] += z[u]
+        return lane[0]
+    for v in range(1, 8):
         lane[v] = 0.0
     for u in range(0, n - 7, 8):
         for v in range(8):
@@ -47,8 +52,13 @@ cdef double row_max(const double *z, Py_ssize_t n) noexcept nogil:
     """The largest value; a NaN may be passed over, since exp(NaN - max) makes the sum NaN."""
     cdef double lane[8]
     cdef Py_ssize_t u, v
-    for v in range(8):
-        lane[v] = z[min(v, n - 1)]
+    lane[0] = z[0]
+    if n < 16:
+        for u in range(1, n):
+            lane[0] = z[u] if z[u] > lane[0] else lane[0]
+        return lane[0]
+    for v in range(1, 8):
+        lane[v] = z[v]
     for u in range(0, n - 7, 8):
         for v in range(8):
             lane[v] = z[u + v] if z[u + v] > lane[v] else lane[v]
@@ -63,15 +73,16 @@ cdef void softmax_rows(double *z, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
     """Each row of z (rows, n) becomes its softmax."""
     cdef Py_ssize_t j, u
     cdef double largest, total
-    cdef double *z_j
     for j in range(rows if n else 0):
-        z_j = z + j * n
-        largest = row_max(z_j, n)
-        for u in range(n):
-            z_j[u] = exp(z_j[u] - largest)
-        total = row_sum(z_j, n)
-        for u in range(n):
-            z_j[u] = z_j[u] / total
+        largest = row_max(z + j * n, n)
+        for u in range(j * n, j * n + n):
+            z[u] -= largest
+    for u in range(rows * n):
+        z[u] = exp(z[u])
+    for j in range(rows if n else 0):
+        total = row_sum(z + j * n, n)
+        for u in range(j * n, j * n + n):
+            z[u] /= total
 
 
 cdef struct Room:
@@ -99,22 +110,25 @@ def softmax_work(Py_ssize_t n, Py_ssize_t m, Py_ssize_t T_x) -> int:
 
 
 def forward(
-    const double[:, :, ::1] a,          # IN      (T_x + 1, m, n_a), row 0 the initial state
-    const double[:, ::1] Wy,            # IN      (n_y, n_a)
-    const double[:, ::1] by,            # IN      (n_y, 1)
-    double[:, :, ::1] y,                # OUT     (n_y, m, T_x)
-    double[::1] work,                   # scratch forward_work(n_a, n_y, m, T_x)
+    const double[:, :, ::1] a not None,     # IN      (T_x + 1, m, n_a), row 0 the initial state
+    const double[:, ::1] Wy not None,       # IN      (n_y, n_a)
+    const double[:, ::1] by not None,       # IN      (n_y, 1)
+    double[:, :, ::1] y not None,           # OUT     (n_y, m, T_x)
+    double[::1] work not None,              # scratch forward_work(n_a, n_y, m, T_x)
 ) -> None:
     """y = softmax(Wy a + by) for every example at every step."""
     cdef Py_ssize_t T_x = y.shape[2], m = a.shape[1], n_a = a.shape[2], n_y = y.shape[0]
-    if not (fits_matrix(Wy, n_y, n_a) and fits_matrix(by, n_y, 1)):
+    cdef Room r = room(n_a, n_y, m, T_x)
+    if not (
+        fits(a, T_x + 1, m, n_a) and fits_matrix(Wy, n_y, n_a) and fits_matrix(by, n_y, 1)
+        and y.shape[1] == m and work.shape[0] >= r.end
+    ):
         raise ValueError("the shapes do not fit")
 
     cdef Py_ssize_t block = block_of(m, T_x), b, t0, count
-    cdef Room r = room(n_a, n_y, m, T_x)
     cdef double *base = aligned(work)
     cdef double *z = base + r.z
-    cdef const double *a_all = first(a[1])
+    cdef const double *a_all = steps_of(a).data + m * n_a
     cdef const double *bias = first(by)
     cdef weights W = weights_of(first(Wy), n_a, n_y, n_a, T_x <= block, base + r.Wy)
     cdef steps out = steps_of(y)
@@ -130,14 +144,14 @@ def forward(
 
 
 def softmax(
-    const double[:, :, :] x,            # IN      (n, m, T_x), any strides
-    double[:, :, ::1] y,                # OUT     (n, m, T_x)
-    double[::1] work,                   # scratch softmax_work(n, m, T_x)
+    const double[:, :, :] x not None,       # IN      (n, m, T_x), any strides
+    double[:, :, ::1] y not None,           # OUT     (n, m, T_x)
+    double[::1] work not None,              # scratch softmax_work(n, m, T_x)
 ) -> None:
     """Softmax over the first axis."""
     cdef Py_ssize_t n = x.shape[0], m = x.shape[1], T_x = x.shape[2]
-    if not fits(x, n, m, T_x):
-        raise ValueError("the array is not aligned")
+    if not (fits(x, n, m, T_x) and fits(y, n, m, T_x) and work.shape[0] >= softmax_work(n, m, T_x)):
+        raise ValueError("the shapes do not fit")
 
     cdef Py_ssize_t block = block_of(m, T_x), b, t0, count
     cdef double *z = aligned(work)

@@ -64,27 +64,28 @@ def backward_work(Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m, Py_ssize_t T_x) 
 
 
 def forward(
-    const double[:, :, :] x,            # IN      (n_x, m, T_x)
-    const double[:, :] a0,              # IN      (n_a, m) or (n_a, 1)
-    const double[:, ::1] Wax,           # IN      (n_a, n_x)
-    const double[:, ::1] Waa,           # IN      (n_a, n_a)
-    const double[:, ::1] ba,            # IN      (n_a, 1)
-    double[:, :, ::1] a,                # OUT     (T_x + 1, m, n_a): the cache
-    double[:, :, ::1] a_out,            # OUT     (n_a, m, T_x): the same for the user
-    double[::1] work,                   # scratch forward_work(n_x, n_a, m, T_x)
+    const double[:, :, :] x not None,       # IN      (n_x, m, T_x)
+    const double[:, :] a0 not None,         # IN      (n_a, m) or (n_a, 1)
+    const double[:, ::1] Wax not None,      # IN      (n_a, n_x)
+    const double[:, ::1] Waa not None,      # IN      (n_a, n_a)
+    const double[:, ::1] ba not None,       # IN      (n_a, 1)
+    double[:, :, ::1] a not None,           # OUT     (T_x + 1, m, n_a): the cache
+    double[:, :, ::1] a_out not None,       # OUT     (n_a, m, T_x): the same for the user
+    double[::1] work not None,              # scratch forward_work(n_x, n_a, m, T_x)
 ) -> None:
     """a[0] = a0, a[t+1] = tanh(Wax x[t] + Waa a[t] + ba)."""
     cdef Py_ssize_t n_x = x.shape[0], m = x.shape[1], T_x = x.shape[2], n_a = a.shape[2]
+    cdef Room r = room(n_x, n_a, m, T_x, False)
     if not (
         fits(x, n_x, m, T_x) and fits_state(a0, n_a, m) and fits_matrix(Wax, n_a, n_x)
         and fits_matrix(Waa, n_a, n_a) and fits_matrix(ba, n_a, 1)
+        and fits(a, T_x + 1, m, n_a) and fits(a_out, n_a, m, T_x) and work.shape[0] >= r.end
     ):
         raise ValueError("the shapes do not fit")
 
     cdef Py_ssize_t block = block_of(m, T_x), b, t0, t, u, count, ldx, row = m * n_a
-    cdef Room r = room(n_x, n_a, m, T_x, False)
     cdef double *base = aligned(work)
-    cdef double *a_all = first(a[0])
+    cdef double *a_all = steps_of(a).data
     cdef double *z
     cdef const double *xs
     cdef const double *bias = first(ba)
@@ -120,31 +121,33 @@ cdef void unit_backward(
 
 
 def backward(
-    const double[:, :, :] da,           # IN      (n_a, m, T_x)
-    const double[:, :, :] x,            # IN      (n_x, m, T_x)
-    const double[:, :, :] a_prev,       # IN      (n_a, m or 1, T_x), the state before each step
-    const double[:, :, :] a_next,       # IN      (n_a, m, T_x), the state after it; may overlap a_prev
-    const double[:, ::1] Wax,           # IN      (n_a, n_x)
-    const double[:, ::1] Waa,           # IN      (n_a, n_a)
-    double[:, :, ::1] dx,               # OUT     (n_x, m, T_x)
-    double[:, ::1] da0,                 # OUT     (n_a, m)
-    double[:, ::1] dWax,                # OUT     (n_a, n_x)
-    double[:, ::1] dWaa,                # OUT     (n_a, n_a)
-    double[:, ::1] dba,                 # OUT     (n_a, 1)
-    double[::1] work,                   # scratch backward_work(n_x, n_a, m, T_x)
+    const double[:, :, :] da not None,      # IN      (n_a, m, T_x)
+    const double[:, :, :] x not None,       # IN      (n_x, m, T_x)
+    const double[:, :, :] a_prev not None,  # IN      (n_a, m or 1, T_x), the state before each step
+    const double[:, :, :] a_next not None,  # IN      (n_a, m, T_x), the state after it; may overlap a_prev
+    const double[:, ::1] Wax not None,      # IN      (n_a, n_x)
+    const double[:, ::1] Waa not None,      # IN      (n_a, n_a)
+    double[:, :, ::1] dx not None,          # OUT     (n_x, m, T_x)
+    double[:, ::1] da0 not None,            # OUT     (n_a, m)
+    double[:, ::1] dWax not None,           # OUT     (n_a, n_x)
+    double[:, ::1] dWaa not None,           # OUT     (n_a, n_a)
+    double[:, ::1] dba not None,            # OUT     (n_a, 1)
+    double[::1] work not None,              # scratch backward_work(n_x, n_a, m, T_x)
 ) -> None:
     """The gradients, given those of all hidden states, from the last step to the first."""
     cdef Py_ssize_t n_x = dx.shape[0], n_a = da0.shape[0], m = da0.shape[1], T_x = dx.shape[2]
+    cdef Room r = room(n_x, n_a, m, T_x, True)
     if not (
         fits(da, n_a, m, T_x) and fits(x, n_x, m, T_x) and fits(a_next, n_a, m, T_x)
         and (fits(a_prev, n_a, m, T_x) or fits(a_prev, n_a, 1, T_x))
         and fits_matrix(Wax, n_a, n_x) and fits_matrix(Waa, n_a, n_a)
+        and fits_matrix(dWax, n_a, n_x) and fits_matrix(dWaa, n_a, n_a) and fits_matrix(dba, n_a, 1)
+        and work.shape[0] >= r.end
     ):
         raise ValueError("the shapes do not fit")
 
-    cdef Py_ssize_t block = block_of(m, T_x), b, t0, t, k, count, cols, ldd, ldx, ldp, ldn
+    cdef Py_ssize_t block = block_of(m, T_x), b, t0, t, k, count, cols, row = m * n_a, ldd, ldx, ldp, ldn
     cdef Py_ssize_t ld = odd_lines(n_a)
-    cdef Room r = room(n_x, n_a, m, T_x, True)
     cdef double *base = aligned(work)
     cdef double *dz = base + r.dz
     cdef double *carry = base + r.carry
@@ -179,8 +182,11 @@ def backward(
             das = columns_of(da_in, n_a, m, t0, count, base + r.da, &ldd)
             next = columns_of(next_in, n_a, m, t0, count, base + r.a_next, &ldn)
             for t in range(count - 1, -1, -1):
-                for k in range(t * m, (t + 1) * m):
-                    unit_backward(next + k * ldn, das + k * ldd, carry + (k - t * m) * n_a, dz + k * ld, n_a)
+                if ldn == n_a and ldd == n_a and ld == n_a:
+                    unit_backward(next + t * row, das + t * row, carry, dz + t * row, row)
+                else:
+                    for k in range(t * m, (t + 1) * m):
+                        unit_backward(next + k * ldn, das + k * ldd, carry + (k - t * m) * n_a, dz + k * ld, n_a)
                 multiply_transposed(carry, n_a, &W_a, dz + t * m * ld, ld, m)
             multiply_transposed(dxs, n_x, &W_x, dz, ld, cols)
             store_steps(dx_out, dxs, n_x, m, t0, count)

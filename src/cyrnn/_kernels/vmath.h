@@ -18,6 +18,7 @@
 #ifndef CYRNN_VMATH_H
 #define CYRNN_VMATH_H
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -26,6 +27,10 @@
 #define FMA(a, b, c) fma(a, b, c)
 #else
 #define FMA(a, b, c) ((a) * (b) + (c))
+#endif
+
+#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
+#error "double arithmetic must be done in double: compile with -msse2 -mfpmath=sse"
 #endif
 
 #define LOG2_E 1.44269504088896338700e+00
