@@ -88,6 +88,23 @@ def test_a_build_that_the_cpu_lacks_is_refused(monkeypatch):
         _kernels.use(best)
 
 
+def test_what_the_builds_need():
+    """x86-64-v3 and v4, as far as they concern the kernels' instructions."""
+    assert _kernels.NEEDS == {"v4": ("avx2", "fma", "bmi2", "avx512"), "v3": ("avx2", "fma", "bmi2"), "baseline": ()}
+    assert set(_kernels.FEATURES) == set(_kernels.NEEDS["v4"])
+
+
+def test_without_a_compiler_the_build_fails(tmp_path):
+    """And does not make an empty package."""
+    done = subprocess.run(
+        [sys.executable, "setup.py", "build_ext", f"--build-temp={tmp_path}/t", f"--build-lib={tmp_path}/l"],
+        cwd=ROOT, env={**os.environ, "CC": str(tmp_path / "no-compiler")}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "No module named 'Cython'" in done.stderr or "No module named 'setuptools" in done.stderr:
+        pytest.skip("needs Cython and setuptools")
+    assert done.returncode != 0
+
+
 def test_every_build_gives_the_same_to_rounding():
     from reference import close, problem
 

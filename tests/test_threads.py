@@ -1,5 +1,7 @@
 """Called from many Python threads at once: the same bits, and the GIL is let go."""
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -24,3 +26,27 @@ def test_eight_threads(cell):
                 assert_array_equal(a, a_want)
                 for name, value in gradients.items():
                     assert_array_equal(value, gradients_want[name])
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+def test_the_gil_is_let_go(cell):
+    """Another thread goes on while one long call computes."""
+    q = problem(cell.name, 64, 256, 64, 64, 80)
+    caches = cell.forward(q).caches
+    for call in (lambda: cell.forward(q), lambda: cell.backward(q.da, caches)):
+        done, longest = threading.Event(), 0.0
+
+        def work(call=call, done=done):
+            call()
+            done.set()
+
+        start = time.perf_counter()
+        thread = threading.Thread(target=work)
+        thread.start()
+        last = time.perf_counter()
+        while not done.is_set():
+            time.sleep(0.0005)
+            now = time.perf_counter()
+            longest, last = max(longest, now - last), now
+        thread.join()
+        assert longest < 0.6 * (time.perf_counter() - start)
