@@ -40,10 +40,9 @@ def test_the_gil_is_let_go(cell):
             call()
             done.set()
 
-        start = time.perf_counter()
+        start = last = time.perf_counter()
         thread = threading.Thread(target=work)
         thread.start()
-        last = time.perf_counter()
         while not done.is_set():
             time.sleep(0.0005)
             now = time.perf_counter()

@@ -9,7 +9,7 @@
  *    buffer that stays in L1.
  * 3. Register tile.  24 accumulators where there are 32 vector registers (4 vectors by 6
  *    examples), 12 where there are 16 (2 by 6); one example takes 8 vectors, since 4 sums in
- *    flight would wait for the latency of the FMA.  Measured for every tile in docs/design.md.
+ *    flight would wait for the latency of the FMA.  docs/design.md has what it measured.
  * 4. Order.  Each element is summed over k in ascending order by one FMA each, starting from its
  *    initial value, whatever tile or block it falls in.  So a result does not depend on the other
  *    examples, on m, or on how the steps were cut into blocks.
