@@ -19,7 +19,10 @@ The modules, and what each is for:
 Under them lie ``vmath.h`` (the functions), ``gemm.h`` (the packed product), ``layout.h`` (transposes),
 ``simd.h`` (one vector).  All buffers are float64, time-major, units innermost: x ``(T_x, m, n_x)``,
 a and c ``(T_x + 1, m, n_a)`` with the initial state in row 0, gates ``(T_x, m, 4, n_a)`` in the order
-f, i, c, o.
+f, i, c, o.  The caller owns and allocates every buffer; ``work`` is scratch of the size that a module's
+``*_work`` tells, its contents mean nothing between calls.  A kernel's typed signature and its one
+expression of shape checks refuse what does not fit before anything is written; the Python layer then
+finds out what it was.  Any size may be 0.
 """
 
 import importlib

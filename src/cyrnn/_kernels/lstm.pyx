@@ -24,10 +24,7 @@ with a[t] is added, then the activations overwrite it: it is the cache of the ba
 are worked on in blocks: a block of x is turned into this order, projected in one product, stepped
 through, and its a and c turned back, all while it is in the cache.
 
-The caller owns and allocates every buffer; `work` is scratch of the size that *_work tells, its
-contents mean nothing between calls.  The typed signature and one line of shape checks refuse what
-does not fit before anything is written; the Python layer then finds out what it was.  Any size may
-be 0.
+Who owns which buffer, what is checked, and `work`: see `_kernels/__init__.py`.
 
 n_x inputs, n_a hidden units, m examples, T_x steps; index u counts units, j examples, t steps.
 """

@@ -19,11 +19,16 @@ from .vmath cimport exp
 from libc.math cimport fabs
 
 
+cdef enum:
+    FEW = 16        # below, a sum is taken in order: the same in softmax_rows and softmax_columns
+    COLUMNS = 64    # examples that softmax_columns works on together
+
+
 cdef double lanes_sum(const double *z, Py_ssize_t n) noexcept nogil:
     cdef double lane[8]
     cdef Py_ssize_t u, v
     lane[0] = 0.0
-    if n < 16:
+    if n < FEW:
         for u in range(n):
             lane[0] += z[u]
         return lane[0]
@@ -53,7 +58,7 @@ cdef double row_max(const double *z, Py_ssize_t n) noexcept nogil:
     cdef double lane[8]
     cdef Py_ssize_t u, v
     lane[0] = z[0]
-    if n < 16:
+    if n < FEW:
         for u in range(1, n):
             lane[0] = z[u] if z[u] > lane[0] else lane[0]
         return lane[0]
@@ -83,6 +88,40 @@ cdef void softmax_rows(double *z, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
         total = row_sum(z + j * n, n)
         for u in range(j * n, j * n + n):
             z[u] /= total
+
+
+cdef void softmax_columns(
+    const double *restrict x,           # IN      (n, m)
+    double *restrict y,                 # OUT     (n, m)
+    Py_ssize_t n, Py_ssize_t m,
+) noexcept nogil:
+    """Softmax of every column, for n < FEW: a row of examples, not of classes, fills the vectors."""
+    cdef double largest[COLUMNS]
+    cdef double total[COLUMNS]
+    cdef const double *x_u
+    cdef double *y_u
+    cdef Py_ssize_t b, first_j, u, j, count
+    for b in range((m + COLUMNS - 1) // COLUMNS):
+        first_j = b * COLUMNS
+        count = min(COLUMNS, m - first_j)
+        for j in range(count):
+            largest[j] = x[first_j + j]
+            total[j] = 0.0
+        for u in range(1, n):
+            x_u = x + u * m + first_j
+            for j in range(count):
+                largest[j] = x_u[j] if x_u[j] > largest[j] else largest[j]
+        for u in range(n):
+            x_u = x + u * m + first_j
+            y_u = y + u * m + first_j
+            for j in range(count):
+                y_u[j] = exp(x_u[j] - largest[j])
+            for j in range(count):
+                total[j] += y_u[j]
+        for u in range(n):
+            y_u = y + u * m + first_j
+            for j in range(count):
+                y_u[j] /= total[j]
 
 
 cdef struct Room:
@@ -158,9 +197,12 @@ def softmax(
     cdef steps x_in = steps_of(x), out = steps_of(y)
 
     with nogil:
-        for b in range(blocks_of(m, T_x)):
-            t0 = b * block
-            count = min(block, T_x - t0)
-            load_steps(z, x_in, n, m, t0, count)
-            softmax_rows(z, count * m, n)
-            store_steps(out, z, n, m, t0, count)
+        if 0 < n < FEW and x_in.su == m * T_x and (x_in.sj == T_x or m == 1) and (x_in.st == 1 or T_x == 1):
+            softmax_columns(x_in.data, out.data, n, m * T_x)
+        else:
+            for b in range(blocks_of(m, T_x)):
+                t0 = b * block
+                count = min(block, T_x - t0)
+                load_steps(z, x_in, n, m, t0, count)
+                softmax_rows(z, count * m, n)
+                store_steps(out, z, n, m, t0, count)

@@ -11,10 +11,7 @@ Wax x[t] + ba is written where a[t+1] will stand, Waa a[t] is added to it, tanh 
 Steps are worked on in blocks: a block of x is turned into this order, projected in one product,
 stepped through, and its a turned back, all while it is in the cache.
 
-The caller owns and allocates every buffer; `work` is scratch of the size that *_work tells, its
-contents mean nothing between calls.  The typed signature and one line of shape checks refuse what
-does not fit before anything is written; the Python layer then finds out what it was.  Any size may
-be 0.
+Who owns which buffer, what is checked, and `work`: see `_kernels/__init__.py`.
 
 n_x inputs, n_a hidden units, m examples, T_x steps; index u counts units, j examples, t steps.
 """
