@@ -45,6 +45,8 @@ def real(name: str, value: Any) -> Array:
     ValueError
         If it is a ragged nested sequence.
     """
+    if type(value) is np.ndarray and value.dtype is FLOAT64 and value.flags.carray:
+        return value
     try:
         array = np.asarray(value)
     except ValueError as error:

@@ -36,9 +36,8 @@ def sigmoid(x: Any) -> Any:
     >>> cyrnn.sigmoid([0.0, 2.0, -1000.0])
     array([0.5       , 0.88079708, 0.        ])
     """
-    out = np.array(_arrays.real("x", x), order="C")
-    if out.size:
-        _kernels.activations.sigmoid(out.reshape(-1))
+    out = _arrays.real("x", x).copy()  # C-contiguous
+    _kernels.activations.sigmoid(out.reshape(-1))
     return out[()] if out.ndim == 0 else out
 
 
