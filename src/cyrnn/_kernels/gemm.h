@@ -25,7 +25,7 @@
 #define PANEL (4 * VLEN)
 #define KBLOCK 160 /* k summed per visit of a panel: 40 kB of it with AVX-512, to stay in L1 */
 #define NCOLS 6    /* examples per register tile */
-#define ROWS_OF_DW 192
+#define ROWS_OF_DW 192 /* rows of a weight gradient per pass over the panels */
 #define PANEL_ROOM ((Py_ssize_t)PANEL * KBLOCK)
 
 enum start { ZERO, ADD, BIAS };
