@@ -8,7 +8,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext as setuptools_build_ext
-from setuptools.errors import CompileError
+from setuptools.errors import CompileError, LinkError
 
 DEBUG = os.environ.get("CYRNN_DEBUG", "") not in ("", "0")  # bounds checks, no optimisation
 
@@ -27,13 +27,16 @@ DIRECTIVES = {
 FLAGS = ["-O1" if DEBUG else "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
 if not DEBUG:
     FLAGS.append("-g0")
+OPENMP = ["-fopenmp", "/openmp"]
+OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 BUILDS = {"baseline": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     BUILDS["v3"] = ["-march=x86-64-v3"]
     BUILDS["v4"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
 
 KERNELS = Path("src/cyrnn/_kernels")
-NAMES = sorted(source.stem for source in KERNELS.glob("*.pyx") if source.stem != "cpu")
+ONCE = ["arguments", "cpu", "memory", "threads"]  # compiled for the baseline alone, shared by all builds
+NAMES = sorted(source.stem for source in KERNELS.glob("*.pyx") if source.stem not in ONCE)
 HEADERS = [*map(str, sorted(KERNELS.glob("*.h"))), *map(str, sorted(KERNELS.glob("*.pxd")))]
 
 
@@ -60,7 +63,10 @@ class build_ext(setuptools_build_ext):
             force=True,
         )
         c_files = {name: c.sources for name, c in zip(sources, c_extensions, strict=True)}
-        flags = {"baseline": [flag for flag in FLAGS if self.compiles([flag])]}
+        openmp = next((flag for flag in OPENMP if self.compiles([flag], OPENMP_PROBE)), None)
+        if openmp is None:
+            print("cyrnn: this compiler has no OpenMP; every call will run on one thread")
+        flags = {"baseline": [flag for flag in FLAGS if self.compiles([flag])] + [openmp] * bool(openmp)}
         for build, extra in BUILDS.items():
             if extra and self.compiles(extra):
                 flags[build] = flags["baseline"] + extra
@@ -70,6 +76,7 @@ class build_ext(setuptools_build_ext):
         for ext in self.extensions:
             ext.sources = c_files[Path(ext.sources[0]).stem]
             ext.extra_compile_args = flags[self.build_of(ext)]
+            ext.extra_link_args = [openmp] * bool(openmp)
         super().build_extensions()
 
     def build_extension(self, ext: Extension) -> None:
@@ -87,20 +94,21 @@ class build_ext(setuptools_build_ext):
         name = ext.name.split(".")[-2]
         return name if name in BUILDS else "baseline"
 
-    def compiles(self, flags: list[str]) -> bool:
+    def compiles(self, flags: list[str], program: str = "int main(void) { return 0; }\n") -> bool:
         if self.compiler.compiler_type == "msvc":
-            return False  # it only warns of a flag that it does not know
+            return flags == ["/openmp"]  # it only warns of a flag that it does not know
         with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, "empty.c")
-            source.write_text("int main(void) { return 0; }\n")
+            source = Path(folder, "probe.c")
+            source.write_text(program)
             try:
-                self.compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
-            except CompileError:
+                objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+                self.compiler.link_executable(objects, "probe", output_dir=folder, extra_postargs=flags)
+            except (CompileError, LinkError):
                 return False
         return True
 
 
 setup(
-    ext_modules=[extension("cpu")] + [extension(name, build) for build in BUILDS for name in NAMES],
+    ext_modules=[extension(name) for name in ONCE] + [extension(name, build) for build in BUILDS for name in NAMES],
     cmdclass={"build_ext": build_ext},
 )

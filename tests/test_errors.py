@@ -266,7 +266,7 @@ def test_a_cell_of_too_many_examples(cell, q):
     empty = {name: value[:0, :0] if name.startswith("W") else value[:0] for name, value in q.p.items()}
     cache = (*(wide for _ in q.step.cache[:-1]), empty)
     refuse(
-        ValueError, rf"da: sizes m = {2**59}, T_x = 1 are more than an array can hold",
+        ValueError, rf"da_next: sizes m = {2**59}, T_x = 1 are more than an array can hold",
         cell.cell_backward, wide, wide, cache,
     )  # fmt: skip
 

@@ -9,7 +9,6 @@ they run only when they are needed (docs/design.md).
 """
 
 from collections.abc import Mapping
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,20 +18,12 @@ Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
 
 FLOAT64 = np.dtype(np.float64)
-ONE_ALLOCATION = 1 << 18  # doubles, 2 MB
 MOST_COLUMNS = 1 << 40  # examples times steps; more would let the size of a workspace overflow
 
 # What a function tries first is to run with the arguments as they are: the typed signature of a
 # kernel and its shape checks refuse whatever does not fit, for less than a microsecond a call.  It
 # does so with one of these; then the checks of this module convert the arguments or name the culprit.
 MISFIT = (AttributeError, BufferError, IndexError, KeyError, TypeError, ValueError)
-
-
-def plain(value: Any) -> Array:
-    """Return an ordinary array as it is; anything else is a misfit for the first try."""
-    if type(value) is not np.ndarray:
-        raise TypeError
-    return value
 
 
 def real(name: str, value: Any) -> Array:
@@ -98,7 +89,7 @@ def state(name: str, value: Any, n_a: int, m: int) -> Array:
 
 def mapping(parameters: Any) -> None:
     """Refuse parameters that are no mapping."""
-    if type(parameters) is not dict and not isinstance(parameters, Mapping):
+    if not isinstance(parameters, Mapping):
         kind = type(parameters).__name__
         raise TypeError(f"parameters: expected a mapping from names to arrays, got {kind}")
 
@@ -119,23 +110,23 @@ def weights(parameters: Parameters, wanted: dict[str, tuple[str, tuple[int, int]
     }
 
 
-def buffers(*shapes: tuple[int, ...]) -> list[Array]:
-    """Return uninitialised arrays of these shapes that live and die together.
-
-    Large ones share an allocation: from 4 MB on NumPy asks the system for huge pages, and the page
-    faults of small ones take a quarter of the time of a forward pass at (64, 128, 64, 32, 100).
-    """
-    sizes = [prod(shape) for shape in shapes]
-    if sum(sizes) < ONE_ALLOCATION:
-        return [np.empty(shape) for shape in shapes]
-    pieces = np.split(np.empty(sum(sizes)), np.cumsum(sizes[:-1]))
-    return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
-
-
-def columns_fit(name: str, m: int, T_x: int = 1) -> None:
-    """Refuse more examples times steps than the kernels count."""
+def fit(name: str, parameters: Any, m: int, T_x: int = 1) -> None:
+    """Refuse parameters that are no mapping, and more examples times steps than the kernels count."""
+    if type(parameters) is not dict:
+        mapping(parameters)
     if m * T_x > MOST_COLUMNS:
         raise ValueError(f"{name}: sizes m = {m}, T_x = {T_x} are more than an array can hold")
+
+
+def output_shapes(key: str, n_y: int, n_a: int) -> dict[str, tuple[str, tuple[int, int]]]:
+    """Return the shapes of the output layer's weights, with the letters that explain them."""
+    return {key: ("n_y, n_a", (n_y, n_a)), "by": ("n_y, 1", (n_y, 1))}
+
+
+def output_sizes(parameters: Any, key: str) -> tuple[int, int]:
+    """Return n_y and n_a, the shape of the output layer's weights."""
+    n_y, n_a = dimensions(f"parameters[{key!r}]", entry(parameters, key), "n_y, n_a").shape
+    return n_y, n_a
 
 
 def unpacked(name: str, value: Any, letters: str) -> Any:

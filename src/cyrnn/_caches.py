@@ -36,9 +36,9 @@ class Steps(MutableSequence[tuple[Any, ...]]):
 
     __slots__ = ("_list", "_made", "_tape")
 
-    def __init__(self, tape: Tape | None, items: Iterable[tuple[Any, ...]] = ()) -> None:
+    def __init__(self, tape: Tape | None, items: Iterable[tuple[Any, ...]] | None = None) -> None:
         self._tape = tape
-        self._list: list[tuple[Any, ...]] = list(items)
+        self._list: list[tuple[Any, ...]] = [] if items is None else list(items)
         self._made: dict[int, tuple[Any, ...]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -122,7 +122,7 @@ class Steps(MutableSequence[tuple[Any, ...]]):
         return f"<the caches of {len(self)} steps>"
 
 
-def tape_of(steps: Any, kind: type[Any], maker: str, T_x: int) -> Any:
+def steps_of(steps: Any, kind: type[Any], maker: str, T_x: int) -> Any:
     """Return the tape behind the steps of a cache, or None where they are an ordinary sequence.
 
     Raises

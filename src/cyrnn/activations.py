@@ -78,6 +78,5 @@ def softmax(x: Any) -> Array:
         if array.ndim != 3:
             array = array.reshape(array.shape[0], -1, 1)
         n, m, T_x = array.shape
-        work = np.empty(_kernels.output.softmax_work(n, m, T_x))
-        _kernels.output.softmax(array, out.reshape(n, m, T_x), work)
+        _kernels.activations.softmax(n, m, T_x, array, out.reshape(n, m, T_x))
     return out

@@ -19,8 +19,8 @@ import numpy as np
 
 from . import _arrays, _kernels
 from ._arrays import Array, Parameters
-from ._caches import Steps, backward_by_steps, tape_of
-from ._output import output_shapes, output_sizes, predictions
+from ._caches import Steps, backward_by_steps, steps_of
+from ._kernels.memory import arrays
 
 __all__ = ["lstm_backward", "lstm_cell_backward", "lstm_cell_forward", "lstm_forward"]
 
@@ -32,49 +32,62 @@ CACHE = "a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters"
 class LstmTape:
     """What `lstm_forward` keeps for `lstm_backward`."""
 
-    a: Array  # (T_x + 1, m, n_a), row 0 the initial state
-    c: Array  # (T_x + 1, m, n_a), row 0 the initial memory
-    gates: Array  # (T_x, m, 4, n_a), f i c o
+    cache: Array  # (6 T_x + 2, m, n_a): a and c, T_x + 1 each with the initial state first, then the gates
+    shape: tuple[int, int, int]  # n_a, m, T_x
     x: Any  # (n_x, m, T_x), the caller's array
     parameters: Parameters
 
     def __len__(self) -> int:
-        return len(self.gates)
+        return self.shape[2]
 
     def step(self, t: int) -> tuple[Any, ...]:
         """Return the cell's cache of step t."""
-        a, c = self.a, self.c
-        ft, it, cct, ot = self.gates[t].transpose(1, 2, 0)
+        n_a, m, T_x = self.shape
+        a, c, gates = np.split(self.cache, [T_x + 1, 2 * T_x + 2])
+        # f i c o (4, T_x, m, n_a); of one example each step has its gates side by side
+        gates = gates.reshape(T_x, 4, 1, n_a)[t] if m == 1 else gates.reshape(4, T_x, m, n_a)[:, t]
+        ft, it, cct, ot = gates.transpose(0, 2, 1)
         return a[t + 1].T, c[t + 1].T, a[t].T, c[t].T, ft, it, cct, ot, self.x[:, :, t], self.parameters
 
 
-def _run(name: str, x: Array, a0: Array, c0: Array | None, p: Parameters) -> tuple[Array, ...]:
-    """All steps: a, c (n_a, m, T_x), y (n_y, m, T_x), the caches a, c (T_x + 1, m, n_a) and gates."""
+def _run(x: Array, a0: Array, c0: Array | None, p: Parameters, cache: bool) -> tuple[Any, ...]:
+    """All steps: a (n_a, m, T_x), y (n_y, m, T_x), c (n_a, m, T_x) and the buffer that the tape keeps."""
     n_x, m, T_x = x.shape
-    _, n_a = p["Wy"].shape
-    _arrays.mapping(p)
-    _arrays.columns_fit(name, m, T_x)
-    a_cache, c_cache, gates = _arrays.buffers((T_x + 1, m, n_a), (T_x + 1, m, n_a), (T_x, m, 4, n_a))
-    a, c = np.empty((n_a, m, T_x)), np.empty((n_a, m, T_x))
-    work = np.empty(_kernels.lstm.forward_work(n_x, n_a, m, T_x))
-    weights = p["Wf"], p["Wi"], p["Wc"], p["Wo"]
-    biases = p["bf"], p["bi"], p["bc"], p["bo"]
-    _kernels.lstm.forward(x, a0, c0, *weights, *biases, a_cache, c_cache, gates, a, c, work)
-    return a, c, predictions(a_cache, p, "Wy", T_x), a_cache, c_cache, gates
+    n_y, n_a = p["Wy"].shape
+    _arrays.fit("x", p, m, T_x)
+    a, y, c = arrays((n_a, m, T_x), (n_y, m, T_x), (n_a, m, T_x))
+    kept = arrays((6 * T_x + 2, m, n_a))[0] if cache else None
+    _kernels.lstm.forward(
+        n_x, n_a, n_y, m, T_x, x, a0, c0, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"],
+        a, y, c, kept,
+    )  # fmt: skip
+    return a, y, c, kept
+
+
+def _step(xt: Array, a_prev: Array, c_prev: Array, p: Parameters) -> tuple[Array, ...]:
+    """One step: a_next, c_next (n_a, m), yt (n_y, m), the gates (4, n_a, m)."""
+    n_x, m = xt.shape
+    n_y, n_a = p["Wy"].shape
+    _arrays.fit("xt", p, m)
+    a_next, c_next, yt, gates = arrays((n_a, m), (n_a, m), (n_y, m), (4, n_a, m))
+    _kernels.lstm.cell_forward(
+        n_x, n_a, n_y, m, xt, a_prev, c_prev, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"],
+        a_next, c_next, yt, gates,
+    )  # fmt: skip
+    return a_next, c_next, yt, gates
 
 
 def _gates(n_a: int, n_x: int) -> dict[str, tuple[str, tuple[int, int]]]:
     return {f"W{gate}": ("n_a, n_a + n_x", (n_a, n_a + n_x)) for gate in GATES}
 
 
-def _checked(name: str, x: Array, parameters: Any, **states: Any) -> tuple[Any, ...]:
-    """Convert the arguments of `_run`, or raise the error that names the one that does not fit."""
-    n_x, m, _ = x.shape
-    n_y, n_a = output_sizes(parameters, "Wy")
+def _checked(m: int, n_x: int, parameters: Any, **states: Any) -> tuple[list[Array], Parameters]:
+    """Convert the states and weights that a forward pass reads, or raise the error that names the misfit."""
+    n_y, n_a = _arrays.output_sizes(parameters, "Wy")
     wanted = _gates(n_a, n_x) | {f"b{gate}": ("n_a, 1", (n_a, 1)) for gate in GATES}
-    wanted |= output_shapes("Wy", n_y, n_a)
-    a0, *c0 = (_arrays.state(state, value, n_a, m) for state, value in states.items())
-    return name, x, a0, c0[0] if c0 else None, _arrays.weights(parameters, wanted)
+    wanted |= _arrays.output_shapes("Wy", n_y, n_a)
+    converted = [_arrays.state(name, value, n_a, m) for name, value in states.items()]
+    return converted, _arrays.weights(parameters, wanted)
 
 
 def lstm_cell_forward(
@@ -119,20 +132,21 @@ def lstm_cell_forward(
     array([0.94786341, 0.94786341, 0.94786341, 0.94786341])
     """
     try:
-        result = _run("xt", _arrays.plain(xt)[..., None], a_prev, _arrays.plain(c_prev), parameters)
+        result = _step(xt, a_prev, c_prev, parameters)
     except _arrays.MISFIT:
         result = ()
     if not result:
-        x = _arrays.dimensions("xt", xt, "n_x, m")[..., None]
-        result = _run(*_checked("xt", x, parameters, a_prev=a_prev, c_prev=c_prev))
-    a, c, y, _, _, gates = result
-    a_next, c_next = a[..., 0], c[..., 0]
-    ft, it, cct, ot = np.ascontiguousarray(gates[0].transpose(1, 2, 0))
-    cache = (a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters)
-    return a_next, c_next, y[..., 0], cache
+        x = _arrays.dimensions("xt", xt, "n_x, m")
+        n_x, m = x.shape
+        states, weights = _checked(m, n_x, parameters, a_prev=a_prev, c_prev=c_prev)
+        result = _step(x, *states, weights)
+    a_next, c_next, yt_pred, (ft, it, cct, ot) = result
+    return a_next, c_next, yt_pred, (a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters)
 
 
-def lstm_forward(x: Any, a0: Any, parameters: Parameters) -> tuple[Array, Array, Array, tuple[Steps, Any]]:
+def lstm_forward(
+    x: Any, a0: Any, parameters: Parameters, *, cache: bool = True
+) -> tuple[Array, Array, Array, tuple[Steps, Any] | None]:
     """Run the LSTM over all steps, the memory starting at zero.
 
     Parameters
@@ -143,6 +157,9 @@ def lstm_forward(x: Any, a0: Any, parameters: Parameters) -> tuple[Array, Array,
         Initial hidden state; copied.
     parameters : mapping
         As for `lstm_cell_forward`.
+    cache : bool
+        False to keep nothing for the backward pass: `caches` is None, and no memory but the results
+        grows with T_x.
 
     Returns
     -------
@@ -174,64 +191,82 @@ def lstm_forward(x: Any, a0: Any, parameters: Parameters) -> tuple[Array, Array,
     ((5, 10, 4), (2, 10, 4), (5, 10, 4), 4)
     """
     try:
-        result = _run("x", x, a0, None, parameters)
+        result = _run(x, a0, None, parameters, cache)
     except _arrays.MISFIT:
         result = ()
+    array = x
     if not result:
         array = _arrays.dimensions("x", x, "n_x, m, T_x")
-        result = _run(*_checked("x", array, parameters, a0=a0))
-    a, c, y, a_cache, c_cache, gates = result
-    tape = LstmTape(a_cache, c_cache, gates, x if isinstance(x, np.ndarray) else _arrays.real("x", x), parameters)
+        n_x, m, _ = array.shape
+        (state,), weights = _checked(m, n_x, parameters, a0=a0)
+        result = _run(array, state, None, weights, cache)
+    a, y, c, kept = result
+    if kept is None:
+        return a, y, c, None
+    tape = LstmTape(kept, a.shape, x if isinstance(x, np.ndarray) else np.asarray(array), parameters)
     return a, y, c, (Steps(tape), x)
 
 
-def _run_back(da: Array, dc: Array | None, x: Array, *cache: Array, p: Parameters) -> dict[str, Array]:
-    """Gradients of all steps; `cache` is a_prev, c_prev, c_next, ft, it, cct, ot, each (n_a, m, T_x)."""
-    n_a, m, T_x = da.shape
-    n_x = x.shape[0]
-    _arrays.mapping(p)
-    _arrays.columns_fit("da", m, T_x)
-    dx, da0, dc0 = np.empty((n_x, m, T_x)), np.empty((n_a, m)), np.empty((n_a, m))
-    dW, db = np.empty((4, n_a, n_a + n_x)), np.empty((4, n_a))
-    work = np.empty(_kernels.lstm.backward_work(n_x, n_a, m, T_x))
-    weights = p["Wf"], p["Wi"], p["Wc"], p["Wo"]
-    _kernels.lstm.backward(da, dc, x, *cache, *weights, dx, da0, dc0, dW, db, work)
-    dbf, dbi, dbc, dbo = db[..., None]
-    return {
-        "dx": dx, "da0": da0, "dc0": dc0, "dWf": dW[0], "dbf": dbf, "dWi": dW[1], "dbi": dbi,
-        "dWc": dW[2], "dbc": dbc, "dWo": dW[3], "dbo": dbo,
+def _named(dx: Array, da: Array, dc: Array | None, dW: Array, db: Array, names: Sequence[str]) -> dict[str, Array]:
+    """Gradients as the notebook returns them, the first ones under these names."""
+    dWf, dWi, dWc, dWo = dW
+    dbf, dbi, dbc, dbo = db
+    states = {names[0]: dx, names[1]: da} if dc is None else {names[0]: dx, names[1]: da, names[2]: dc}
+    return states | {
+        "dWf": dWf, "dbf": dbf, "dWi": dWi, "dbi": dbi, "dWc": dWc, "dbc": dbc, "dWo": dWo, "dbo": dbo,
     }  # fmt: skip
+
+
+def _run_back(da: Array, x: Array, tape: LstmTape, p: Parameters) -> dict[str, Array]:
+    """Gradients of the first steps of a tape, as many as `da` has."""
+    n_a, m, T_x = da.shape
+    n_x = len(x)
+    _arrays.fit("da", p, m, T_x)
+    dx, da0, dW, db = arrays((n_x, m, T_x), (n_a, m), (4, n_a, n_a + n_x), (4, n_a, 1))
+    x = x if x.shape[2] == T_x else x[:, :, :T_x]
+    _kernels.lstm.backward(
+        n_x, n_a, m, T_x, len(tape), da, x, tape.cache, p["Wf"], p["Wi"], p["Wc"], p["Wo"], dx, da0, dW, db
+    )
+    return _named(dx, da0, None, dW, db, ("dx", "da0"))
+
+
+def _step_back(da: Array, dc: Array, cache: Sequence[Any], p: Parameters) -> dict[str, Array]:
+    """Gradients of one step from its cache."""
+    a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, _ = cache
+    n_a, m = c_next.shape
+    n_x = len(xt)
+    if a_next.shape != c_next.shape:
+        raise ValueError  # not read here, but a cache whose parts do not fit together is none
+    _arrays.fit("da_next", p, m)
+    dxt, da_prev, dc_prev = arrays((n_x, m), (n_a, m), (n_a, m))
+    dW, db = arrays((4, n_a, n_a + n_x), (4, n_a, 1))
+    _kernels.lstm.cell_backward(
+        n_x, n_a, m, da, dc, c_next, a_prev, c_prev, ft, it, cct, ot, xt, p["Wf"], p["Wi"], p["Wc"], p["Wo"],
+        dxt, da_prev, dc_prev, dW, db,
+    )  # fmt: skip
+    return _named(dxt, da_prev, dc_prev, dW, db, ("dxt", "da_prev", "dc_prev"))
 
 
 def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
     """`lstm_cell_backward` of (da_next, dc_next, cache), with the names that its caller gives them."""
     da_next, dc_next, cache = values
     try:
-        a_next, c_next, a_prev, c_prev, *gates, xt, parameters = cache
-        if _arrays.plain(a_next).shape != c_next.shape:
-            raise ValueError  # not read here, but a cache whose parts do not fit together is none
-        views = [_arrays.plain(v)[..., None] for v in (da_next, xt, a_prev, c_prev, c_next, *gates)]
-        gradients = _run_back(views[0], _arrays.plain(dc_next), *views[1:], p=parameters)
+        return _step_back(da_next, dc_next, cache, cache[-1])
     except _arrays.MISFIT:
-        gradients = {}
-    if not gradients:
-        da_name, dc_name, name = names
-        _arrays.unpacked(name, cache, CACHE)
-        entries = dict(zip(CACHE.split(", "), cache, strict=True))
-        spelled = {letter: f"{name}[{k}] ({letter})" for k, letter in enumerate(entries)}
-        n_a, m = _arrays.dimensions(spelled["a_next"], cache[0], "n_a, m").shape
-        for letter in ("c_next", "ft", "it", "cct", "ot"):
-            entries[letter] = _arrays.shaped(spelled[letter], entries[letter], "n_a, m", (n_a, m))
-        for letter in ("a_prev", "c_prev"):
-            entries[letter] = _arrays.state(spelled[letter], entries[letter], n_a, m)
-        xt = _arrays.columns(spelled["xt"], entries["xt"], "n_x", m)
-        da = _arrays.shaped(da_name, da_next, "n_a, m", (n_a, m))
-        dc = _arrays.shaped(dc_name, dc_next, "n_a, m", (n_a, m))
-        parts = [entries[letter][..., None] for letter in ("a_prev", "c_prev", "c_next", "ft", "it", "cct", "ot")]
-        weights = _arrays.weights(cache[9], _gates(n_a, len(xt)))
-        gradients = _run_back(da[..., None], dc, xt[..., None], *parts, p=weights)
-    dx, da_prev, dc_prev = gradients.pop("dx"), gradients.pop("da0"), gradients.pop("dc0")
-    return {"dxt": dx[..., 0], "da_prev": da_prev, "dc_prev": dc_prev, **gradients}
+        pass
+    da_name, dc_name, name = names
+    _arrays.unpacked(name, cache, CACHE)
+    entries = dict(zip(CACHE.split(", "), cache, strict=True))
+    spelled = {letter: f"{name}[{k}] ({letter})" for k, letter in enumerate(entries)}
+    n_a, m = _arrays.dimensions(spelled["a_next"], cache[0], "n_a, m").shape
+    for letter in ("a_next", "c_next", "ft", "it", "cct", "ot"):
+        entries[letter] = _arrays.shaped(spelled[letter], entries[letter], "n_a, m", (n_a, m))
+    for letter in ("a_prev", "c_prev"):
+        entries[letter] = _arrays.state(spelled[letter], entries[letter], n_a, m)
+    xt = entries["xt"] = _arrays.columns(spelled["xt"], entries["xt"], "n_x", m)
+    da = _arrays.shaped(da_name, da_next, "n_a, m", (n_a, m))
+    dc = _arrays.shaped(dc_name, dc_next, "n_a, m", (n_a, m))
+    return _step_back(da, dc, list(entries.values()), _arrays.weights(cache[9], _gates(n_a, len(xt))))
 
 
 def lstm_cell_backward(da_next: Any, dc_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
@@ -306,22 +341,17 @@ def lstm_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     ((3, 4, 7), (2, 4), (2, 5), (2, 1))
     """
     steps, _ = _arrays.unpacked("caches", caches, "steps, x")
+    tape = steps.tape if type(steps) is Steps else None
+    if type(tape) is LstmTape:
+        try:
+            return _run_back(da, tape.x, tape, tape.parameters)
+        except _arrays.MISFIT:
+            pass
     da = _arrays.dimensions("da", da, "n_a, m, T_x")
-    T_x = da.shape[2]
-    tape = tape_of(steps, LstmTape, "lstm_forward", T_x)
+    tape = steps_of(steps, LstmTape, "lstm_forward", da.shape[2])
     if tape is None:
         return backward_by_steps(_cell_back, ["da_prev", "dc_prev"], da, steps)
-    gates = tape.gates[:T_x].transpose(2, 3, 1, 0)
-    cache = tape.a[:T_x].T, tape.c[:T_x].T, tape.c[1 : T_x + 1].T, *gates
-    try:
-        gradients = _run_back(da, None, tape.x[:, :, :T_x], *cache, p=tape.parameters)
-    except _arrays.MISFIT:
-        gradients = {}
-    if not gradients:
-        _, m, n_a = tape.a.shape
-        _arrays.shaped("da", da, "n_a, m, T_x", (n_a, m, T_x))
-        x = _arrays.columns("x", tape.x, "n_x", m, len(tape))[:, :, :T_x]
-        weights = _arrays.weights(tape.parameters, _gates(n_a, len(x)))
-        gradients = _run_back(da, None, x, *cache, p=weights)
-    del gradients["dc0"]
-    return gradients
+    n_a, m, _ = tape.shape
+    _arrays.shaped("da", da, "n_a, m, T_x", (n_a, m, da.shape[2]))
+    x = _arrays.columns("x", tape.x, "n_x", m, len(tape))
+    return _run_back(da, x, tape, _arrays.weights(tape.parameters, _gates(n_a, len(x))))

@@ -12,13 +12,12 @@ import numpy as np
 
 from . import _arrays, _kernels
 from ._arrays import Array, Parameters
-from ._caches import Steps, backward_by_steps, tape_of
-from ._output import output_shapes, output_sizes, predictions
+from ._caches import Steps, backward_by_steps, steps_of
+from ._kernels.memory import arrays
 
 __all__ = ["rnn_backward", "rnn_cell_backward", "rnn_cell_forward", "rnn_forward"]
 
 CACHE = "a_next, a_prev, xt, parameters"
-WEIGHTS = "dWax", "dWaa", "dba"
 
 
 @dataclass(slots=True)
@@ -37,30 +36,36 @@ class RnnTape:
         return self.a[t + 1].T, self.a[t].T, self.x[:, :, t], self.parameters
 
 
-def _run(name: str, x: Array, a0: Array, p: Parameters) -> tuple[Array, Array, Array]:
-    """All steps: a (n_a, m, T_x), y (n_y, m, T_x) and the cache (T_x + 1, m, n_a)."""
+def _run(x: Array, a0: Array, p: Parameters, cache: bool) -> tuple[Any, ...]:
+    """All steps: a (n_a, m, T_x), y (n_y, m, T_x) and the buffer that the tape keeps."""
     n_x, m, T_x = x.shape
-    _, n_a = p["Wya"].shape
-    _arrays.mapping(p)
-    _arrays.columns_fit(name, m, T_x)
-    cache = np.empty((T_x + 1, m, n_a))
-    a = np.empty((n_a, m, T_x))
-    work = np.empty(_kernels.rnn.forward_work(n_x, n_a, m, T_x))
-    _kernels.rnn.forward(x, a0, p["Wax"], p["Waa"], p["ba"], cache, a, work)
-    return a, predictions(cache, p, "Wya", T_x), cache
+    n_y, n_a = p["Wya"].shape
+    _arrays.fit("x", p, m, T_x)
+    a, y = arrays((n_a, m, T_x), (n_y, m, T_x))
+    kept = arrays((T_x + 1, m, n_a))[0] if cache else None
+    _kernels.rnn.forward(n_x, n_a, n_y, m, T_x, x, a0, p["Wax"], p["Waa"], p["ba"], p["Wya"], p["by"], a, y, kept)
+    return a, y, kept
 
 
-def _checked(name: str, x: Array, state: str, a0: Any, parameters: Any) -> tuple[str, Array, Array, Parameters]:
-    """Convert the arguments of `_run`, or raise the error that names the one that does not fit."""
-    n_x, m, _ = x.shape
-    n_y, n_a = output_sizes(parameters, "Wya")
-    wanted = {
-        "Wax": ("n_a, n_x", (n_a, n_x)),
-        "Waa": ("n_a, n_a", (n_a, n_a)),
-        "ba": ("n_a, 1", (n_a, 1)),
-        **output_shapes("Wya", n_y, n_a),
-    }
-    return name, x, _arrays.state(state, a0, n_a, m), _arrays.weights(parameters, wanted)
+def _step(xt: Array, a_prev: Array, p: Parameters) -> tuple[Array, ...]:
+    """One step: a_next (n_a, m) and yt (n_y, m)."""
+    n_x, m = xt.shape
+    n_y, n_a = p["Wya"].shape
+    _arrays.fit("xt", p, m)
+    a_next, yt = arrays((n_a, m), (n_y, m))
+    _kernels.rnn.cell_forward(n_x, n_a, n_y, m, xt, a_prev, p["Wax"], p["Waa"], p["ba"], p["Wya"], p["by"], a_next, yt)
+    return a_next, yt
+
+
+def _recurrent(n_a: int, n_x: int) -> dict[str, tuple[str, tuple[int, int]]]:
+    return {"Wax": ("n_a, n_x", (n_a, n_x)), "Waa": ("n_a, n_a", (n_a, n_a))}
+
+
+def _checked(m: int, n_x: int, name: str, state: Any, parameters: Any) -> tuple[Array, Parameters]:
+    """Convert the state and weights that a forward pass reads, or raise the error that names the misfit."""
+    n_y, n_a = _arrays.output_sizes(parameters, "Wya")
+    wanted = _recurrent(n_a, n_x) | {"ba": ("n_a, 1", (n_a, 1))} | _arrays.output_shapes("Wya", n_y, n_a)
+    return _arrays.state(name, state, n_a, m), _arrays.weights(parameters, wanted)
 
 
 def rnn_cell_forward(xt: Any, a_prev: Any, parameters: Parameters) -> tuple[Array, Array, tuple[Any, ...]]:
@@ -101,18 +106,20 @@ def rnn_cell_forward(xt: Any, a_prev: Any, parameters: Parameters) -> tuple[Arra
     array([0.76159416, 0.76159416, 0.76159416])
     """
     try:
-        result = _run("xt", _arrays.plain(xt)[..., None], a_prev, parameters)
+        result = _step(xt, a_prev, parameters)
     except _arrays.MISFIT:
-        result = None
-    if result is None:
-        x = _arrays.dimensions("xt", xt, "n_x, m")[..., None]
-        result = _run(*_checked("xt", x, "a_prev", a_prev, parameters))
-    a, y, _ = result
-    a_next = a[..., 0]
-    return a_next, y[..., 0], (a_next, a_prev, xt, parameters)
+        result = ()
+    if not result:
+        x = _arrays.dimensions("xt", xt, "n_x, m")
+        n_x, m = x.shape
+        result = _step(x, *_checked(m, n_x, "a_prev", a_prev, parameters))
+    a_next, yt_pred = result
+    return a_next, yt_pred, (a_next, a_prev, xt, parameters)
 
 
-def rnn_forward(x: Any, a0: Any, parameters: Parameters) -> tuple[Array, Array, tuple[Steps, Any]]:
+def rnn_forward(
+    x: Any, a0: Any, parameters: Parameters, *, cache: bool = True
+) -> tuple[Array, Array, tuple[Steps, Any] | None]:
     """Run the basic RNN over all steps.
 
     Parameters
@@ -123,6 +130,9 @@ def rnn_forward(x: Any, a0: Any, parameters: Parameters) -> tuple[Array, Array, 
         Initial hidden state; copied.
     parameters : mapping
         As for `rnn_cell_forward`.
+    cache : bool
+        False to keep nothing for the backward pass: `caches` is None, and no memory but the results
+        grows with T_x.
 
     Returns
     -------
@@ -151,58 +161,60 @@ def rnn_forward(x: Any, a0: Any, parameters: Parameters) -> tuple[Array, Array, 
     ((5, 10, 4), (2, 10, 4), 4)
     """
     try:
-        result = _run("x", x, a0, parameters)
+        result = _run(x, a0, parameters, cache)
     except _arrays.MISFIT:
-        result = None
-    if result is None:
+        result = ()
+    array = x
+    if not result:
         array = _arrays.dimensions("x", x, "n_x, m, T_x")
-        result = _run(*_checked("x", array, "a0", a0, parameters))
-    a, y_pred, cache = result
-    tape = RnnTape(cache, x if isinstance(x, np.ndarray) else _arrays.real("x", x), parameters)
+        n_x, m, _ = array.shape
+        result = _run(array, *_checked(m, n_x, "a0", a0, parameters), cache)
+    a, y_pred, kept = result
+    if kept is None:
+        return a, y_pred, None
+    tape = RnnTape(kept, x if isinstance(x, np.ndarray) else np.asarray(array), parameters)
     return a, y_pred, (Steps(tape), x)
 
 
-def _run_back(da: Array, x: Array, a_prev: Array, a_next: Array, p: Parameters) -> tuple[Array, ...]:
-    """Go back through all steps of sequences (n, m, T_x): dx, da0, dWax, dWaa, dba."""
+def _run_back(da: Array, x: Array, tape: RnnTape, p: Parameters) -> dict[str, Array]:
+    """Gradients of the first steps of a tape, as many as `da` has."""
     n_a, m, T_x = da.shape
-    n_x = x.shape[0]
-    _arrays.mapping(p)
-    _arrays.columns_fit("da", m, T_x)
-    dx, da0 = np.empty((n_x, m, T_x)), np.empty((n_a, m))
-    dWax, dWaa, dba = np.empty((n_a, n_x)), np.empty((n_a, n_a)), np.empty((n_a, 1))
-    work = np.empty(_kernels.rnn.backward_work(n_x, n_a, m, T_x))
-    _kernels.rnn.backward(da, x, a_prev, a_next, p["Wax"], p["Waa"], dx, da0, dWax, dWaa, dba, work)
-    return dx, da0, dWax, dWaa, dba
+    n_x = len(x)
+    _arrays.fit("da", p, m, T_x)
+    dx, da0 = arrays((n_x, m, T_x), (n_a, m))
+    dWax, dWaa, dba = arrays((n_a, n_x), (n_a, n_a), (n_a, 1))
+    x = x if x.shape[2] == T_x else x[:, :, :T_x]
+    _kernels.rnn.backward(n_x, n_a, m, T_x, len(tape), da, x, tape.a, p["Wax"], p["Waa"], dx, da0, dWax, dWaa, dba)
+    return {"dx": dx, "da0": da0, "dWax": dWax, "dWaa": dWaa, "dba": dba}
 
 
-def _checked_back(parameters: Any, n_a: int, n_x: int) -> Parameters:
-    """Convert the weights that the backward pass reads, or raise the error that names one."""
-    wanted = {"Wax": ("n_a, n_x", (n_a, n_x)), "Waa": ("n_a, n_a", (n_a, n_a))}
-    return _arrays.weights(parameters, wanted)
+def _step_back(da: Array, cache: Sequence[Any], p: Parameters) -> dict[str, Array]:
+    """Gradients of one step from its cache."""
+    a_next, a_prev, xt, _ = cache
+    n_a, m = a_next.shape
+    n_x = len(xt)
+    _arrays.fit("da_next", p, m)
+    dxt, da_prev = arrays((n_x, m), (n_a, m))
+    dWax, dWaa, dba = arrays((n_a, n_x), (n_a, n_a), (n_a, 1))
+    _kernels.rnn.cell_backward(n_x, n_a, m, da, a_next, a_prev, xt, p["Wax"], p["Waa"], dxt, da_prev, dWax, dWaa, dba)
+    return {"dxt": dxt, "da_prev": da_prev, "dWax": dWax, "dWaa": dWaa, "dba": dba}
 
 
 def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
     """`rnn_cell_backward` of (da_next, cache), with the names that its caller gives them."""
     da_next, cache = values
-    plain = _arrays.plain
     try:
-        a_next, a_prev, xt, p = cache
-        views = plain(da_next)[..., None], plain(xt)[..., None], plain(a_prev)[..., None], plain(a_next)[..., None]
-        result = _run_back(*views, p)
+        return _step_back(da_next, cache, cache[-1])
     except _arrays.MISFIT:
-        result = ()
-    if not result:
-        da_name, name = names
-        a_next, a_prev, xt, p = _arrays.unpacked(name, cache, CACHE)
-        a_next = _arrays.dimensions(f"{name}[0] (a_next)", a_next, "n_a, m")
-        n_a, m = a_next.shape
-        a_prev = _arrays.state(f"{name}[1] (a_prev)", a_prev, n_a, m)
-        xt = _arrays.columns(f"{name}[2] (xt)", xt, "n_x", m)
-        da_next = _arrays.shaped(da_name, da_next, "n_a, m", (n_a, m))
-        views = da_next[..., None], xt[..., None], a_prev[..., None], a_next[..., None]
-        result = _run_back(*views, _checked_back(p, n_a, len(xt)))
-    dx, da_prev, dWax, dWaa, dba = result
-    return {"dxt": dx[..., 0], "da_prev": da_prev, "dWax": dWax, "dWaa": dWaa, "dba": dba}
+        pass
+    da_name, name = names
+    a_next, a_prev, xt, p = _arrays.unpacked(name, cache, CACHE)
+    a_next = _arrays.dimensions(f"{name}[0] (a_next)", a_next, "n_a, m")
+    n_a, m = a_next.shape
+    a_prev = _arrays.state(f"{name}[1] (a_prev)", a_prev, n_a, m)
+    xt = _arrays.columns(f"{name}[2] (xt)", xt, "n_x", m)
+    da_next = _arrays.shaped(da_name, da_next, "n_a, m", (n_a, m))
+    return _step_back(da_next, (a_next, a_prev, xt, p), _arrays.weights(p, _recurrent(n_a, len(xt))))
 
 
 def rnn_cell_backward(da_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
@@ -273,19 +285,17 @@ def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     {'dx': (2, 3, 7), 'da0': (2, 3), 'dWax': (2, 2), 'dWaa': (2, 2), 'dba': (2, 1)}
     """
     steps, _ = _arrays.unpacked("caches", caches, "steps, x")
+    tape = steps.tape if type(steps) is Steps else None
+    if type(tape) is RnnTape:
+        try:
+            return _run_back(da, tape.x, tape, tape.parameters)
+        except _arrays.MISFIT:
+            pass
     da = _arrays.dimensions("da", da, "n_a, m, T_x")
-    T_x = da.shape[2]
-    tape = tape_of(steps, RnnTape, "rnn_forward", T_x)
+    tape = steps_of(steps, RnnTape, "rnn_forward", da.shape[2])
     if tape is None:
         return backward_by_steps(_cell_back, ["da_prev"], da, steps)
-    states = tape.a[:T_x].T, tape.a[1 : T_x + 1].T
-    try:
-        result = _run_back(da, tape.x[:, :, :T_x], *states, tape.parameters)
-    except _arrays.MISFIT:
-        result = ()
-    if not result:
-        _, m, n_a = tape.a.shape
-        _arrays.shaped("da", da, "n_a, m, T_x", (n_a, m, T_x))
-        x = _arrays.columns("x", tape.x, "n_x", m, len(tape))[:, :, :T_x]
-        result = _run_back(da, x, *states, _checked_back(tape.parameters, n_a, len(x)))
-    return dict(zip(("dx", "da0", *WEIGHTS), result, strict=True))
+    _, m, n_a = tape.a.shape
+    _arrays.shaped("da", da, "n_a, m, T_x", (n_a, m, da.shape[2]))
+    x = _arrays.columns("x", tape.x, "n_x", m, len(tape))
+    return _run_back(da, x, tape, _arrays.weights(tape.parameters, _recurrent(n_a, len(x))))

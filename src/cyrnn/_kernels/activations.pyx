@@ -1,6 +1,11 @@
-"""exp, tanh and sigmoid over an array, in place: see vmath.h for the mathematics."""
+"""exp, tanh and sigmoid over an array, in place, and softmax: see vmath.h and output.pxd for the mathematics."""
 
 from . cimport vmath
+from .arguments cimport sequence
+from .layout cimport block_of, blocks_of, load_steps, steps, store_steps
+from .memory cimport give, take
+from .output cimport FEW, softmax_columns, softmax_rows
+from .team cimport alone, share, span
 
 
 def exp(double[::1] x not None) -> None:         # IN/OUT
@@ -25,3 +30,30 @@ def sigmoid(double[::1] x not None) -> None:     # IN/OUT
     with nogil:
         for u in range(x.shape[0]):
             x[u] = vmath.sigmoid(x[u])
+
+
+def softmax(
+    Py_ssize_t n, Py_ssize_t m, Py_ssize_t T_x,
+    x,              # IN   (n, m, T_x), any strides
+    y,              # OUT  (n, m, T_x)
+) -> None:
+    """Softmax over the first axis."""
+    cdef steps x_in, out
+    sequence(x, n, m, T_x, False, &x_in)
+    sequence(y, n, m, T_x, True, &out)
+
+    cdef Py_ssize_t block = block_of(m, T_x), b, t0, count
+    cdef double *z = take(block * m * n)
+    cdef span all_n = share(n, 1, alone)
+
+    with nogil:
+        if 0 < n < FEW and x_in.su == m * T_x and (x_in.sj == T_x or m == 1) and (x_in.st == 1 or T_x == 1):
+            softmax_columns(x_in.data, out.data, n, m * T_x)
+        else:
+            for b in range(blocks_of(m, T_x)):
+                t0 = b * block
+                count = min(block, T_x - t0)
+                load_steps(z, x_in, n, m, t0, count, all_n)
+                softmax_rows(z, count * m, n)
+                store_steps(out, z, n, m, t0, count, all_n)
+    give(z)

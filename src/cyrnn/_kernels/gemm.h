@@ -21,11 +21,15 @@
 #include <string.h>
 #include "layout.h"
 #include "simd.h"
+#include "team.h"
 
 #define PANEL (4 * VLEN)
 #define KBLOCK 160 /* k summed per visit of a panel: 40 kB of it with AVX-512, to stay in L1 */
 #define NCOLS 6    /* examples per register tile */
 #define ROWS_OF_DW 192 /* rows of a weight gradient per pass over the panels */
+#define LEAST_EXAMPLES 8 /* of a step, to be shared between two threads */
+#define L2_VALUES 1e5    /* weights that a core keeps near */
+#define LEAST_STEP 5e5   /* products of a step that are worth two barriers */
 #define PANEL_ROOM ((Py_ssize_t)PANEL * KBLOCK)
 
 enum start { ZERO, ADD, BIAS };
@@ -112,19 +116,27 @@ typedef void tile_fn(double *, Py_ssize_t, int, const double *, const double *, 
 TILES(1) TILES(2) TILES(3) TILES(4) TILE(8, 1)
 static tile_fn *const tiles[4][NCOLS] = {ROW(1), ROW(2), ROW(3), ROW(4)};
 
-/* C = start + W X with W packed; C is (cols, rows) with row length ldc, X[j][k] is
- * x[j * sxj + k * sxk], bias (rows) is read only where start == BIAS. */
-static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double *packed, Py_ssize_t K,
-                 const double *x, Py_ssize_t sxj, Py_ssize_t sxk, Py_ssize_t cols,
-                 enum start start, const double *bias)
+/* Length of the next block of k: at most KBLOCK, and no remainder much smaller than the others. */
+static inline Py_ssize_t kblock(Py_ssize_t left)
 {
-    Py_ssize_t k0 = 0;
+    Py_ssize_t blocks = (left + KBLOCK - 1) / KBLOCK;
+    return left > KBLOCK ? (left + blocks - 1) / blocks : left;
+}
+
+/* C = start + W X with `rows` units of W packed; C is (cols, rows) with row length ldc, X[j][k] is
+ * x[j * sxj + k * sxk], bias (rows) is read only where start == BIAS.  A panel has `depth` k, of
+ * which those from k0 are used. */
+static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double *packed, Py_ssize_t depth,
+                        Py_ssize_t k0, Py_ssize_t K, const double *x, Py_ssize_t sxj, Py_ssize_t sxk,
+                        Py_ssize_t cols, enum start start, const double *bias)
+{
+    Py_ssize_t end = k0 + K;
     do { /* once even for K = 0, to write the initial value */
-        Py_ssize_t nk = K - k0 < KBLOCK ? K - k0 : KBLOCK;
+        Py_ssize_t nk = kblock(end - k0);
         for (Py_ssize_t r = 0; r < rows;) {
-            const double *w = packed + r * K + k0 * PANEL;
+            const double *w = packed + r * depth + k0 * PANEL;
             if (cols == 1 && rows - r >= 2 * PANEL) {
-                tile_8_1(c + r, ldc, VLEN, w, w + PANEL * K, x, sxj, sxk, nk, start,
+                tile_8_1(c + r, ldc, VLEN, w, w + PANEL * depth, x, sxj, sxk, nk, start,
                          bias ? bias + r : NULL);
                 r += 2 * PANEL;
                 continue;
@@ -145,9 +157,9 @@ static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double
             r += PANEL;
         }
         x += nk * sxk;
-        k0 += KBLOCK;
+        k0 += nk;
         start = ADD;
-    } while (k0 < K);
+    } while (k0 < end);
 }
 
 /* One column with W as it is: V vectors of units, `last` of them in the last vector.  Rows of W are
@@ -190,11 +202,11 @@ ALWAYS_INLINE void column(const int V, const int last, double *c, const double *
 }
 
 /* The same with W as it is, element (r, k) at w[r * s_row + k * s_k] (one stride is 1): each block
- * of a panel is packed into `buffer` (PANEL * KBLOCK doubles), used for all columns, forgotten. */
+ * of a panel is packed into `buffer` (PANEL_ROOM doubles), used for all columns, forgotten. */
 static inline void gemm_once(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double *w,
-                      Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t K, const double *x,
-                      Py_ssize_t sxj, Py_ssize_t sxk, Py_ssize_t cols, enum start start,
-                      const double *bias, double *buffer)
+                             Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t K, const double *x,
+                             Py_ssize_t sxj, Py_ssize_t sxk, Py_ssize_t cols, enum start start,
+                             const double *bias, double *buffer)
 {
     Py_ssize_t k0 = 0;
     for (Py_ssize_t r = 0; cols == 1 && r < rows;) { /* nothing to reuse: not even a panel is packed */
@@ -207,68 +219,118 @@ static inline void gemm_once(double *c, Py_ssize_t ldc, Py_ssize_t rows, const d
     }
     if (cols == 1) return;
     do {
-        Py_ssize_t nk = K - k0 < KBLOCK ? K - k0 : KBLOCK;
+        Py_ssize_t nk = kblock(K - k0);
         for (Py_ssize_t r = 0; r < rows; r += PANEL) {
             Py_ssize_t lanes = rows - r < PANEL ? rows - r : PANEL;
             pack(buffer, nk, 0, 0, w + r * s_row + k0 * s_k, s_row, s_k, lanes, nk);
-            gemm(c + r, ldc, lanes, buffer, nk, x + k0 * sxk, sxj, sxk, cols, start,
+            gemm(c + r, ldc, lanes, buffer, nk, 0, nk, x + k0 * sxk, sxj, sxk, cols, start,
                  bias ? bias + r : NULL);
         }
-        k0 += KBLOCK;
+        k0 += nk;
         start = ADD;
     } while (k0 < K);
 }
 
 /* A weight matrix as the caller keeps it: `parts` blocks (the gates) of n rows and K columns, row
- * length ld.  `room` holds its packed form, or one panel's buffer where it is used once. */
+ * length ld.  `room` holds its packed form, or the panel of each thread where it is used once.
+ * `joined`: the parts are multiplied as one matrix of parts * n rows. */
 typedef struct {
     const double *part[4];
-    int parts, once;
+    int parts, joined, once;
     Py_ssize_t n, K, ld;
     double *room;
 } weights;
 
-static inline Py_ssize_t weights_room(int parts, Py_ssize_t n, Py_ssize_t K, int once)
+static inline Py_ssize_t weights_room(int parts, Py_ssize_t n, Py_ssize_t K, int once, int threads)
 {
-    Py_ssize_t rows = packed_size(parts * n, K), cols = packed_size(K, parts * n);
-    if (once) return PANEL_ROOM;
+    Py_ssize_t rows = parts * (packed_size(n, K)), cols = packed_size(K, parts * n);
+    if (once) return PANEL_ROOM * threads;
     return rows > cols ? rows : cols;
 }
 
-/* Before `multiply`: one row per unit. */
-static inline void pack_rows(const weights *W)
+/* Before `multiply`: one row per unit.  Each thread packs its share. */
+static inline void pack_rows(const weights *W, team me)
 {
-    for (int g = 0; g < W->parts && !W->once; g++)
-        pack(W->room, W->K, g * W->n, 0, W->part[g], W->ld, 1, W->n, W->K);
+    for (int g = 0; g < W->parts && !W->once; g++) {
+        span mine = share(W->n, PANEL, me);
+        if (W->joined) { /* panels may hold rows of two parts */
+            if (me.thread == 0) pack(W->room, W->K, g * W->n, 0, W->part[g], W->ld, 1, W->n, W->K);
+        } else
+            pack(W->room + g * packed_size(W->n, W->K), W->K, mine.lo, 0, W->part[g] + mine.lo * W->ld,
+                 W->ld, 1, mine.hi - mine.lo, W->K);
+    }
 }
 
 /* Before `multiply_transposed`: one row per column of the weights. */
-static inline void pack_columns(const weights *W)
+static inline void pack_columns(const weights *W, team me)
 {
+    span mine = share(W->K, PANEL, me);
     for (int g = 0; g < W->parts && !W->once; g++)
-        pack(W->room, W->parts * W->n, 0, g * W->n, W->part[g], 1, W->ld, W->K, W->n);
+        pack(W->room + packed_size(mine.lo, W->parts * W->n), W->parts * W->n, 0, g * W->n,
+             W->part[g] + mine.lo, 1, W->ld, mine.hi - mine.lo, W->n);
 }
 
-/* C (cols, parts n) = start + W X, X (cols, K) with row length ldx. */
-static inline void multiply(double *c, Py_ssize_t ldc, const weights *W, const double *x, Py_ssize_t ldx,
-                     Py_ssize_t cols, enum start start, const double *bias)
+/* C = start + W X for X (cols, K) with row length ldx; part g of C is (cols, n) at c + g * sc with
+ * row length ldc.  Only the rows that are `me`'s share. */
+static inline void multiply(double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const double *x,
+                            Py_ssize_t ldx, Py_ssize_t cols, enum start start, const double *bias, team me)
 {
-    if (!W->once) gemm(c, ldc, W->parts * W->n, W->room, W->K, x, ldx, 1, cols, start, bias);
-    else
-        for (int g = 0; g < W->parts; g++)
-            gemm_once(c + g * W->n, ldc, W->n, W->part[g], W->ld, 1, W->K, x, ldx, 1, cols, start,
-                      bias ? bias + g * W->n : NULL, W->room);
+    int joined = W->joined && !W->once, parts = joined ? 1 : W->parts;
+    Py_ssize_t n = joined ? W->parts * W->n : W->n, panels = packed_size(n, 1) / PANEL;
+    span mine = share(parts * panels, 1, me);
+    for (int g = 0; g < parts; g++) {
+        Py_ssize_t from = mine.lo > g * panels ? (mine.lo - g * panels) * PANEL : 0;
+        Py_ssize_t to = mine.hi < (g + 1) * panels ? (mine.hi - g * panels) * PANEL : n;
+        if (from >= to) continue;
+        if (W->once)
+            gemm_once(c + g * sc + from, ldc, to - from, W->part[g] + from * W->ld, W->ld, 1, W->K, x, ldx, 1,
+                      cols, start, bias ? bias + g * n + from : NULL, W->room + me.thread * PANEL_ROOM);
+        else
+            gemm(c + g * sc + from, ldc, to - from, W->room + (g * panels * PANEL + from) * W->K, W->K, 0, W->K,
+                 x, ldx, 1, cols, start, bias ? bias + g * n + from : NULL);
+    }
 }
 
-/* C (cols, K) = W' D, D (cols, parts n) with row length ldd. */
+/* All of it together: a share of the rows each, or of the columns where there are few rows. */
+static inline void multiply_shared(double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const double *x,
+                                   Py_ssize_t ldx, Py_ssize_t cols, enum start start, const double *bias, team me)
+{
+    if (W->parts * W->n >= 4 * PANEL * me.threads)
+        multiply(c, sc, ldc, W, x, ldx, cols, start, bias, me);
+    else {
+        span mine = share(cols, NCOLS, me);
+        weights own = *W;
+        own.room += W->once ? me.thread * PANEL_ROOM : 0;
+        multiply(c + mine.lo * ldc, sc, ldc, &own, x + mine.lo * ldx, ldx, mine.hi - mine.lo, start, bias, alone);
+    }
+}
+
+/* C (cols, K) = W' D; part g of D is (cols, n) at d + g * sd with row length ldd.  Only the columns
+ * of C that are `me`'s share. */
 static inline void multiply_transposed(double *c, Py_ssize_t ldc, const weights *W, const double *d,
-                                Py_ssize_t ldd, Py_ssize_t cols)
+                                       Py_ssize_t sd, Py_ssize_t ldd, Py_ssize_t cols, team me)
 {
-    if (!W->once) gemm(c, ldc, W->K, W->room, W->parts * W->n, d, ldd, 1, cols, ZERO, NULL);
-    else
-        for (int g = 0; g < W->parts; g++)
-            gemm_once(c, ldc, W->K, W->part[g], 1, W->ld, W->n, d + g * W->n, ldd, 1, cols,
-                      g ? ADD : ZERO, NULL, W->room);
+    span mine = share(W->K, PANEL, me);
+    Py_ssize_t count = mine.hi - mine.lo, depth = W->parts * W->n;
+    int parts = W->joined && !W->once ? 1 : W->parts;
+    Py_ssize_t n = depth / parts;
+    for (int g = 0; g < parts && count > 0; g++)
+        if (W->once)
+            gemm_once(c + mine.lo, ldc, count, W->part[g] + mine.lo, 1, W->ld, n, d + g * sd, ldd, 1, cols,
+                      g ? ADD : ZERO, NULL, W->room + me.thread * PANEL_ROOM);
+        else
+            gemm(c + mine.lo, ldc, count, W->room + mine.lo * depth, depth, g * n, n, d + g * sd, ldd, 1,
+                 cols, g ? ADD : ZERO, NULL);
+}
+
+/* Whether the threads of one call share the units of every step rather than its examples: where the
+ * weights are larger than a core's cache, or the examples too few; and the most shares there are. */
+static inline int by_rows(const weights *W, Py_ssize_t m, Py_ssize_t *shares)
+{
+    double values = (double)W->parts * (double)W->n * (double)W->K;
+    int rows = (m < LEAST_EXAMPLES || values > L2_VALUES) && values * (double)m > LEAST_STEP;
+    *shares = rows ? W->K / PANEL : m >= LEAST_EXAMPLES ? m / (LEAST_EXAMPLES / 2) : 1;
+    return rows;
 }
 
 /* dW (n, K) = start + D' X, the sum over the rows of D (cols, n) and X (cols, K).  A block of rows
@@ -287,6 +349,54 @@ static inline void add_rows(double *db, const double *d, Py_ssize_t ldd, Py_ssiz
 {
     for (Py_ssize_t j = 0; j < cols; j++)
         for (Py_ssize_t u = 0; u < n; u++) db[u] += d[j * ldd + u];
+}
+
+/* The products of one step for arrays as the caller keeps them: units by examples, both with m
+ * examples a row.  The examples fill the vectors, or the units where there is one example; the order
+ * of each sum is that of the products above. */
+
+/* C (n, m) += W X, W (n, K) with row length ld, X (K, m). */
+static inline void step_multiply(double *c, Py_ssize_t n, Py_ssize_t m, const double *w, Py_ssize_t ld,
+                                 Py_ssize_t K, const double *x, double *panel)
+{
+    if (m == 1) gemm_once(c, n, n, w, ld, 1, K, x, K, 1, 1, ADD, NULL, panel);
+    else gemm_once(c, m, m, x, 1, m, K, w, ld, 1, n, ADD, NULL, panel);
+}
+
+/* C (K, m) = sum_g W[g]' D[g] for `parts` matrices W[g] (n, K) with row length ld, D (parts, n, m).
+ * Where examples are few next to K, the columns of W fill the vectors, and `room` (m * K) takes the
+ * result on its way; W read by columns would miss the cache at every value. */
+static inline void step_multiply_transposed(double *c, Py_ssize_t K, Py_ssize_t m, const double *const *w,
+                                            int parts, Py_ssize_t offset, Py_ssize_t ld, Py_ssize_t n,
+                                            const double *d, double *room, double *panel)
+{
+    int by_units = m <= K;
+    double *to = by_units && m > 1 ? room : c;
+    for (int g = 0; g < parts; g++) {
+        enum start start = g ? ADD : ZERO;
+        const double *wg = w[g] + offset, *dg = d + g * n * m;
+        if (by_units) gemm_once(to, K, K, wg, 1, ld, n, dg, 1, m, m, start, NULL, panel);
+        else gemm_once(to, m, m, dg, 1, m, n, wg, 1, ld, K, start, NULL, panel);
+    }
+    if (to != c) transpose(c, m, room, K, m, K);
+}
+
+/* db (n) = the sum over the examples of D (n, m). */
+static inline void sum_rows(double *db, const double *d, Py_ssize_t n, Py_ssize_t m)
+{
+    for (Py_ssize_t u = 0; u < n; u++) {
+        db[u] = 0.0;
+        for (Py_ssize_t j = 0; j < m; j++) db[u] += d[u * m + j];
+    }
+}
+
+/* dW (n, K) with row length lddW = D X', D (n, m), X (K, m). */
+static inline void step_outer(double *dW, Py_ssize_t lddW, Py_ssize_t n, Py_ssize_t K, const double *d,
+                              const double *x, Py_ssize_t m, double *panel)
+{
+    for (Py_ssize_t g = 0; g < n; g += ROWS_OF_DW)
+        gemm_once(dW + g * lddW, lddW, K, x, m, 1, m, d + g * m, m, 1,
+                  n - g < ROWS_OF_DW ? n - g : ROWS_OF_DW, ZERO, NULL, panel);
 }
 
 #endif

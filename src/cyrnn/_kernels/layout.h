@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <string.h>
 #include "simd.h"
+#include "team.h"
 
 /* dst[c * ldd + r] = src[r * lds + c] for r < rows, c < cols. */
 static inline void transpose(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds,
@@ -41,25 +42,29 @@ typedef struct {
     Py_ssize_t su, sj, st;
 } steps;
 
-/* dst (count, m, n) = src[:, :, first : first + count]; any strides, fast where one of them is 1. */
+/* dst (count, m, n) = src[:, :, first : first + count]; any strides, fast where one of them is 1.
+ * Only the units of `mine`. */
 static inline void load_steps(double *dst, steps src, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first,
-                       Py_ssize_t count)
+                              Py_ssize_t count, span mine)
 {
-    const double *s = src.data + first * src.st;
+    const double *s = src.data + first * src.st + mine.lo * src.su;
+    Py_ssize_t units = mine.hi - mine.lo;
+    dst += mine.lo;
+    if (units <= 0) return;
     if (src.su == 1) {
         for (Py_ssize_t t = 0; t < count; t++)
             for (Py_ssize_t j = 0; j < m; j++)
-                memcpy(dst + (t * m + j) * n, s + t * src.st + j * src.sj, (size_t)n * sizeof *s);
+                memcpy(dst + (t * m + j) * n, s + t * src.st + j * src.sj, (size_t)units * sizeof *s);
     } else if (src.st == 1 && count > 1) {
         for (Py_ssize_t j = 0; j < m; j++)
-            transpose(dst + j * n, m * n, s + j * src.sj, src.su, n, count);
+            transpose(dst + j * n, m * n, s + j * src.sj, src.su, units, count);
     } else if (src.sj == 1) {
         for (Py_ssize_t t = 0; t < count; t++)
-            transpose(dst + t * m * n, n, s + t * src.st, src.su, n, m);
+            transpose(dst + t * m * n, n, s + t * src.st, src.su, units, m);
     } else {
         for (Py_ssize_t t = 0; t < count; t++)
             for (Py_ssize_t j = 0; j < m; j++)
-                for (Py_ssize_t u = 0; u < n; u++)
+                for (Py_ssize_t u = 0; u < units; u++)
                     dst[(t * m + j) * n + u] = s[u * src.su + j * src.sj + t * src.st];
     }
 }
@@ -68,26 +73,41 @@ static inline void load_steps(double *dst, steps src, Py_ssize_t n, Py_ssize_t m
  * place where the caller's array is laid out so (time-major, a state for all examples, one step of
  * one example), else copied to `room`. */
 static inline const double *columns_of(steps s, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first,
-                                       Py_ssize_t count, double *room, Py_ssize_t *ld)
+                                       Py_ssize_t count, double *room, Py_ssize_t *ld, span mine)
 {
     if ((s.su == 1 || n <= 1) && (count == 1 || m == 1 || s.st == m * s.sj)) {
         *ld = m == 1 ? s.st : s.sj;
         return s.data + first * s.st;
     }
-    load_steps(room, s, n, m, first, count);
+    load_steps(room, s, n, m, first, count, mine);
     *ld = n;
     return room;
 }
 
-/* dst[:, :, first : first + count] = src (count, m, n); dst is C-contiguous, so st is 1. */
+/* dst[:, :, first : first + count] = src (count, m, n); dst is C-contiguous, so st is 1.  Only the
+ * units of `mine`. */
 static inline void store_steps(steps dst, const double *src, Py_ssize_t n, Py_ssize_t m,
-                        Py_ssize_t first, Py_ssize_t count)
+                               Py_ssize_t first, Py_ssize_t count, span mine)
 {
-    double *d = dst.data + first;
-    if (count == 1 && dst.sj == 1) transpose(d, dst.su, src, n, m, n);
+    double *d = dst.data + first + mine.lo * dst.su;
+    Py_ssize_t units = mine.hi - mine.lo;
+    src += mine.lo;
+    if (units <= 0) return;
+    if (count == 1 && dst.sj == 1) transpose(d, dst.su, src, n, m, units);
     else
         for (Py_ssize_t j = 0; j < m; j++)
-            transpose(d + j * dst.sj, dst.su, src + j * n, m * n, count, n);
+            transpose(d + j * dst.sj, dst.su, src + j * n, m * n, count, units);
+}
+
+/* One step (n, m) with its examples innermost and adjacent: in place where it is so, else in `room`. */
+static inline const double *flat_of(steps s, Py_ssize_t n, Py_ssize_t m, double *room)
+{
+    if ((s.sj == 1 || m <= 1) && (s.su == m || n <= 1)) return s.data;
+    if (s.su == 1 && s.sj) transpose(room, m, s.data, s.sj, m, n);
+    else
+        for (Py_ssize_t u = 0; u < n; u++)
+            for (Py_ssize_t j = 0; j < m; j++) room[u * m + j] = s.data[u * s.su + j * s.sj];
+    return room;
 }
 
 #endif

@@ -1,4 +1,4 @@
-"""LSTM: forward and backward through all steps.
+"""LSTM: forward and backward, a whole sequence and one step.
 
     f   = sigmoid(Wf [a[t], x[t]] + bf)         forget gate      ft               (forward)
     i   = sigmoid(Wi [a[t], x[t]] + bi)         update gate      it
@@ -17,345 +17,516 @@
     dx[t] = the same products as da, rows of x
     dWg  = sum_t dg[t] [a[t], x[t]]'     dbg = sum_t dg[t]     for each gate g
 
-Here df, di, dcct, do are gradients before the activation.  Inside, time comes first and units are
-innermost: a and c are (T_x + 1, m, n_a), row 0 the initial state; gates are (T_x, m, 4, n_a) in the
-order f, i, c, o.  The gate buffer first holds the projection of x with the bias, then the product
-with a[t] is added, then the activations overwrite it: it is the cache of the backward pass.  Steps
-are worked on in blocks: a block of x is turned into this order, projected in one product, stepped
-through, and its a and c turned back, all while it is in the cache.
+Here df, di, dcct, do are gradients before the activation.  In a sequence time comes first and units
+are innermost: a and c are (T_x + 1, m, n_a), row 0 the initial state; gates are (4, T_x, m, n_a) in
+the order f, i, c, o (for one example (T_x, 4, n_a), so that a product has one long row).  The gate
+buffer first holds the projection of x with the bias, then the product with a[t] is added, then the
+activations overwrite it: it is the cache of the backward pass.  Steps are worked on in blocks: a block
+of x is turned into this order, projected in one product, stepped through, and its a and c turned back,
+all while it is in the cache.  One step alone stays in the caller's order (n, m).
 
-Who owns which buffer, what is checked, and `work`: see `_kernels/__init__.py`.
+Who owns which buffer and what is checked: see `_kernels/__init__.py`; threads: see `team.h`.
 
-n_x inputs, n_a hidden units, m examples, T_x steps; index u counts units, j examples, t steps.
+n_x inputs, n_a hidden units, n_y outputs, m examples, T_x steps; index u counts units, j examples,
+t steps, g gates.
 """
 
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
+from .arguments cimport box, matrix, sequence, state
 from .gemm cimport (
-    ADD, BIAS, PANEL_ROOM, ZERO, add_rows, multiply, multiply_transposed, outer, pack_columns, pack_rows,
-    start, weights, weights_of, weights_room,
+    ADD, BIAS, PANEL, PANEL_ROOM, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
+    multiply_transposed, outer, pack_columns, pack_rows, start, step_multiply, step_multiply_transposed,
+    step_outer, sum_rows, weights, weights_of,
 )
 from .layout cimport (
-    aligned, block_of, blocks_of, columns_of, first, fits, fits_matrix, fits_state, load_steps, odd_lines, state_of,
-    steps, steps_of, store_steps, take,
+    block_of, blocks_of, carve, columns_of, flat_of, load_steps, odd_lines, steps, store_steps,
 )
+from .memory cimport give, take
+from .output cimport carve_output, fill_rows, output, output_of, predict, softmax_step
+from .team cimport alone, barrier, run_team, share, span, team
+from .threads cimport dismiss, hire, worth
 from .vmath cimport sigmoid, tanh
 
 
-cdef struct Room:
-    # where the pieces of `work` begin
-    Py_ssize_t W_x, W_a, x, bias, panel, da, a_prev, c_prev, c_next, gates, dgates, tanh_c, da_carry, dc_carry, end
-
-
-cdef Room room(Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m, Py_ssize_t T_x, bint backward) noexcept nogil:
-    cdef Room r
-    cdef Py_ssize_t at = 0, block = block_of(m, T_x), back = block if backward else 0
-    r.W_x = take(&at, weights_room(4, n_a, n_x, T_x <= block))
-    r.W_a = take(&at, weights_room(4, n_a, n_a, T_x == 1))
-    r.x = take(&at, block * m * n_x)
-    r.bias = take(&at, 4 * n_a)
-    r.panel = take(&at, PANEL_ROOM if backward else 0)
-    r.da = take(&at, back * m * n_a)
-    r.a_prev = take(&at, back * m * n_a)
-    r.c_prev = take(&at, back * m * n_a)
-    r.c_next = take(&at, back * m * n_a)
-    r.gates = take(&at, 4 * back * m * n_a)
-    r.dgates = take(&at, back * m * odd_lines(4 * n_a))
-    r.tanh_c = take(&at, n_a if backward else 0)
-    r.da_carry = take(&at, m * n_a if backward else 0)
-    r.dc_carry = take(&at, m * n_a if backward else 0)
-    r.end = at + 8
-    return r
-
-
-def forward_work(Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m, Py_ssize_t T_x) -> int:
-    """Doubles of scratch that `forward` needs."""
-    return room(n_x, n_a, m, T_x, False).end
-
-
-def backward_work(Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m, Py_ssize_t T_x) -> int:
-    """Doubles of scratch that `backward` needs."""
-    return room(n_x, n_a, m, T_x, True).end
+cdef enum:
+    CHUNK = 256     # values of a gate worked on together, so that all gates stay in L1
 
 
 cdef weights gates_of(
-    const double *Wf, const double *Wi, const double *Wc, const double *Wo,
-    Py_ssize_t ld, Py_ssize_t n_a, Py_ssize_t K, bint once, double *room,
-) noexcept nogil:
-    """K columns of the four weight matrices as one of 4 n_a rows, in gate order."""
-    cdef weights W = weights_of(Wf, ld, n_a, K, once, room)
+    Wf, Wi, Wc, Wo,                         # IN  (n_a, n_a + n_x)
+    Py_ssize_t n_a, Py_ssize_t n_x, Py_ssize_t first, Py_ssize_t K, bint joined, bint once,
+) except *:
+    """K columns from `first` on of the four weight matrices, in gate order."""
+    cdef Py_ssize_t ld = n_a + n_x
+    cdef weights W = weights_of(matrix(Wf, n_a, ld) + first, ld, n_a, K, once)
     W.parts = 4
-    W.part[1] = Wi
-    W.part[2] = Wc
-    W.part[3] = Wo
+    W.joined = joined
+    W.part[1] = matrix(Wi, n_a, ld) + first
+    W.part[2] = matrix(Wc, n_a, ld) + first
+    W.part[3] = matrix(Wo, n_a, ld) + first
     return W
 
 
-cdef void update_state(
-    const double *restrict f, const double *restrict i, const double *restrict cct,
-    const double *restrict o, const double *restrict c_prev,        # IN  (n_a)
-    double *restrict c_next, double *restrict a_next,               # OUT (n_a)
-    Py_ssize_t n_a,
-) noexcept nogil:
-    cdef Py_ssize_t u
-    for u in range(n_a):
-        c_next[u] = f[u] * c_prev[u] + i[u] * cct[u]
-    for u in range(n_a):
-        a_next[u] = o[u] * tanh(c_next[u])
-
-
 cdef void step_forward(
-    double *gates,                      # IN/OUT  (m, 4, n_a), sums in, activations out
-    const double *c_prev,               # IN      (m, n_a)
-    double *c_next,                     # OUT     (m, n_a)
-    double *a_next,                     # OUT     (m, n_a)
-    Py_ssize_t m, Py_ssize_t n_a,
+    double *restrict f, double *restrict i, double *restrict cct, double *restrict o,   # IN/OUT  (n)
+    const double *restrict c_prev,                                                      # IN      (n)
+    double *restrict c_next, double *restrict a_next,                                   # OUT     (n)
+    Py_ssize_t n,
 ) noexcept nogil:
-    cdef Py_ssize_t j, u
-    cdef double *f
-    cdef double *cct
-    cdef double *o
-    for j in range(m):
-        f = gates + 4 * j * n_a
-        cct = f + 2 * n_a
-        o = f + 3 * n_a
-        for u in range(2 * n_a):        # f and i
+    """Sums of the gates in, activations and the new state out, for n units."""
+    cdef Py_ssize_t b, u0, u, end
+    for b in range((n + CHUNK - 1) // CHUNK):
+        u0 = b * CHUNK
+        end = min(u0 + CHUNK, n)
+        for u in range(u0, end):
             f[u] = sigmoid(f[u])
-        for u in range(n_a):
+        for u in range(u0, end):
+            i[u] = sigmoid(i[u])
+        for u in range(u0, end):
             cct[u] = tanh(cct[u])
-        for u in range(n_a):
+        for u in range(u0, end):
             o[u] = sigmoid(o[u])
-        update_state(f, f + n_a, cct, o, c_prev + j * n_a, c_next + j * n_a, a_next + j * n_a, n_a)
+        for u in range(u0, end):
+            c_next[u] = f[u] * c_prev[u] + i[u] * cct[u]
+        for u in range(u0, end):
+            a_next[u] = o[u] * tanh(c_next[u])
+
+
+cdef struct Forward:
+    Py_ssize_t n_x, n_a, m, T_x, block
+    bint keep                   # all steps of a, c and the gates, or a block of them at a time
+    bint rows                   # threads share the units of a step, else its examples
+    bint c_given
+    steps x, a0, c0, a_out, c_out
+    weights W_x, W_a
+    const double *b[4]
+    double *a                   # (T_x + 1 or block + 1, m, n_a)
+    double *c                   # (T_x + 1 or block + 1, m, n_a)
+    double *gates               # (4, T_x or block, m, n_a); for m = 1 (T_x or block, 4, n_a)
+    double *bias                # scratch (4, n_a)
+    double *xs                  # scratch (block * m, n_x)
+    output out
+
+
+cdef double *carve_forward(Forward *r, double *scratch, int threads) noexcept nogil:
+    """Give the scratch buffers their places from `scratch` on; the end of the last."""
+    carve_weights(&r.W_x, &scratch, threads)
+    carve_weights(&r.W_a, &scratch, threads)
+    carve_output(&r.out, &scratch, r.block * r.m, threads)
+    r.bias = carve(&scratch, 4 * r.n_a)
+    r.xs = carve(&scratch, r.block * r.m * r.n_x)
+    if not r.keep:
+        r.a = carve(&scratch, (r.block + 1) * r.m * r.n_a)
+        r.c = carve(&scratch, (r.block + 1) * r.m * r.n_a)
+        r.gates = carve(&scratch, 4 * r.block * r.m * r.n_a)
+    return scratch
+
+
+cdef void run_forward(void *problem, team me) noexcept nogil:
+    """One thread's share of the forward equations for all t."""
+    cdef Forward *r = <Forward *> problem
+    cdef Py_ssize_t n_a = r.n_a, m = r.m, row = m * n_a, b, t0, t, k, count, ldx
+    cdef Py_ssize_t sg = n_a if m == 1 else (r.T_x if r.keep else r.block) * row    # from gate to gate
+    cdef Py_ssize_t ld = 4 * n_a if m == 1 else n_a                                 # from example to example
+    cdef const double *xs
+    cdef double *a
+    cdef double *c
+    cdef double *gates
+    cdef double *z
+    cdef span units = share(n_a, 8, me), flat = share(row, 8, me)
+    cdef span mine = share(m, 1, me)            # examples of one step
+    cdef team step = me if r.rows else alone
+    cdef span values = flat                     # and its values
+    cdef Py_ssize_t j0 = 0, js = m
+    if not r.rows:
+        values.lo, values.hi = mine.lo * n_a, mine.hi * n_a
+        j0, js = mine.lo, mine.hi - mine.lo
+
+    pack_rows(&r.W_x, me)
+    pack_rows(&r.W_a, me)
+    pack_rows(&r.out.Wy, me)
+    if me.thread == 0:
+        for k in range(4):
+            memcpy(r.bias + k * n_a, r.b[k], n_a * sizeof(double))
+    load_steps(r.a, r.a0, n_a, m, 0, 1, units)
+    if r.c_given:
+        load_steps(r.c, r.c0, n_a, m, 0, 1, units)
+    else:
+        memset(r.c + flat.lo, 0, (flat.hi - flat.lo) * sizeof(double))
+    for b in range(blocks_of(m, r.T_x)):
+        t0 = b * r.block
+        count = min(r.block, r.T_x - t0)
+        k = t0 if r.keep else 0
+        a, c, gates = r.a + k * row, r.c + k * row, r.gates + k * m * ld
+        xs = columns_of(r.x, r.n_x, m, t0, count, r.xs, &ldx, share(r.n_x, 8, me))
+        barrier(me)
+        multiply_shared(gates, sg, ld, &r.W_x, xs, ldx, count * m, BIAS, r.bias, me)
+        barrier(me)
+        for t in range(count):
+            z = gates + t * m * ld
+            multiply(z + j0 * ld, sg, ld, &r.W_a, a + t * row + j0 * n_a, n_a, js, ADD, NULL, step)
+            barrier(step)
+            z += values.lo
+            k = t * row + values.lo
+            step_forward(z, z + sg, z + 2 * sg, z + 3 * sg, c + k, c + row + k, a + row + k, values.hi - values.lo)
+            barrier(step)
+        barrier(me)
+        store_steps(r.a_out, a + row, n_a, m, t0, count, units)
+        store_steps(r.c_out, c + row, n_a, m, t0, count, units)
+        if not r.keep:
+            memcpy(a + flat.lo, a + count * row + flat.lo, (flat.hi - flat.lo) * sizeof(double))
+            memcpy(c + flat.lo, c + count * row + flat.lo, (flat.hi - flat.lo) * sizeof(double))
+        predict(&r.out, a + row, n_a, m, t0, count, me)
 
 
 def forward(
-    const double[:, :, :] x not None,       # IN      (n_x, m, T_x)
-    const double[:, :] a0 not None,         # IN      (n_a, m) or (n_a, 1)
-    const double[:, :] c0,              # IN      (n_a, m) or (n_a, 1); None for zeros
-    const double[:, ::1] Wf not None,       # IN      (n_a, n_a + n_x), columns of a before columns of x
-    const double[:, ::1] Wi not None,       # IN      (n_a, n_a + n_x)
-    const double[:, ::1] Wc not None,       # IN      (n_a, n_a + n_x)
-    const double[:, ::1] Wo not None,       # IN      (n_a, n_a + n_x)
-    const double[:, ::1] bf not None,       # IN      (n_a, 1)
-    const double[:, ::1] bi not None,       # IN      (n_a, 1)
-    const double[:, ::1] bc not None,       # IN      (n_a, 1)
-    const double[:, ::1] bo not None,       # IN      (n_a, 1)
-    double[:, :, ::1] a not None,           # OUT     (T_x + 1, m, n_a): a cache
-    double[:, :, ::1] c not None,           # OUT     (T_x + 1, m, n_a): a cache
-    double[:, :, :, ::1] gates not None,    # OUT     (T_x, m, 4, n_a), f i c o: a cache
-    double[:, :, ::1] a_out not None,       # OUT     (n_a, m, T_x): a for the user
-    double[:, :, ::1] c_out not None,       # OUT     (n_a, m, T_x): c for the user
-    double[::1] work not None,              # scratch forward_work(n_x, n_a, m, T_x)
+    Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t n_y, Py_ssize_t m, Py_ssize_t T_x,
+    x,              # IN   (n_x, m, T_x)
+    a0,             # IN   (n_a, m) or (n_a, 1)
+    c0,             # IN   (n_a, m) or (n_a, 1); None for zeros
+    Wf,             # IN   (n_a, n_a + n_x), columns of a before columns of x
+    Wi,             # IN   (n_a, n_a + n_x)
+    Wc,             # IN   (n_a, n_a + n_x)
+    Wo,             # IN   (n_a, n_a + n_x)
+    bf,             # IN   (n_a, 1)
+    bi,             # IN   (n_a, 1)
+    bc,             # IN   (n_a, 1)
+    bo,             # IN   (n_a, 1)
+    Wy,             # IN   (n_y, n_a)
+    by,             # IN   (n_y, 1)
+    a,              # OUT  (n_a, m, T_x)
+    y,              # OUT  (n_y, m, T_x)
+    c,              # OUT  (n_a, m, T_x)
+    cache,          # OUT  (6 T_x + 2, m, n_a): a, c, gates as at the top, one after the other; None to keep nothing
 ) -> None:
-    """a[0] = a0, c[0] = c0, then the forward equations above for all t."""
-    cdef Py_ssize_t n_x = x.shape[0], m = x.shape[1], T_x = x.shape[2], n_a = a.shape[2], ld = n_a + n_x
-    cdef Room r = room(n_x, n_a, m, T_x, False)
-    if not (
-        fits(x, n_x, m, T_x) and fits_state(a0, n_a, m) and (c0 is None or fits_state(c0, n_a, m))
-        and fits_matrix(Wf, n_a, ld) and fits_matrix(Wi, n_a, ld)
-        and fits_matrix(Wc, n_a, ld) and fits_matrix(Wo, n_a, ld)
-        and fits_matrix(bf, n_a, 1) and fits_matrix(bi, n_a, 1)
-        and fits_matrix(bc, n_a, 1) and fits_matrix(bo, n_a, 1)
-        and fits(a, T_x + 1, m, n_a) and fits(c, T_x + 1, m, n_a)
-        and gates.shape[0] == T_x and gates.shape[1] == m and gates.shape[2] == 4 and gates.shape[3] == n_a
-        and fits(a_out, n_a, m, T_x) and fits(c_out, n_a, m, T_x) and work.shape[0] >= r.end
-    ):
-        raise ValueError("the shapes do not fit")
+    """a[0] = a0, c[0] = c0, then the forward equations above for all t, and y[t] = softmax(Wy a[t+1] + by)."""
+    cdef Forward r
+    cdef Py_ssize_t row = m * n_a, shares
+    r.n_x, r.n_a, r.m, r.T_x, r.block = n_x, n_a, m, T_x, block_of(m, T_x)
+    sequence(x, n_x, m, T_x, False, &r.x)
+    state(a0, n_a, m, False, &r.a0)
+    r.c_given = c0 is not None
+    if r.c_given:
+        state(c0, n_a, m, False, &r.c0)
+    r.W_a = gates_of(Wf, Wi, Wc, Wo, n_a, n_x, 0, n_a, m == 1, T_x == 1)
+    r.W_x = gates_of(Wf, Wi, Wc, Wo, n_a, n_x, n_a, n_x, m == 1, T_x <= r.block)
+    r.b[0], r.b[1], r.b[2], r.b[3] = matrix(bf, n_a, 1), matrix(bi, n_a, 1), matrix(bc, n_a, 1), matrix(bo, n_a, 1)
+    output_of(&r.out, Wy, by, y, n_a, n_y, m, T_x)
+    sequence(a, n_a, m, T_x, True, &r.a_out)
+    sequence(c, n_a, m, T_x, True, &r.c_out)
+    r.keep = cache is not None
+    if r.keep:
+        r.a = box(cache, 6 * T_x + 2, m, n_a)
+        r.c = r.a + (T_x + 1) * row
+        r.gates = r.c + (T_x + 1) * row
+    r.rows = by_rows(&r.W_a, m, &shares)
 
-    cdef Py_ssize_t block = block_of(m, T_x), b, t0, t, u, count, ldx, row = m * n_a
-    cdef double *base = aligned(work)
-    cdef double *bias = base + r.bias
-    cdef double *a_all = steps_of(a).data
-    cdef double *c_all = steps_of(c).data
-    cdef double *gates_all = &gates[0, 0, 0, 0] if T_x and m and n_a else NULL
-    cdef double *gates_t
-    cdef const double *xs
-    cdef const double *b_f = first(bf)
-    cdef const double *b_i = first(bi)
-    cdef const double *b_c = first(bc)
-    cdef const double *b_o = first(bo)
-    cdef const double *W_f = first(Wf)
-    cdef const double *W_i = first(Wi)
-    cdef const double *W_c = first(Wc)
-    cdef const double *W_o = first(Wo)
-    cdef steps x_in = steps_of(x), a_start = state_of(a0), c_start = a_start
-    cdef steps a_user = steps_of(a_out), c_user = steps_of(c_out)
-    cdef bint c_given = c0 is not None
-    cdef weights W_x = gates_of(
-        W_f + n_a, W_i + n_a, W_c + n_a, W_o + n_a, ld, n_a, n_x, T_x <= block, base + r.W_x
-    )
-    cdef weights W_a = gates_of(W_f, W_i, W_c, W_o, ld, n_a, n_a, T_x == 1, base + r.W_a)
-    if c_given:
-        c_start = state_of(c0)
-
+    cdef int threads = worth(2.0 * m * T_x * n_a * (4.0 * (n_a + n_x) + n_y), shares)
+    cdef double *scratch = take(carve_forward(&r, NULL, threads) - <double *> NULL)
+    carve_forward(&r, scratch, threads)
+    hire(threads)
     with nogil:
-        pack_rows(&W_x)
-        pack_rows(&W_a)
-        for u in range(n_a):
-            bias[u] = b_f[u]
-            bias[n_a + u] = b_i[u]
-            bias[2 * n_a + u] = b_c[u]
-            bias[3 * n_a + u] = b_o[u]
-        load_steps(a_all, a_start, n_a, m, 0, 1)
-        if c_given:
-            load_steps(c_all, c_start, n_a, m, 0, 1)
-        else:
-            memset(c_all, 0, row * sizeof(double))
-        for b in range(blocks_of(m, T_x)):
-            t0 = b * block
-            count = min(block, T_x - t0)
-            xs = columns_of(x_in, n_x, m, t0, count, base + r.x, &ldx)
-            multiply(gates_all + 4 * t0 * row, 4 * n_a, &W_x, xs, ldx, count * m, BIAS, bias)
-            for t in range(t0, t0 + count):
-                gates_t = gates_all + 4 * t * row
-                multiply(gates_t, 4 * n_a, &W_a, a_all + t * row, n_a, m, ADD, NULL)
-                step_forward(gates_t, c_all + t * row, c_all + (t + 1) * row, a_all + (t + 1) * row, m, n_a)
-            store_steps(a_user, a_all + (t0 + 1) * row, n_a, m, t0, count)
-            store_steps(c_user, c_all + (t0 + 1) * row, n_a, m, t0, count)
+        run_team(run_forward, &r, threads)
+    dismiss(threads)
+    give(scratch)
+
+
+def cell_forward(
+    Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t n_y, Py_ssize_t m,
+    xt,             # IN   (n_x, m)
+    a_prev,         # IN   (n_a, m) or (n_a, 1)
+    c_prev,         # IN   (n_a, m) or (n_a, 1)
+    Wf,             # IN   (n_a, n_a + n_x), columns of a before columns of x
+    Wi,             # IN   (n_a, n_a + n_x)
+    Wc,             # IN   (n_a, n_a + n_x)
+    Wo,             # IN   (n_a, n_a + n_x)
+    bf,             # IN   (n_a, 1)
+    bi,             # IN   (n_a, 1)
+    bc,             # IN   (n_a, 1)
+    bo,             # IN   (n_a, 1)
+    Wy,             # IN   (n_y, n_a)
+    by,             # IN   (n_y, 1)
+    a_next,         # OUT  (n_a, m)
+    c_next,         # OUT  (n_a, m)
+    yt,             # OUT  (n_y, m)
+    gates,          # OUT  (4, n_a, m), f i c o
+) -> None:
+    """The same for one step."""
+    cdef weights W = gates_of(Wf, Wi, Wc, Wo, n_a, n_x, 0, n_a, False, True)
+    cdef const double *b[4]
+    cdef const double *W_y = matrix(Wy, n_y, n_a)
+    cdef const double *b_y = matrix(by, n_y, 1)
+    cdef double *a = matrix(a_next, n_a, m)
+    cdef double *c = matrix(c_next, n_a, m)
+    cdef double *y = matrix(yt, n_y, m)
+    cdef double *f = box(gates, 4, n_a, m)
+    cdef steps x_in, a_in, c_in
+    b[0], b[1], b[2], b[3] = matrix(bf, n_a, 1), matrix(bi, n_a, 1), matrix(bc, n_a, 1), matrix(bo, n_a, 1)
+    state(xt, n_x, m, True, &x_in)
+    state(a_prev, n_a, m, False, &a_in)
+    state(c_prev, n_a, m, False, &c_in)
+
+    cdef Py_ssize_t row = n_a * m, g
+    cdef double *panel = take(PANEL_ROOM + (n_x + n_y) * m + 2 * row)
+    cdef double *room = panel + PANEL_ROOM          # n_x m: xt; then n_a m each: a_prev, c_prev
+    cdef double *z = room + n_x * m + 2 * row
+    cdef const double *x
+    cdef const double *before
+    with nogil:
+        x = flat_of(x_in, n_x, m, room)
+        before = flat_of(a_in, n_a, m, room + n_x * m)
+        for g in range(4):
+            fill_rows(f + g * row, b[g], n_a, m)
+            step_multiply(f + g * row, n_a, m, W.part[g] + n_a, W.ld, n_x, x, panel)
+            step_multiply(f + g * row, n_a, m, W.part[g], W.ld, n_a, before, panel)
+        before = flat_of(c_in, n_a, m, room + n_x * m + row)
+        step_forward(f, f + row, f + 2 * row, f + 3 * row, before, c, a, row)
+        fill_rows(z, b_y, n_y, m)
+        step_multiply(z, n_y, m, W_y, n_a, n_a, a, panel)
+        softmax_step(z, y, n_y, m)
+    give(panel)
 
 
 cdef void unit_backward(
     const double *restrict f, const double *restrict i, const double *restrict cct,
-    const double *restrict o, const double *restrict c_prev,        # IN      (n_a)
-    const double *restrict tanh_c, const double *restrict da,       # IN      (n_a)
-    const double *restrict da_carry, double *restrict dc_carry,     # IN, IN/OUT (n_a)
+    const double *restrict o, const double *restrict c_prev,        # IN      (n)
+    const double *restrict c_next, const double *restrict da,       # IN      (n)
+    const double *restrict da_carry, double *restrict dc_carry,     # IN, IN/OUT (n)
     double *restrict df, double *restrict di, double *restrict dcct,
-    double *restrict do_,                                           # OUT     (n_a)
-    Py_ssize_t n_a,
+    double *restrict do_,                                           # OUT     (n)
+    Py_ssize_t n,
 ) noexcept nogil:
-    """The backward equations above for the units of one example."""
-    cdef Py_ssize_t u
+    """The backward equations above for n units."""
+    cdef double tanh_c[CHUNK]
+    cdef Py_ssize_t b, u0, u
     cdef double da_u, dc
-    for u in range(n_a):
-        da_u = da[u] + da_carry[u]
-        dc = dc_carry[u] + da_u * o[u] * (1.0 - tanh_c[u] * tanh_c[u])
-        do_[u] = da_u * tanh_c[u] * o[u] * (1.0 - o[u])
-        df[u] = dc * c_prev[u] * f[u] * (1.0 - f[u])
-        di[u] = dc * cct[u] * i[u] * (1.0 - i[u])
-        dcct[u] = dc * i[u] * (1.0 - cct[u] * cct[u])
-        dc_carry[u] = dc * f[u]
+    for b in range((n + CHUNK - 1) // CHUNK):
+        u0 = b * CHUNK
+        for u in range(min(CHUNK, n - u0)):
+            tanh_c[u] = tanh(c_next[u0 + u])
+        for u in range(u0, min(u0 + CHUNK, n)):
+            da_u = da[u] + da_carry[u]
+            dc = dc_carry[u] + da_u * o[u] * (1.0 - tanh_c[u - u0] * tanh_c[u - u0])
+            do_[u] = da_u * tanh_c[u - u0] * o[u] * (1.0 - o[u])
+            df[u] = dc * c_prev[u] * f[u] * (1.0 - f[u])
+            di[u] = dc * cct[u] * i[u] * (1.0 - i[u])
+            dcct[u] = dc * i[u] * (1.0 - cct[u] * cct[u])
+            dc_carry[u] = dc * f[u]
+
+
+cdef struct Backward:
+    Py_ssize_t n_x, n_a, m, T_x, block
+    bint rows                   # threads share the units of a step, else its examples
+    steps da, x, dx, da0
+    weights W_x, W_a
+    const double *a             # what `forward` kept
+    const double *c
+    const double *gates
+    Py_ssize_t sg               # from gate to gate
+    double *dW                  # (4, n_a, n_a + n_x)
+    double *db                  # (4, n_a)
+    double *das                 # scratch (block * m, n_a)
+    double *xs                  # scratch (block * m, n_x)
+    double *dxs                 # scratch (block * m, n_x)
+    double *dgates              # scratch (4, block * m, ld); for m = 1 (block, ld) with the gates side by side
+    double *da_carry            # scratch (m, n_a), da of the step before
+    double *dc_carry            # scratch (m, n_a)
+    double *panels              # scratch, one for each thread
+    Py_ssize_t sd, ld           # dgates: from gate to gate, from example to example
+
+
+cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept nogil:
+    cdef Py_ssize_t columns = r.block * r.m
+    carve_weights(&r.W_x, &scratch, threads)
+    carve_weights(&r.W_a, &scratch, threads)
+    r.das = carve(&scratch, columns * r.n_a)
+    r.xs = carve(&scratch, columns * r.n_x)
+    r.dxs = carve(&scratch, columns * r.n_x)
+    r.dgates = carve(&scratch, columns * r.ld if r.m == 1 else 4 * r.sd)
+    r.da_carry = carve(&scratch, r.m * r.n_a)
+    r.dc_carry = carve(&scratch, r.m * r.n_a)
+    r.panels = carve(&scratch, threads * PANEL_ROOM)
+    return scratch
+
+
+cdef void run_backward(void *problem, team me) noexcept nogil:
+    """One thread's share of the backward equations, from the last step to the first."""
+    cdef Backward *r = <Backward *> problem
+    cdef Py_ssize_t n_x = r.n_x, n_a = r.n_a, m = r.m, row = m * n_a, ldW = n_a + n_x, sg = r.sg, sd = r.sd, ld = r.ld
+    cdef Py_ssize_t b, t0, t, j, g, k, n, count, ldd, ldx
+    cdef const double *das
+    cdef const double *xs
+    cdef const double *a
+    cdef const double *c
+    cdef const double *f
+    cdef double *dW
+    cdef double *df
+    cdef double *panel = r.panels + me.thread * PANEL_ROOM
+    cdef span units = share(n_a, 6, me), inputs = share(n_x, PANEL, me), flat = share(row, 8, me)
+    cdef span mine = share(m, 1, me)            # examples of one step
+    cdef team step = me if r.rows else alone
+    cdef Py_ssize_t j0 = 0, js = m, mine_units = units.hi - units.lo
+    cdef start how = ZERO
+    if not r.rows:
+        j0, js = mine.lo, mine.hi - mine.lo
+
+    if blocks_of(m, r.T_x) == 0 and me.thread == 0:
+        memset(r.dW, 0, 4 * n_a * ldW * sizeof(double))
+    for g in range(4):
+        memset(r.db + g * n_a + units.lo, 0, mine_units * sizeof(double))
+    memset(r.da_carry + flat.lo, 0, (flat.hi - flat.lo) * sizeof(double))
+    memset(r.dc_carry + flat.lo, 0, (flat.hi - flat.lo) * sizeof(double))
+    pack_columns(&r.W_x, me)
+    pack_columns(&r.W_a, me)
+    for b in range(blocks_of(m, r.T_x) - 1, -1, -1):
+        t0 = b * r.block
+        count = min(r.block, r.T_x - t0)
+        a, c = r.a + t0 * row, r.c + t0 * row
+        das = columns_of(r.da, n_a, m, t0, count, r.das, &ldd, share(n_a, 8, me))
+        xs = columns_of(r.x, n_x, m, t0, count, r.xs, &ldx, share(n_x, 8, me))
+        barrier(me)
+        for t in range(count - 1, -1, -1):
+            n = n_a
+            if m > 1 and ldd == n_a and ld == n_a:      # the examples of a step as one long row
+                n = (mine.hi - mine.lo) * n_a
+            for j in range(mine.lo, mine.hi if n == n_a else min(mine.lo + 1, mine.hi)):
+                k = t * row + j * n_a
+                f = r.gates + (t0 * row + k if m > 1 else 4 * (t0 + t) * n_a)
+                df = r.dgates + (t * m + j) * ld
+                unit_backward(
+                    f, f + sg, f + 2 * sg, f + 3 * sg, c + k, c + row + k, das + (t * m + j) * ldd,
+                    r.da_carry + j * n_a, r.dc_carry + j * n_a, df, df + sd, df + 2 * sd, df + 3 * sd, n,
+                )
+            barrier(step)
+            multiply_transposed(r.da_carry + j0 * n_a, n_a, &r.W_a, r.dgates + (t * m + j0) * ld, sd, ld, js, step)
+            barrier(step)
+        barrier(me)
+        multiply_transposed(r.dxs, n_x, &r.W_x, r.dgates, sd, ld, count * m, me)
+        store_steps(r.dx, r.dxs, n_x, m, t0, count, inputs)
+        for g in range(4):
+            df = r.dgates + g * sd + units.lo
+            dW = r.dW + (g * n_a + units.lo) * ldW
+            outer(dW, ldW, df, ld, mine_units, a, n_a, n_a, count * m, how, panel)
+            outer(dW + n_a, ldW, df, ld, mine_units, xs, ldx, n_x, count * m, how, panel)
+            add_rows(r.db + g * n_a + units.lo, df, ld, mine_units, count * m)
+        how = ADD
+        barrier(me)
+    store_steps(r.da0, r.da_carry, n_a, m, 0, 1, units)
 
 
 def backward(
-    const double[:, :, :] da not None,      # IN      (n_a, m, T_x)
-    const double[:, :] dc,              # IN      (n_a, m), gradient of the last c; None for zeros
-    const double[:, :, :] x not None,       # IN      (n_x, m, T_x)
-    const double[:, :, :] a_prev not None,  # IN      (n_a, m or 1, T_x), the state before each step
-    const double[:, :, :] c_prev not None,  # IN      (n_a, m or 1, T_x), the memory before each step
-    const double[:, :, :] c_next not None,  # IN      (n_a, m, T_x), the memory after it; may overlap c_prev
-    const double[:, :, :] ft not None,      # IN      (n_a, m, T_x), the gates after their activations
-    const double[:, :, :] it not None,      # IN      (n_a, m, T_x)
-    const double[:, :, :] cct not None,     # IN      (n_a, m, T_x)
-    const double[:, :, :] ot not None,      # IN      (n_a, m, T_x)
-    const double[:, ::1] Wf not None,       # IN      (n_a, n_a + n_x), columns of a before columns of x
-    const double[:, ::1] Wi not None,       # IN      (n_a, n_a + n_x)
-    const double[:, ::1] Wc not None,       # IN      (n_a, n_a + n_x)
-    const double[:, ::1] Wo not None,       # IN      (n_a, n_a + n_x)
-    double[:, :, ::1] dx not None,          # OUT     (n_x, m, T_x)
-    double[:, ::1] da0 not None,            # OUT     (n_a, m)
-    double[:, ::1] dc0 not None,            # OUT     (n_a, m)
-    double[:, :, ::1] dW not None,          # OUT     (4, n_a, n_a + n_x), f i c o
-    double[:, ::1] db not None,             # OUT     (4, n_a), f i c o
-    double[::1] work not None,              # scratch backward_work(n_x, n_a, m, T_x)
+    Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m, Py_ssize_t T_x,
+    Py_ssize_t T_cache,     # steps in the cache, at least T_x
+    da,             # IN   (n_a, m, T_x)
+    x,              # IN   (n_x, m, T_x)
+    cache,          # IN   (6 T_cache + 2, m, n_a), as `forward` left it
+    Wf,             # IN   (n_a, n_a + n_x), columns of a before columns of x
+    Wi,             # IN   (n_a, n_a + n_x)
+    Wc,             # IN   (n_a, n_a + n_x)
+    Wo,             # IN   (n_a, n_a + n_x)
+    dx,             # OUT  (n_x, m, T_x)
+    da0,            # OUT  (n_a, m)
+    dW,             # OUT  (4, n_a, n_a + n_x), f i c o
+    db,             # OUT  (4, n_a, 1), f i c o
 ) -> None:
     """The backward equations above, from the last step to the first."""
-    cdef Py_ssize_t n_x = dx.shape[0], n_a = da0.shape[0], m = da0.shape[1], T_x = dx.shape[2], ld = n_a + n_x
-    cdef Room r = room(n_x, n_a, m, T_x, True)
-    if not (
-        fits(da, n_a, m, T_x) and (dc is None or (fits_state(dc, n_a, m) and dc.shape[1] == m)) and fits(x, n_x, m, T_x)
-        and (fits(a_prev, n_a, m, T_x) or fits(a_prev, n_a, 1, T_x))
-        and (fits(c_prev, n_a, m, T_x) or fits(c_prev, n_a, 1, T_x)) and fits(c_next, n_a, m, T_x)
-        and fits(ft, n_a, m, T_x) and fits(it, n_a, m, T_x)
-        and fits(cct, n_a, m, T_x) and fits(ot, n_a, m, T_x)
-        and fits_matrix(Wf, n_a, ld) and fits_matrix(Wi, n_a, ld)
-        and fits_matrix(Wc, n_a, ld) and fits_matrix(Wo, n_a, ld)
-        and fits_matrix(dc0, n_a, m) and fits(dW, 4, n_a, ld) and fits_matrix(db, 4, n_a)
-        and work.shape[0] >= r.end
-    ):
-        raise ValueError("the shapes do not fit")
+    cdef Backward r
+    cdef Py_ssize_t row = m * n_a, shares
+    if T_cache < T_x:
+        raise ValueError("the cache has too few steps")
+    r.n_x, r.n_a, r.m, r.T_x, r.block = n_x, n_a, m, T_x, block_of(m, T_x)
+    r.ld = odd_lines(n_a) if m > 1 else odd_lines(4 * n_a)
+    r.sd = r.block * m * r.ld if m > 1 else n_a
+    r.sg = T_cache * row if m > 1 else n_a
+    sequence(da, n_a, m, T_x, False, &r.da)
+    sequence(x, n_x, m, T_x, False, &r.x)
+    r.a = box(cache, 6 * T_cache + 2, m, n_a)
+    r.c = r.a + (T_cache + 1) * row
+    r.gates = r.c + (T_cache + 1) * row
+    r.W_a = gates_of(Wf, Wi, Wc, Wo, n_a, n_x, 0, n_a, m == 1, T_x == 1)
+    r.W_x = gates_of(Wf, Wi, Wc, Wo, n_a, n_x, n_a, n_x, m == 1, T_x <= r.block)
+    sequence(dx, n_x, m, T_x, True, &r.dx)
+    state(da0, n_a, m, True, &r.da0)
+    r.dW, r.db = box(dW, 4, n_a, n_a + n_x), box(db, 4, n_a, 1)
+    r.rows = by_rows(&r.W_a, m, &shares)
 
-    cdef Py_ssize_t block = block_of(m, T_x), b, t0, t, k, u, count, cols, row = m * n_a
-    cdef Py_ssize_t ldd, ldx, ldp, ldc, ldn, ldf, ldi, ldg, ldo, ldz = odd_lines(4 * n_a)
-    cdef double *base = aligned(work)
-    cdef double *dgates = base + r.dgates
-    cdef double *tanh_c = base + r.tanh_c
-    cdef double *da_carry = base + r.da_carry
-    cdef double *dc_carry = base + r.dc_carry
-    cdef double *dxs = base + r.x
-    cdef double *room_of_gates = base + r.gates
-    cdef double *dz
-    cdef const double *das
-    cdef const double *xs
-    cdef const double *a_before
-    cdef const double *c_before
-    cdef const double *c_after
-    cdef const double *f
-    cdef const double *i
-    cdef const double *g
-    cdef const double *o
-    cdef steps da_in = steps_of(da), x_in = steps_of(x), a_in = steps_of(a_prev), c_in = steps_of(c_prev)
-    cdef steps next_in = steps_of(c_next), f_in = steps_of(ft), i_in = steps_of(it), g_in = steps_of(cct)
-    cdef steps o_in = steps_of(ot), dc_in = da_in
-    cdef steps dx_out = steps_of(dx), da0_out = state_of(da0), dc0_out = state_of(dc0)
-    cdef bint dc_given = dc is not None
-    cdef const double *W_f = first(Wf)
-    cdef const double *W_i = first(Wi)
-    cdef const double *W_c = first(Wc)
-    cdef const double *W_o = first(Wo)
-    cdef weights W_x = gates_of(
-        W_f + n_a, W_i + n_a, W_c + n_a, W_o + n_a, ld, n_a, n_x, T_x <= block, base + r.W_x
-    )
-    cdef weights W_a = gates_of(W_f, W_i, W_c, W_o, ld, n_a, n_a, T_x == 1, base + r.W_a)
-    cdef double *dW_all = steps_of(dW).data
-    cdef double *db_all = first(db)
-    cdef start how = ZERO
-    if dc_given:
-        dc_in = state_of(dc)
-    if a_prev.shape[1] == 1:
-        a_in.sj = 0
-    if c_prev.shape[1] == 1:
-        c_in.sj = 0
-
+    cdef int threads = worth(16.0 * m * T_x * n_a * (n_a + n_x), shares)
+    cdef double *scratch = take(carve_backward(&r, NULL, threads) - <double *> NULL)
+    carve_backward(&r, scratch, threads)
+    hire(threads)
     with nogil:
-        if blocks_of(m, T_x) == 0:
-            memset(dW_all, 0, 4 * n_a * ld * sizeof(double))
-        memset(db_all, 0, 4 * n_a * sizeof(double))
-        memset(da_carry, 0, row * sizeof(double))
-        if dc_given:
-            load_steps(dc_carry, dc_in, n_a, m, 0, 1)
-        else:
-            memset(dc_carry, 0, row * sizeof(double))
-        pack_columns(&W_x)
-        pack_columns(&W_a)
-        for b in range(blocks_of(m, T_x) - 1, -1, -1):
-            t0 = b * block
-            count = min(block, T_x - t0)
-            cols = count * m
-            das = columns_of(da_in, n_a, m, t0, count, base + r.da, &ldd)
-            c_before = columns_of(c_in, n_a, m, t0, count, base + r.c_prev, &ldc)
-            c_after = columns_of(next_in, n_a, m, t0, count, base + r.c_next, &ldn)
-            f = columns_of(f_in, n_a, m, t0, count, room_of_gates, &ldf)
-            i = columns_of(i_in, n_a, m, t0, count, room_of_gates + cols * n_a, &ldi)
-            g = columns_of(g_in, n_a, m, t0, count, room_of_gates + 2 * cols * n_a, &ldg)
-            o = columns_of(o_in, n_a, m, t0, count, room_of_gates + 3 * cols * n_a, &ldo)
-            for t in range(count - 1, -1, -1):
-                for k in range(t * m, (t + 1) * m):
-                    for u in range(n_a):
-                        tanh_c[u] = tanh(c_after[k * ldn + u])
-                    dz = dgates + k * ldz
-                    unit_backward(
-                        f + k * ldf, i + k * ldi, g + k * ldg, o + k * ldo, c_before + k * ldc, tanh_c,
-                        das + k * ldd, da_carry + (k - t * m) * n_a, dc_carry + (k - t * m) * n_a,
-                        dz, dz + n_a, dz + 2 * n_a, dz + 3 * n_a, n_a,
-                    )
-                multiply_transposed(da_carry, n_a, &W_a, dgates + t * m * ldz, ldz, m)
-            multiply_transposed(dxs, n_x, &W_x, dgates, ldz, cols)
-            store_steps(dx_out, dxs, n_x, m, t0, count)
-            xs = columns_of(x_in, n_x, m, t0, count, base + r.x, &ldx)
-            a_before = columns_of(a_in, n_a, m, t0, count, base + r.a_prev, &ldp)
-            outer(dW_all, ld, dgates, ldz, 4 * n_a, a_before, ldp, n_a, cols, how, base + r.panel)
-            outer(dW_all + n_a, ld, dgates, ldz, 4 * n_a, xs, ldx, n_x, cols, how, base + r.panel)
-            how = ADD
-            add_rows(db_all, dgates, ldz, 4 * n_a, cols)
-        store_steps(da0_out, da_carry, n_a, m, 0, 1)
-        store_steps(dc0_out, dc_carry, n_a, m, 0, 1)
+        run_team(run_backward, &r, threads)
+    dismiss(threads)
+    give(scratch)
+
+
+def cell_backward(
+    Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m,
+    da_next,        # IN   (n_a, m)
+    dc_next,        # IN   (n_a, m)
+    c_next,         # IN   (n_a, m), the memory after the step
+    a_prev,         # IN   (n_a, m) or (n_a, 1), the state before it
+    c_prev,         # IN   (n_a, m) or (n_a, 1), the memory before it
+    ft,             # IN   (n_a, m), the gates after their activations
+    it,             # IN   (n_a, m)
+    cct,            # IN   (n_a, m)
+    ot,             # IN   (n_a, m)
+    xt,             # IN   (n_x, m)
+    Wf,             # IN   (n_a, n_a + n_x), columns of a before columns of x
+    Wi,             # IN   (n_a, n_a + n_x)
+    Wc,             # IN   (n_a, n_a + n_x)
+    Wo,             # IN   (n_a, n_a + n_x)
+    dxt,            # OUT  (n_x, m)
+    da_prev,        # OUT  (n_a, m)
+    dc_prev,        # OUT  (n_a, m)
+    dW,             # OUT  (4, n_a, n_a + n_x), f i c o
+    db,             # OUT  (4, n_a, 1), f i c o
+) -> None:
+    """The same for one step."""
+    cdef weights W = gates_of(Wf, Wi, Wc, Wo, n_a, n_x, 0, n_a, False, True)
+    cdef double *dx = matrix(dxt, n_x, m)
+    cdef double *da = matrix(da_prev, n_a, m)       # zeros while it stands for the gradient from the step after
+    cdef double *dc = matrix(dc_prev, n_a, m)
+    cdef double *dW_g = box(dW, 4, n_a, n_a + n_x)
+    cdef double *db_g = box(db, 4, n_a, 1)
+    cdef steps da_in, dc_in, next_in, a_in, c_in, f_in, i_in, g_in, o_in, x_in
+    state(da_next, n_a, m, True, &da_in)
+    state(dc_next, n_a, m, True, &dc_in)
+    state(c_next, n_a, m, True, &next_in)
+    state(a_prev, n_a, m, False, &a_in)
+    state(c_prev, n_a, m, False, &c_in)
+    state(ft, n_a, m, True, &f_in)
+    state(it, n_a, m, True, &i_in)
+    state(cct, n_a, m, True, &g_in)
+    state(ot, n_a, m, True, &o_in)
+    state(xt, n_x, m, True, &x_in)
+
+    cdef Py_ssize_t row = n_a * m, g
+    cdef double *panel = take(PANEL_ROOM + 12 * row + (n_x + max(n_x, n_a)) * m)
+    cdef double *df = panel + PANEL_ROOM            # 4 n_a m: the gates' gradients
+    cdef double *room = df + 4 * row                # n_a m each: what comes in; then n_x m: xt
+    cdef double *spare = room + 8 * row + n_x * m
+    cdef const double *a
+    cdef const double *x
+    with nogil:
+        memset(da, 0, row * sizeof(double))
+        memcpy(dc, flat_of(dc_in, n_a, m, room), row * sizeof(double))
+        unit_backward(
+            flat_of(f_in, n_a, m, room), flat_of(i_in, n_a, m, room + row), flat_of(g_in, n_a, m, room + 2 * row),
+            flat_of(o_in, n_a, m, room + 3 * row), flat_of(c_in, n_a, m, room + 4 * row),
+            flat_of(next_in, n_a, m, room + 5 * row), flat_of(da_in, n_a, m, room + 6 * row), da, dc,
+            df, df + row, df + 2 * row, df + 3 * row, row,
+        )
+        a = flat_of(a_in, n_a, m, room + 7 * row)
+        x = flat_of(x_in, n_x, m, room + 8 * row)
+        step_multiply_transposed(dx, n_x, m, W.part, 4, n_a, W.ld, n_a, df, spare, panel)
+        step_multiply_transposed(da, n_a, m, W.part, 4, 0, W.ld, n_a, df, spare, panel)
+        for g in range(4):
+            step_outer(dW_g, W.ld, n_a, n_a, df, a, m, panel)
+            step_outer(dW_g + n_a, W.ld, n_a, n_x, df, x, m, panel)
+            sum_rows(db_g, df, n_a, m)
+            df += row
+            dW_g += n_a * W.ld
+            db_g += n_a
+    give(panel)

@@ -1,4 +1,4 @@
-"""Basic RNN: forward and backward through all steps.
+"""Basic RNN: forward and backward, a whole sequence and one step.
 
     a[t+1] = tanh(Wax x[t] + Waa a[t] + ba)                                          (forward)
 
@@ -6,191 +6,358 @@
     dx[t]  = Wax' dz[t]
     dWax   = sum_t dz[t] x[t]'      dWaa = sum_t dz[t] a[t]'      dba = sum_t dz[t]
 
-Inside, time comes first and units are innermost: a is (T_x + 1, m, n_a), row 0 the initial state.
-Wax x[t] + ba is written where a[t+1] will stand, Waa a[t] is added to it, tanh overwrites it.
-Steps are worked on in blocks: a block of x is turned into this order, projected in one product,
-stepped through, and its a turned back, all while it is in the cache.
+In a sequence time comes first and units are innermost: a is (T_x + 1, m, n_a), row 0 the initial
+state.  Wax x[t] + ba is written where a[t+1] will stand, Waa a[t] is added to it, tanh overwrites
+it.  Steps are worked on in blocks: a block of x is turned into this order, projected in one
+product, stepped through, and its a turned back, all while it is in the cache.  One step alone stays
+in the caller's order (n, m).
 
-Who owns which buffer, what is checked, and `work`: see `_kernels/__init__.py`.
+Who owns which buffer and what is checked: see `_kernels/__init__.py`; threads: see `team.h`.
 
-n_x inputs, n_a hidden units, m examples, T_x steps; index u counts units, j examples, t steps.
+n_x inputs, n_a hidden units, n_y outputs, m examples, T_x steps; index u counts units, j examples,
+t steps.
 """
 
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
+from .arguments cimport box, matrix, sequence, state
 from .gemm cimport (
-    ADD, BIAS, PANEL_ROOM, ZERO, add_rows, multiply, multiply_transposed, outer, pack_columns, pack_rows,
-    start, weights, weights_of, weights_room,
+    ADD, BIAS, PANEL, PANEL_ROOM, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
+    multiply_transposed, outer, pack_columns, pack_rows, start, step_multiply, step_multiply_transposed,
+    step_outer, sum_rows, weights, weights_of,
 )
 from .layout cimport (
-    aligned, block_of, blocks_of, columns_of, first, fits, fits_matrix, fits_state, load_steps, odd_lines, state_of,
-    steps, steps_of, store_steps, take,
+    block_of, blocks_of, carve, columns_of, flat_of, load_steps, odd_lines, steps, store_steps,
 )
+from .memory cimport give, take
+from .output cimport carve_output, fill_rows, output, output_of, predict, softmax_step
+from .team cimport alone, barrier, run_team, share, span, team
+from .threads cimport dismiss, hire, worth
 from .vmath cimport tanh
 
 
-cdef struct Room:
-    # where the pieces of `work` begin
-    Py_ssize_t Wax, Waa, x, panel, da, a_prev, a_next, dz, carry, end
+cdef struct Forward:
+    Py_ssize_t n_x, n_a, m, T_x, block
+    bint keep                   # all steps of a, or a block of them at a time
+    bint rows                   # threads share the units of a step, else its examples
+    steps x, a0, a_out
+    weights Wax, Waa
+    const double *ba
+    double *a                   # (T_x + 1 or block + 1, m, n_a)
+    double *xs                  # scratch (block * m, n_x)
+    output out
 
 
-cdef Room room(Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m, Py_ssize_t T_x, bint backward) noexcept nogil:
-    cdef Room r
-    cdef Py_ssize_t at = 0, block = block_of(m, T_x), back = block if backward else 0
-    r.Wax = take(&at, weights_room(1, n_a, n_x, T_x <= block))
-    r.Waa = take(&at, weights_room(1, n_a, n_a, T_x == 1))
-    r.x = take(&at, block * m * n_x)
-    r.panel = take(&at, PANEL_ROOM if backward else 0)
-    r.da = take(&at, back * m * n_a)
-    r.a_prev = take(&at, back * m * n_a)
-    r.a_next = take(&at, back * m * n_a)
-    r.dz = take(&at, back * m * odd_lines(n_a))
-    r.carry = take(&at, m * n_a if backward else 0)
-    r.end = at + 8
-    return r
+cdef double *carve_forward(Forward *r, double *scratch, int threads) noexcept nogil:
+    """Give the scratch buffers their places from `scratch` on; the end of the last."""
+    carve_weights(&r.Wax, &scratch, threads)
+    carve_weights(&r.Waa, &scratch, threads)
+    carve_output(&r.out, &scratch, r.block * r.m, threads)
+    r.xs = carve(&scratch, r.block * r.m * r.n_x)
+    if not r.keep:
+        r.a = carve(&scratch, (r.block + 1) * r.m * r.n_a)
+    return scratch
 
 
-def forward_work(Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m, Py_ssize_t T_x) -> int:
-    """Doubles of scratch that `forward` needs."""
-    return room(n_x, n_a, m, T_x, False).end
+cdef void run_forward(void *problem, team me) noexcept nogil:
+    """One thread's share of the forward equations for all t."""
+    cdef Forward *r = <Forward *> problem
+    cdef Py_ssize_t n_a = r.n_a, m = r.m, row = m * n_a, b, t0, t, u, count, ldx
+    cdef const double *xs
+    cdef double *a
+    cdef double *z
+    cdef span units = share(n_a, 8, me), flat = share(row, 8, me)
+    cdef span mine = share(m, 1, me)            # examples of one step
+    cdef team step = me if r.rows else alone
+    cdef span values = flat                     # and its values
+    cdef Py_ssize_t j0 = 0, js = m
+    if not r.rows:
+        values.lo, values.hi = mine.lo * n_a, mine.hi * n_a
+        j0, js = mine.lo, mine.hi - mine.lo
 
-
-def backward_work(Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m, Py_ssize_t T_x) -> int:
-    """Doubles of scratch that `backward` needs."""
-    return room(n_x, n_a, m, T_x, True).end
+    pack_rows(&r.Wax, me)
+    pack_rows(&r.Waa, me)
+    pack_rows(&r.out.Wy, me)
+    load_steps(r.a, r.a0, n_a, m, 0, 1, units)
+    for b in range(blocks_of(m, r.T_x)):
+        t0 = b * r.block
+        count = min(r.block, r.T_x - t0)
+        a = r.a + (t0 * row if r.keep else 0)
+        xs = columns_of(r.x, r.n_x, m, t0, count, r.xs, &ldx, share(r.n_x, 8, me))
+        barrier(me)
+        multiply_shared(a + row, 0, n_a, &r.Wax, xs, ldx, count * m, BIAS, r.ba, me)
+        barrier(me)
+        for t in range(count):
+            z = a + (t + 1) * row
+            multiply(z + j0 * n_a, 0, n_a, &r.Waa, a + t * row + j0 * n_a, n_a, js, ADD, NULL, step)
+            barrier(step)
+            for u in range(values.lo, values.hi):
+                z[u] = tanh(z[u])
+            barrier(step)
+        barrier(me)
+        store_steps(r.a_out, a + row, n_a, m, t0, count, units)
+        if not r.keep:
+            memcpy(a + flat.lo, a + count * row + flat.lo, (flat.hi - flat.lo) * sizeof(double))
+        predict(&r.out, a + row, n_a, m, t0, count, me)
 
 
 def forward(
-    const double[:, :, :] x not None,       # IN      (n_x, m, T_x)
-    const double[:, :] a0 not None,         # IN      (n_a, m) or (n_a, 1)
-    const double[:, ::1] Wax not None,      # IN      (n_a, n_x)
-    const double[:, ::1] Waa not None,      # IN      (n_a, n_a)
-    const double[:, ::1] ba not None,       # IN      (n_a, 1)
-    double[:, :, ::1] a not None,           # OUT     (T_x + 1, m, n_a): the cache
-    double[:, :, ::1] a_out not None,       # OUT     (n_a, m, T_x): the same for the user
-    double[::1] work not None,              # scratch forward_work(n_x, n_a, m, T_x)
+    Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t n_y, Py_ssize_t m, Py_ssize_t T_x,
+    x,              # IN   (n_x, m, T_x)
+    a0,             # IN   (n_a, m) or (n_a, 1)
+    Wax,            # IN   (n_a, n_x)
+    Waa,            # IN   (n_a, n_a)
+    ba,             # IN   (n_a, 1)
+    Wya,            # IN   (n_y, n_a)
+    by,             # IN   (n_y, 1)
+    a,              # OUT  (n_a, m, T_x)
+    y,              # OUT  (n_y, m, T_x)
+    a_cache,        # OUT  (T_x + 1, m, n_a), row 0 becomes a0; None to keep nothing
 ) -> None:
-    """a[0] = a0, a[t+1] = tanh(Wax x[t] + Waa a[t] + ba)."""
-    cdef Py_ssize_t n_x = x.shape[0], m = x.shape[1], T_x = x.shape[2], n_a = a.shape[2]
-    cdef Room r = room(n_x, n_a, m, T_x, False)
-    if not (
-        fits(x, n_x, m, T_x) and fits_state(a0, n_a, m) and fits_matrix(Wax, n_a, n_x)
-        and fits_matrix(Waa, n_a, n_a) and fits_matrix(ba, n_a, 1)
-        and fits(a, T_x + 1, m, n_a) and fits(a_out, n_a, m, T_x) and work.shape[0] >= r.end
-    ):
-        raise ValueError("the shapes do not fit")
+    """a[0] = a0, a[t+1] = tanh(Wax x[t] + Waa a[t] + ba), y[t] = softmax(Wya a[t+1] + by)."""
+    cdef Forward r
+    cdef Py_ssize_t shares
+    r.n_x, r.n_a, r.m, r.T_x, r.block = n_x, n_a, m, T_x, block_of(m, T_x)
+    sequence(x, n_x, m, T_x, False, &r.x)
+    state(a0, n_a, m, False, &r.a0)
+    r.Wax = weights_of(matrix(Wax, n_a, n_x), n_x, n_a, n_x, T_x <= r.block)
+    r.Waa = weights_of(matrix(Waa, n_a, n_a), n_a, n_a, n_a, T_x == 1)
+    r.ba = matrix(ba, n_a, 1)
+    output_of(&r.out, Wya, by, y, n_a, n_y, m, T_x)
+    sequence(a, n_a, m, T_x, True, &r.a_out)
+    r.keep = a_cache is not None
+    r.a = box(a_cache, T_x + 1, m, n_a) if r.keep else NULL
+    r.rows = by_rows(&r.Waa, m, &shares)
 
-    cdef Py_ssize_t block = block_of(m, T_x), b, t0, t, u, count, ldx, row = m * n_a
-    cdef double *base = aligned(work)
-    cdef double *a_all = steps_of(a).data
-    cdef double *z
-    cdef const double *xs
-    cdef const double *bias = first(ba)
-    cdef steps x_in = steps_of(x), a_start = state_of(a0), out = steps_of(a_out)
-    cdef weights W_x = weights_of(first(Wax), n_x, n_a, n_x, T_x <= block, base + r.Wax)
-    cdef weights W_a = weights_of(first(Waa), n_a, n_a, n_a, T_x == 1, base + r.Waa)
-
+    cdef int threads = worth(2.0 * m * T_x * n_a * (n_x + n_a + r.out.n_y), shares)
+    cdef double *scratch = take(carve_forward(&r, NULL, threads) - <double *> NULL)
+    carve_forward(&r, scratch, threads)
+    hire(threads)
     with nogil:
-        pack_rows(&W_x)
-        pack_rows(&W_a)
-        load_steps(a_all, a_start, n_a, m, 0, 1)
-        for b in range(blocks_of(m, T_x)):
-            t0 = b * block
-            count = min(block, T_x - t0)
-            xs = columns_of(x_in, n_x, m, t0, count, base + r.x, &ldx)
-            multiply(a_all + (t0 + 1) * row, n_a, &W_x, xs, ldx, count * m, BIAS, bias)
-            for t in range(t0, t0 + count):
-                z = a_all + (t + 1) * row
-                multiply(z, n_a, &W_a, a_all + t * row, n_a, m, ADD, NULL)
-                for u in range(row):
-                    z[u] = tanh(z[u])
-            store_steps(out, a_all + (t0 + 1) * row, n_a, m, t0, count)
+        run_team(run_forward, &r, threads)
+    dismiss(threads)
+    give(scratch)
+
+
+def cell_forward(
+    Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t n_y, Py_ssize_t m,
+    xt,             # IN   (n_x, m)
+    a_prev,         # IN   (n_a, m) or (n_a, 1)
+    Wax,            # IN   (n_a, n_x)
+    Waa,            # IN   (n_a, n_a)
+    ba,             # IN   (n_a, 1)
+    Wya,            # IN   (n_y, n_a)
+    by,             # IN   (n_y, 1)
+    a_next,         # OUT  (n_a, m)
+    yt,             # OUT  (n_y, m)
+) -> None:
+    """The same for one step."""
+    cdef const double *W_x = matrix(Wax, n_a, n_x)
+    cdef const double *W_a = matrix(Waa, n_a, n_a)
+    cdef const double *W_y = matrix(Wya, n_y, n_a)
+    cdef const double *b_a = matrix(ba, n_a, 1)
+    cdef const double *b_y = matrix(by, n_y, 1)
+    cdef double *a = matrix(a_next, n_a, m)
+    cdef double *y = matrix(yt, n_y, m)
+    cdef steps x_in, a_in
+    cdef Py_ssize_t u
+    state(xt, n_x, m, True, &x_in)
+    state(a_prev, n_a, m, False, &a_in)
+
+    cdef double *panel = take(PANEL_ROOM + (n_x + n_a + n_y) * m)
+    cdef double *x_room = panel + PANEL_ROOM
+    cdef double *a_room = x_room + n_x * m
+    cdef double *z = a_room + n_a * m
+    with nogil:
+        fill_rows(a, b_a, n_a, m)
+        step_multiply(a, n_a, m, W_x, n_x, n_x, flat_of(x_in, n_x, m, x_room), panel)
+        step_multiply(a, n_a, m, W_a, n_a, n_a, flat_of(a_in, n_a, m, a_room), panel)
+        for u in range(n_a * m):
+            a[u] = tanh(a[u])
+        fill_rows(z, b_y, n_y, m)
+        step_multiply(z, n_y, m, W_y, n_a, n_a, a, panel)
+        softmax_step(z, y, n_y, m)
+    give(panel)
 
 
 cdef void unit_backward(
-    const double *restrict a_next, const double *restrict da, const double *restrict carry,   # IN  (n_a)
-    double *restrict dz,                                                                      # OUT (n_a)
-    Py_ssize_t n_a,
+    const double *restrict a_next, const double *restrict da, const double *restrict carry,   # IN  (n)
+    double *restrict dz,                                                                      # OUT (n)
+    Py_ssize_t n,
 ) noexcept nogil:
     cdef Py_ssize_t u
-    for u in range(n_a):
+    for u in range(n):
         dz[u] = (1.0 - a_next[u] * a_next[u]) * (da[u] + carry[u])
 
 
-def backward(
-    const double[:, :, :] da not None,      # IN      (n_a, m, T_x)
-    const double[:, :, :] x not None,       # IN      (n_x, m, T_x)
-    const double[:, :, :] a_prev not None,  # IN      (n_a, m or 1, T_x), the state before each step
-    const double[:, :, :] a_next not None,  # IN      (n_a, m, T_x), the state after it; may overlap a_prev
-    const double[:, ::1] Wax not None,      # IN      (n_a, n_x)
-    const double[:, ::1] Waa not None,      # IN      (n_a, n_a)
-    double[:, :, ::1] dx not None,          # OUT     (n_x, m, T_x)
-    double[:, ::1] da0 not None,            # OUT     (n_a, m)
-    double[:, ::1] dWax not None,           # OUT     (n_a, n_x)
-    double[:, ::1] dWaa not None,           # OUT     (n_a, n_a)
-    double[:, ::1] dba not None,            # OUT     (n_a, 1)
-    double[::1] work not None,              # scratch backward_work(n_x, n_a, m, T_x)
-) -> None:
-    """The gradients, given those of all hidden states, from the last step to the first."""
-    cdef Py_ssize_t n_x = dx.shape[0], n_a = da0.shape[0], m = da0.shape[1], T_x = dx.shape[2]
-    cdef Room r = room(n_x, n_a, m, T_x, True)
-    if not (
-        fits(da, n_a, m, T_x) and fits(x, n_x, m, T_x) and fits(a_next, n_a, m, T_x)
-        and (fits(a_prev, n_a, m, T_x) or fits(a_prev, n_a, 1, T_x))
-        and fits_matrix(Wax, n_a, n_x) and fits_matrix(Waa, n_a, n_a)
-        and fits_matrix(dWax, n_a, n_x) and fits_matrix(dWaa, n_a, n_a) and fits_matrix(dba, n_a, 1)
-        and work.shape[0] >= r.end
-    ):
-        raise ValueError("the shapes do not fit")
+cdef struct Backward:
+    Py_ssize_t n_x, n_a, m, T_x, block
+    bint rows                   # threads share the units of a step, else its examples
+    steps da, x, dx, da0
+    weights Wax, Waa
+    const double *a             # (T_x + 1, m, n_a), what `forward` kept
+    double *dWax
+    double *dWaa
+    double *dba
+    double *das                 # scratch (block * m, n_a)
+    double *xs                  # scratch (block * m, n_x)
+    double *dxs                 # scratch (block * m, n_x)
+    double *dz                  # scratch (block * m, ld)
+    double *carry               # scratch (m, n_a), da of the step before
+    double *panels              # scratch, one for each thread
+    Py_ssize_t ld
 
-    cdef Py_ssize_t block = block_of(m, T_x), b, t0, t, k, count, cols, row = m * n_a, ldd, ldx, ldp, ldn
-    cdef Py_ssize_t ld = odd_lines(n_a)
-    cdef double *base = aligned(work)
-    cdef double *dz = base + r.dz
-    cdef double *carry = base + r.carry
-    cdef double *dxs = base + r.x
+
+cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept nogil:
+    cdef Py_ssize_t columns = r.block * r.m
+    carve_weights(&r.Wax, &scratch, threads)
+    carve_weights(&r.Waa, &scratch, threads)
+    r.das = carve(&scratch, columns * r.n_a)
+    r.xs = carve(&scratch, columns * r.n_x)
+    r.dxs = carve(&scratch, columns * r.n_x)
+    r.dz = carve(&scratch, columns * r.ld)
+    r.carry = carve(&scratch, r.m * r.n_a)
+    r.panels = carve(&scratch, threads * PANEL_ROOM)
+    return scratch
+
+
+cdef void run_backward(void *problem, team me) noexcept nogil:
+    """One thread's share of the backward equations, from the last step to the first."""
+    cdef Backward *r = <Backward *> problem
+    cdef Py_ssize_t n_x = r.n_x, n_a = r.n_a, m = r.m, row = m * n_a, ld = r.ld
+    cdef Py_ssize_t b, t0, t, j, count, ldd, ldx
     cdef const double *das
     cdef const double *xs
-    cdef const double *prev
-    cdef const double *next
-    cdef steps da_in = steps_of(da), x_in = steps_of(x), prev_in = steps_of(a_prev), next_in = steps_of(a_next)
-    cdef steps dx_out = steps_of(dx), da0_out = state_of(da0)
-    cdef weights W_x = weights_of(first(Wax), n_x, n_a, n_x, T_x <= block, base + r.Wax)
-    cdef weights W_a = weights_of(first(Waa), n_a, n_a, n_a, T_x == 1, base + r.Waa)
-    cdef double *dW_x = first(dWax)
-    cdef double *dW_a = first(dWaa)
-    cdef double *db = first(dba)
+    cdef const double *a
+    cdef double *dz
+    cdef double *panel = r.panels + me.thread * PANEL_ROOM
+    cdef span units = share(n_a, 6, me), inputs = share(n_x, PANEL, me)
+    cdef span mine = share(m, 1, me)            # examples of one step
+    cdef team step = me if r.rows else alone
+    cdef Py_ssize_t j0 = 0 if r.rows else mine.lo, js = m if r.rows else mine.hi - mine.lo
+    cdef Py_ssize_t mine_units = units.hi - units.lo
     cdef start how = ZERO
-    if a_prev.shape[1] == 1:
-        prev_in.sj = 0
 
+    if blocks_of(m, r.T_x) == 0 and me.thread == 0:
+        memset(r.dWax, 0, n_a * n_x * sizeof(double))
+        memset(r.dWaa, 0, n_a * n_a * sizeof(double))
+    memset(r.dba + units.lo, 0, mine_units * sizeof(double))
+    memset(r.carry + mine.lo * n_a, 0, (mine.hi - mine.lo) * n_a * sizeof(double))
+    pack_columns(&r.Wax, me)
+    pack_columns(&r.Waa, me)
+    for b in range(blocks_of(m, r.T_x) - 1, -1, -1):
+        t0 = b * r.block
+        count = min(r.block, r.T_x - t0)
+        a = r.a + t0 * row
+        das = columns_of(r.da, n_a, m, t0, count, r.das, &ldd, share(n_a, 8, me))
+        xs = columns_of(r.x, n_x, m, t0, count, r.xs, &ldx, share(n_x, 8, me))
+        barrier(me)
+        for t in range(count - 1, -1, -1):
+            dz = r.dz + t * m * ld
+            if ldd == n_a and ld == n_a:
+                unit_backward(
+                    a + (t + 1) * row + mine.lo * n_a, das + t * row + mine.lo * n_a, r.carry + mine.lo * n_a,
+                    dz + mine.lo * n_a, (mine.hi - mine.lo) * n_a,
+                )
+            else:
+                for j in range(mine.lo, mine.hi):
+                    unit_backward(
+                        a + (t + 1) * row + j * n_a, das + (t * m + j) * ldd, r.carry + j * n_a, dz + j * ld, n_a
+                    )
+            barrier(step)
+            multiply_transposed(r.carry + j0 * n_a, n_a, &r.Waa, dz + j0 * ld, 0, ld, js, step)
+            barrier(step)
+        barrier(me)
+        multiply_transposed(r.dxs, n_x, &r.Wax, r.dz, 0, ld, count * m, me)
+        store_steps(r.dx, r.dxs, n_x, m, t0, count, inputs)
+        dz = r.dz + units.lo
+        outer(r.dWax + units.lo * n_x, n_x, dz, ld, mine_units, xs, ldx, n_x, count * m, how, panel)
+        outer(r.dWaa + units.lo * n_a, n_a, dz, ld, mine_units, a, n_a, n_a, count * m, how, panel)
+        add_rows(r.dba + units.lo, dz, ld, mine_units, count * m)
+        how = ADD
+        barrier(me)
+    store_steps(r.da0, r.carry, n_a, m, 0, 1, units)
+
+
+def backward(
+    Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m, Py_ssize_t T_x,
+    Py_ssize_t T_cache,     # steps in the cache, at least T_x
+    da,             # IN   (n_a, m, T_x)
+    x,              # IN   (n_x, m, T_x)
+    a_cache,        # IN   (T_cache + 1, m, n_a), as `forward` left it
+    Wax,            # IN   (n_a, n_x)
+    Waa,            # IN   (n_a, n_a)
+    dx,             # OUT  (n_x, m, T_x)
+    da0,            # OUT  (n_a, m)
+    dWax,           # OUT  (n_a, n_x)
+    dWaa,           # OUT  (n_a, n_a)
+    dba,            # OUT  (n_a, 1)
+) -> None:
+    """The gradients, given those of all hidden states, from the last step to the first."""
+    cdef Backward r
+    cdef Py_ssize_t shares
+    if T_cache < T_x:
+        raise ValueError("the cache has too few steps")
+    r.n_x, r.n_a, r.m, r.T_x, r.block, r.ld = n_x, n_a, m, T_x, block_of(m, T_x), odd_lines(n_a)
+    sequence(da, n_a, m, T_x, False, &r.da)
+    sequence(x, n_x, m, T_x, False, &r.x)
+    r.a = box(a_cache, T_cache + 1, m, n_a)
+    r.Wax = weights_of(matrix(Wax, n_a, n_x), n_x, n_a, n_x, T_x <= r.block)
+    r.Waa = weights_of(matrix(Waa, n_a, n_a), n_a, n_a, n_a, T_x == 1)
+    sequence(dx, n_x, m, T_x, True, &r.dx)
+    state(da0, n_a, m, True, &r.da0)
+    r.dWax, r.dWaa, r.dba = matrix(dWax, n_a, n_x), matrix(dWaa, n_a, n_a), matrix(dba, n_a, 1)
+    r.rows = by_rows(&r.Waa, m, &shares)
+
+    cdef int threads = worth(4.0 * m * T_x * n_a * (n_x + n_a), shares)
+    cdef double *scratch = take(carve_backward(&r, NULL, threads) - <double *> NULL)
+    carve_backward(&r, scratch, threads)
+    hire(threads)
     with nogil:
-        if blocks_of(m, T_x) == 0:
-            memset(dW_x, 0, n_a * n_x * sizeof(double))
-            memset(dW_a, 0, n_a * n_a * sizeof(double))
-        memset(db, 0, n_a * sizeof(double))
-        memset(carry, 0, m * n_a * sizeof(double))
-        pack_columns(&W_x)
-        pack_columns(&W_a)
-        for b in range(blocks_of(m, T_x) - 1, -1, -1):
-            t0 = b * block
-            count = min(block, T_x - t0)
-            cols = count * m
-            das = columns_of(da_in, n_a, m, t0, count, base + r.da, &ldd)
-            next = columns_of(next_in, n_a, m, t0, count, base + r.a_next, &ldn)
-            for t in range(count - 1, -1, -1):
-                if ldn == n_a and ldd == n_a and ld == n_a:
-                    unit_backward(next + t * row, das + t * row, carry, dz + t * row, row)
-                else:
-                    for k in range(t * m, (t + 1) * m):
-                        unit_backward(next + k * ldn, das + k * ldd, carry + (k - t * m) * n_a, dz + k * ld, n_a)
-                multiply_transposed(carry, n_a, &W_a, dz + t * m * ld, ld, m)
-            multiply_transposed(dxs, n_x, &W_x, dz, ld, cols)
-            store_steps(dx_out, dxs, n_x, m, t0, count)
-            xs = columns_of(x_in, n_x, m, t0, count, base + r.x, &ldx)
-            prev = columns_of(prev_in, n_a, m, t0, count, base + r.a_prev, &ldp)
-            outer(dW_x, n_x, dz, ld, n_a, xs, ldx, n_x, cols, how, base + r.panel)
-            outer(dW_a, n_a, dz, ld, n_a, prev, ldp, n_a, cols, how, base + r.panel)
-            how = ADD
-            add_rows(db, dz, ld, n_a, cols)
-        store_steps(da0_out, carry, n_a, m, 0, 1)
+        run_team(run_backward, &r, threads)
+    dismiss(threads)
+    give(scratch)
+
+
+def cell_backward(
+    Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m,
+    da_next,        # IN   (n_a, m)
+    a_next,         # IN   (n_a, m)
+    a_prev,         # IN   (n_a, m) or (n_a, 1)
+    xt,             # IN   (n_x, m)
+    Wax,            # IN   (n_a, n_x)
+    Waa,            # IN   (n_a, n_a)
+    dxt,            # OUT  (n_x, m)
+    da_prev,        # OUT  (n_a, m)
+    dWax,           # OUT  (n_a, n_x)
+    dWaa,           # OUT  (n_a, n_a)
+    dba,            # OUT  (n_a, 1)
+) -> None:
+    """The same for one step."""
+    cdef const double *W_x = matrix(Wax, n_a, n_x)
+    cdef const double *W_a = matrix(Waa, n_a, n_a)
+    cdef double *dx = matrix(dxt, n_x, m)
+    cdef double *da = matrix(da_prev, n_a, m)       # zeros while it stands for the gradient from the step after
+    cdef double *dW_x = matrix(dWax, n_a, n_x)
+    cdef double *dW_a = matrix(dWaa, n_a, n_a)
+    cdef double *db = matrix(dba, n_a, 1)
+    cdef steps da_in, next_in, prev_in, x_in
+    state(da_next, n_a, m, True, &da_in)
+    state(a_next, n_a, m, True, &next_in)
+    state(a_prev, n_a, m, False, &prev_in)
+    state(xt, n_x, m, True, &x_in)
+
+    cdef Py_ssize_t row = n_a * m
+    cdef double *panel = take(PANEL_ROOM + 4 * row + (n_x + max(n_x, n_a)) * m)
+    cdef double *room = panel + PANEL_ROOM          # n_a m each: da_next, a_next, a_prev; then n_x m: xt
+    cdef double *dz = room + 3 * row + n_x * m
+    cdef double *spare = dz + row
+    with nogil:
+        memset(da, 0, row * sizeof(double))
+        unit_backward(flat_of(next_in, n_a, m, room), flat_of(da_in, n_a, m, room + row), da, dz, row)
+        step_multiply_transposed(dx, n_x, m, &W_x, 1, 0, n_x, n_a, dz, spare, panel)
+        step_multiply_transposed(da, n_a, m, &W_a, 1, 0, n_a, n_a, dz, spare, panel)
+        step_outer(dW_x, n_x, n_a, n_x, dz, flat_of(x_in, n_x, m, room + 3 * row), m, panel)
+        step_outer(dW_a, n_a, n_a, n_a, dz, flat_of(prev_in, n_a, m, room + 2 * row), m, panel)
+        sum_rows(db, dz, n_a, m)
+    give(panel)

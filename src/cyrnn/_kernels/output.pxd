@@ -1,0 +1,182 @@
+"""The output layer that every cell shares, and its softmax.
+
+    y[t] = softmax(Wy a[t] + by),    softmax(z)_u = exp(z_u - max z) / sum_v exp(z_v - max z)
+
+The maximum and the sum are those of one example at one step.  Sums are taken in 8 lanes over
+pieces of 256 values, the pieces added with Neumaier's compensation (ZAMM 54, 1974), so that the
+probabilities of 10,000 classes still add up to 1 within a few ulp.  A sum of fewer than FEW is taken
+in order, whether a class or an example fills the vectors, so that both ways give the same bits.
+"""
+
+from libc.math cimport fabs
+from libc.string cimport memcpy
+
+from .arguments cimport matrix, sequence
+from .gemm cimport BIAS, carve_weights, multiply_shared, weights, weights_of
+from .layout cimport block_of, carve, steps, store_steps, transpose
+from .team cimport barrier, share, span, team
+from .vmath cimport exp
+
+
+cdef enum:
+    FEW = 16
+    COLUMNS = 64    # examples that softmax_columns works on together
+
+
+cdef inline double lanes_sum(const double *z, Py_ssize_t n) noexcept nogil:
+    cdef double lane[8]
+    cdef Py_ssize_t u, v
+    lane[0] = 0.0
+    if n < FEW:
+        for u in range(n):
+            lane[0] += z[u]
+        return lane[0]
+    for v in range(1, 8):
+        lane[v] = 0.0
+    for u in range(0, n - 7, 8):
+        for v in range(8):
+            lane[v] += z[u + v]
+    for v in range(n % 8):
+        lane[v] += z[n - n % 8 + v]
+    return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]))
+
+
+cdef inline double row_sum(const double *z, Py_ssize_t n) noexcept nogil:
+    cdef double total = lanes_sum(z, min(n, 256)), lost = 0.0, piece, next
+    cdef Py_ssize_t u
+    for u in range(256, n, 256):
+        piece = lanes_sum(z + u, min(n - u, 256))
+        next = total + piece
+        lost += (total - next) + piece if fabs(total) >= fabs(piece) else (piece - next) + total
+        total = next
+    return total + lost
+
+
+cdef inline double row_max(const double *z, Py_ssize_t n) noexcept nogil:
+    """The largest value; a NaN may be passed over, since exp(NaN - max) makes the sum NaN."""
+    cdef double lane[8]
+    cdef Py_ssize_t u, v
+    lane[0] = z[0]
+    if n < FEW:
+        for u in range(1, n):
+            lane[0] = z[u] if z[u] > lane[0] else lane[0]
+        return lane[0]
+    for v in range(1, 8):
+        lane[v] = z[v]
+    for u in range(0, n - 7, 8):
+        for v in range(8):
+            lane[v] = z[u + v] if z[u + v] > lane[v] else lane[v]
+    for u in range(n - n % 8, n):
+        lane[0] = z[u] if z[u] > lane[0] else lane[0]
+    for v in range(1, 8):
+        lane[0] = lane[v] if lane[v] > lane[0] else lane[0]
+    return lane[0]
+
+
+cdef inline void softmax_rows(double *z, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+    """Each row of z (rows, n) becomes its softmax."""
+    cdef Py_ssize_t j, u
+    cdef double largest, total
+    for j in range(rows if n else 0):
+        largest = row_max(z + j * n, n)
+        for u in range(j * n, j * n + n):
+            z[u] -= largest
+    for u in range(rows * n):
+        z[u] = exp(z[u])
+    for j in range(rows if n else 0):
+        total = row_sum(z + j * n, n)
+        for u in range(j * n, j * n + n):
+            z[u] /= total
+
+
+cdef inline void softmax_columns(
+    const double *restrict x,           # IN  (n, m)
+    double *restrict y,                 # OUT (n, m)
+    Py_ssize_t n, Py_ssize_t m,
+) noexcept nogil:
+    """Softmax of every column, for n < FEW: a row of examples, not of classes, fills the vectors."""
+    cdef double largest[COLUMNS]
+    cdef double total[COLUMNS]
+    cdef const double *x_u
+    cdef double *y_u
+    cdef Py_ssize_t b, first_j, u, j, count
+    for b in range((m + COLUMNS - 1) // COLUMNS):
+        first_j = b * COLUMNS
+        count = min(COLUMNS, m - first_j)
+        for j in range(count):
+            largest[j] = x[first_j + j]
+            total[j] = 0.0
+        for u in range(1, n):
+            x_u = x + u * m + first_j
+            for j in range(count):
+                largest[j] = x_u[j] if x_u[j] > largest[j] else largest[j]
+        for u in range(n):
+            x_u = x + u * m + first_j
+            y_u = y + u * m + first_j
+            for j in range(count):
+                y_u[j] = exp(x_u[j] - largest[j])
+            for j in range(count):
+                total[j] += y_u[j]
+        for u in range(n):
+            y_u = y + u * m + first_j
+            for j in range(count):
+                y_u[j] /= total[j]
+
+
+cdef struct output:
+    # y = softmax(Wy a + by) of a sequence, a block of steps at a time
+    weights Wy
+    const double *by                    # (n_y)
+    double *z                           # (block * m, n_y)
+    steps y                             # (n_y, m, T_x)
+    Py_ssize_t n_y
+
+
+cdef inline int output_of(
+    output *o,
+    Wy,                                 # IN   (n_y, n_a)
+    by,                                 # IN   (n_y, 1)
+    y,                                  # OUT  (n_y, m, T_x)
+    Py_ssize_t n_a, Py_ssize_t n_y, Py_ssize_t m, Py_ssize_t T_x,
+) except -1:
+    o.Wy = weights_of(matrix(Wy, n_y, n_a), n_a, n_y, n_a, T_x <= block_of(m, T_x))
+    o.by = matrix(by, n_y, 1)
+    o.n_y = n_y
+    return sequence(y, n_y, m, T_x, True, &o.y)
+
+
+cdef inline void carve_output(output *o, double **rest, Py_ssize_t columns, int threads) noexcept nogil:
+    """Set aside its scratch for a block of so many examples times steps."""
+    carve_weights(&o.Wy, rest, threads)
+    o.z = carve(rest, columns * o.n_y)
+
+
+cdef inline void predict(
+    output *o, const double *a, Py_ssize_t n_a, Py_ssize_t m, Py_ssize_t first, Py_ssize_t count, team me,
+) noexcept nogil:
+    """Steps first ... first + count - 1 of y from their hidden states a (count, m, n_a)."""
+    cdef span mine = share(count * m, 1, me)
+    multiply_shared(o.z, 0, o.n_y, &o.Wy, a, n_a, count * m, BIAS, o.by, me)
+    barrier(me)
+    softmax_rows(o.z + mine.lo * o.n_y, mine.hi - mine.lo, o.n_y)
+    barrier(me)
+    store_steps(o.y, o.z, o.n_y, m, first, count, share(o.n_y, 8, me))
+
+
+cdef inline void fill_rows(double *z, const double *bias, Py_ssize_t n, Py_ssize_t m) noexcept nogil:
+    """Every row of z (n, m) becomes its bias."""
+    cdef Py_ssize_t u, j
+    for u in range(n):
+        for j in range(m):
+            z[u * m + j] = bias[u]
+
+
+cdef inline void softmax_step(double *z, double *y, Py_ssize_t n, Py_ssize_t m) noexcept nogil:
+    """y (n, m) = softmax of every column of z (n, m), which is used up."""
+    if n < FEW:
+        softmax_columns(z, y, n, m)
+        return
+    transpose(y, n, z, m, n, m)
+    softmax_rows(y, m, n)
+    transpose(z, m, y, n, m, n)
+    memcpy(y, z, n * m * sizeof(double))

@@ -1,0 +1,88 @@
+"""How many threads a call takes.  Compiled for the baseline only.
+
+A call asks how many its number of floating-point operations is worth, hires them, and dismisses them at
+its end.  It gets no more than the setting allows, than its work is worth, and than
+other Python threads have left: eight threads that call at once take the cores once, not eight times.
+
+Everything here runs with the GIL held, which guards the counts.
+"""
+
+import os
+
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    #define CYRNN_OPENMP 1
+    #else
+    #define CYRNN_OPENMP 0
+    static int omp_get_max_threads(void) { return 1; }
+    #endif
+    """
+    const bint CYRNN_OPENMP
+    int omp_get_max_threads() nogil
+
+
+OPENMP: bool = CYRNN_OPENMP
+
+cdef double WORTH = 4e6                 # operations for which another thread pays, see docs/design.md
+cdef int setting = 0                    # what the user said; 0 for the default
+cdef int default = 1                    # the processors that this process may use
+cdef int openmp_limit = omp_get_max_threads()
+cdef int busy = 0                       # threads that calls are using now
+cdef bint used = False                  # whether any call has had more than one
+cdef bint serial = not CYRNN_OPENMP
+
+
+cdef int limit() noexcept:
+    """The most threads that one call may have.  A limit that somebody set in OpenMP since the import
+    (threadpoolctl does) holds for the user's setting too."""
+    cdef int now = omp_get_max_threads()
+    if serial:
+        return 1
+    if setting and now >= openmp_limit:
+        return setting
+    return min(setting if setting else default, now)
+
+
+cdef int worth(double work, Py_ssize_t shares) noexcept:
+    """Threads for a call of that many floating-point operations that can be cut into so many shares."""
+    if shares < 2 or work < 2 * WORTH:
+        return 1
+    return <int> max(1, min(min(shares, limit() - busy), <Py_ssize_t> (work / WORTH)))
+
+
+cdef void hire(int threads) noexcept:
+    """Count them as busy."""
+    global busy, used
+    used = used or threads > 1
+    busy += threads
+
+
+cdef void dismiss(int threads) noexcept:
+    """Count them as free again."""
+    global busy
+    busy -= threads
+
+
+def configure(int threads, int processors) -> None:
+    """Set what the user said (0 for the default) and what the default is."""
+    global setting, default
+    setting, default = threads, processors
+
+
+def get() -> int:
+    """The most threads that one call may have now."""
+    return limit()
+
+
+def _in_child() -> None:
+    # GNU OpenMP hangs in a forked child whose parent has used it
+    global serial, busy
+    serial = serial or used
+    busy = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
