@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
 
 FLOAT64 = np.dtype(np.float64)
-MOST_COLUMNS = 1 << 40  # examples times steps; more would let the size of a workspace overflow
+MOST_COLUMNS = 1 << 40  # examples times steps, as in arguments.pyx
 
 # What a function tries first is to run with the arguments as they are: the typed signature of a
 # kernel and its shape checks refuse whatever does not fit, for less than a microsecond a call.  It
@@ -89,7 +89,7 @@ def state(name: str, value: Any, n_a: int, m: int) -> Array:
 
 def mapping(parameters: Any) -> None:
     """Refuse parameters that are no mapping."""
-    if not isinstance(parameters, Mapping):
+    if not (isinstance(parameters, Mapping) or hasattr(parameters, "keys")):
         kind = type(parameters).__name__
         raise TypeError(f"parameters: expected a mapping from names to arrays, got {kind}")
 
@@ -110,10 +110,8 @@ def weights(parameters: Parameters, wanted: dict[str, tuple[str, tuple[int, int]
     }
 
 
-def fit(name: str, parameters: Any, m: int, T_x: int = 1) -> None:
-    """Refuse parameters that are no mapping, and more examples times steps than the kernels count."""
-    if type(parameters) is not dict:
-        mapping(parameters)
+def columns_fit(name: str, m: int, T_x: int = 1) -> None:
+    """Refuse more examples times steps than the kernels count."""
     if m * T_x > MOST_COLUMNS:
         raise ValueError(f"{name}: sizes m = {m}, T_x = {T_x} are more than an array can hold")
 

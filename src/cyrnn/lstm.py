@@ -54,9 +54,8 @@ def _run(x: Array, a0: Array, c0: Array | None, p: Parameters, cache: bool) -> t
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), c (n_a, m, T_x) and the buffer that the tape keeps."""
     n_x, m, T_x = x.shape
     n_y, n_a = p["Wy"].shape
-    _arrays.fit("x", p, m, T_x)
-    a, y, c = arrays((n_a, m, T_x), (n_y, m, T_x), (n_a, m, T_x))
-    kept = arrays((6 * T_x + 2, m, n_a))[0] if cache else None
+    shapes = (n_a, m, T_x), (n_y, m, T_x), (n_a, m, T_x)
+    a, y, c, kept = arrays(*shapes, (6 * T_x + 2, m, n_a)) if cache else (*arrays(*shapes), None)
     _kernels.lstm.forward(
         n_x, n_a, n_y, m, T_x, x, a0, c0, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"],
         a, y, c, kept,
@@ -68,7 +67,6 @@ def _step(xt: Array, a_prev: Array, c_prev: Array, p: Parameters) -> tuple[Array
     """One step: a_next, c_next (n_a, m), yt (n_y, m), the gates (4, n_a, m)."""
     n_x, m = xt.shape
     n_y, n_a = p["Wy"].shape
-    _arrays.fit("xt", p, m)
     a_next, c_next, yt, gates = arrays((n_a, m), (n_a, m), (n_y, m), (4, n_a, m))
     _kernels.lstm.cell_forward(
         n_x, n_a, n_y, m, xt, a_prev, c_prev, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"],
@@ -138,6 +136,7 @@ def lstm_cell_forward(
     if not result:
         x = _arrays.dimensions("xt", xt, "n_x, m")
         n_x, m = x.shape
+        _arrays.columns_fit("xt", m)
         states, weights = _checked(m, n_x, parameters, a_prev=a_prev, c_prev=c_prev)
         result = _step(x, *states, weights)
     a_next, c_next, yt_pred, (ft, it, cct, ot) = result
@@ -197,7 +196,8 @@ def lstm_forward(
     array = x
     if not result:
         array = _arrays.dimensions("x", x, "n_x, m, T_x")
-        n_x, m, _ = array.shape
+        n_x, m, T_x = array.shape
+        _arrays.columns_fit("x", m, T_x)
         (state,), weights = _checked(m, n_x, parameters, a0=a0)
         result = _run(array, state, None, weights, cache)
     a, y, c, kept = result
@@ -207,27 +207,20 @@ def lstm_forward(
     return a, y, c, (Steps(tape), x)
 
 
-def _named(dx: Array, da: Array, dc: Array | None, dW: Array, db: Array, names: Sequence[str]) -> dict[str, Array]:
-    """Gradients as the notebook returns them, the first ones under these names."""
-    dWf, dWi, dWc, dWo = dW
-    dbf, dbi, dbc, dbo = db
-    states = {names[0]: dx, names[1]: da} if dc is None else {names[0]: dx, names[1]: da, names[2]: dc}
-    return states | {
-        "dWf": dWf, "dbf": dbf, "dWi": dWi, "dbi": dbi, "dWc": dWc, "dbc": dbc, "dWo": dWo, "dbo": dbo,
-    }  # fmt: skip
-
-
 def _run_back(da: Array, x: Array, tape: LstmTape, p: Parameters) -> dict[str, Array]:
     """Gradients of the first steps of a tape, as many as `da` has."""
     n_a, m, T_x = da.shape
     n_x = len(x)
-    _arrays.fit("da", p, m, T_x)
     dx, da0, dW, db = arrays((n_x, m, T_x), (n_a, m), (4, n_a, n_a + n_x), (4, n_a, 1))
     x = x if x.shape[2] == T_x else x[:, :, :T_x]
     _kernels.lstm.backward(
         n_x, n_a, m, T_x, len(tape), da, x, tape.cache, p["Wf"], p["Wi"], p["Wc"], p["Wo"], dx, da0, dW, db
     )
-    return _named(dx, da0, None, dW, db, ("dx", "da0"))
+    (dWf, dWi, dWc, dWo), (dbf, dbi, dbc, dbo) = dW, db
+    return {
+        "dx": dx, "da0": da0,
+        "dWf": dWf, "dbf": dbf, "dWi": dWi, "dbi": dbi, "dWc": dWc, "dbc": dbc, "dWo": dWo, "dbo": dbo,
+    }  # fmt: skip
 
 
 def _step_back(da: Array, dc: Array, cache: Sequence[Any], p: Parameters) -> dict[str, Array]:
@@ -237,14 +230,17 @@ def _step_back(da: Array, dc: Array, cache: Sequence[Any], p: Parameters) -> dic
     n_x = len(xt)
     if a_next.shape != c_next.shape:
         raise ValueError  # not read here, but a cache whose parts do not fit together is none
-    _arrays.fit("da_next", p, m)
-    dxt, da_prev, dc_prev = arrays((n_x, m), (n_a, m), (n_a, m))
-    dW, db = arrays((4, n_a, n_a + n_x), (4, n_a, 1))
+    shapes = (n_x, m), (n_a, m), (n_a, m), (4, n_a, n_a + n_x), (4, n_a, 1)
+    dxt, da_prev, dc_prev, dW, db = arrays(*shapes)
     _kernels.lstm.cell_backward(
         n_x, n_a, m, da, dc, c_next, a_prev, c_prev, ft, it, cct, ot, xt, p["Wf"], p["Wi"], p["Wc"], p["Wo"],
         dxt, da_prev, dc_prev, dW, db,
     )  # fmt: skip
-    return _named(dxt, da_prev, dc_prev, dW, db, ("dxt", "da_prev", "dc_prev"))
+    (dWf, dWi, dWc, dWo), (dbf, dbi, dbc, dbo) = dW, db
+    return {
+        "dxt": dxt, "da_prev": da_prev, "dc_prev": dc_prev,
+        "dWf": dWf, "dbf": dbf, "dWi": dWi, "dbi": dbi, "dWc": dWc, "dbc": dbc, "dWo": dWo, "dbo": dbo,
+    }  # fmt: skip
 
 
 def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
@@ -259,6 +255,7 @@ def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
     entries = dict(zip(CACHE.split(", "), cache, strict=True))
     spelled = {letter: f"{name}[{k}] ({letter})" for k, letter in enumerate(entries)}
     n_a, m = _arrays.dimensions(spelled["a_next"], cache[0], "n_a, m").shape
+    _arrays.columns_fit(da_name, m)
     for letter in ("a_next", "c_next", "ft", "it", "cct", "ot"):
         entries[letter] = _arrays.shaped(spelled[letter], entries[letter], "n_a, m", (n_a, m))
     for letter in ("a_prev", "c_prev"):
@@ -340,14 +337,15 @@ def lstm_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     >>> gradients["dx"].shape, gradients["da0"].shape, gradients["dWf"].shape, gradients["dbf"].shape
     ((3, 4, 7), (2, 4), (2, 5), (2, 1))
     """
-    steps, _ = _arrays.unpacked("caches", caches, "steps, x")
-    tape = steps.tape if type(steps) is Steps else None
-    if type(tape) is LstmTape:
-        try:
+    try:
+        tape = caches[0].tape
+        if type(tape) is LstmTape and len(caches) == 2:
             return _run_back(da, tape.x, tape, tape.parameters)
-        except _arrays.MISFIT:
-            pass
+    except _arrays.MISFIT:
+        pass
+    steps, _ = _arrays.unpacked("caches", caches, "steps, x")
     da = _arrays.dimensions("da", da, "n_a, m, T_x")
+    _arrays.columns_fit("da", *da.shape[1:])
     tape = steps_of(steps, LstmTape, "lstm_forward", da.shape[2])
     if tape is None:
         return backward_by_steps(_cell_back, ["da_prev", "dc_prev"], da, steps)

@@ -40,9 +40,8 @@ def _run(x: Array, a0: Array, p: Parameters, cache: bool) -> tuple[Any, ...]:
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x) and the buffer that the tape keeps."""
     n_x, m, T_x = x.shape
     n_y, n_a = p["Wya"].shape
-    _arrays.fit("x", p, m, T_x)
-    a, y = arrays((n_a, m, T_x), (n_y, m, T_x))
-    kept = arrays((T_x + 1, m, n_a))[0] if cache else None
+    shapes = (n_a, m, T_x), (n_y, m, T_x)
+    a, y, kept = arrays(*shapes, (T_x + 1, m, n_a)) if cache else (*arrays(*shapes), None)
     _kernels.rnn.forward(n_x, n_a, n_y, m, T_x, x, a0, p["Wax"], p["Waa"], p["ba"], p["Wya"], p["by"], a, y, kept)
     return a, y, kept
 
@@ -51,7 +50,6 @@ def _step(xt: Array, a_prev: Array, p: Parameters) -> tuple[Array, ...]:
     """One step: a_next (n_a, m) and yt (n_y, m)."""
     n_x, m = xt.shape
     n_y, n_a = p["Wya"].shape
-    _arrays.fit("xt", p, m)
     a_next, yt = arrays((n_a, m), (n_y, m))
     _kernels.rnn.cell_forward(n_x, n_a, n_y, m, xt, a_prev, p["Wax"], p["Waa"], p["ba"], p["Wya"], p["by"], a_next, yt)
     return a_next, yt
@@ -112,6 +110,7 @@ def rnn_cell_forward(xt: Any, a_prev: Any, parameters: Parameters) -> tuple[Arra
     if not result:
         x = _arrays.dimensions("xt", xt, "n_x, m")
         n_x, m = x.shape
+        _arrays.columns_fit("xt", m)
         result = _step(x, *_checked(m, n_x, "a_prev", a_prev, parameters))
     a_next, yt_pred = result
     return a_next, yt_pred, (a_next, a_prev, xt, parameters)
@@ -167,7 +166,8 @@ def rnn_forward(
     array = x
     if not result:
         array = _arrays.dimensions("x", x, "n_x, m, T_x")
-        n_x, m, _ = array.shape
+        n_x, m, T_x = array.shape
+        _arrays.columns_fit("x", m, T_x)
         result = _run(array, *_checked(m, n_x, "a0", a0, parameters), cache)
     a, y_pred, kept = result
     if kept is None:
@@ -180,9 +180,7 @@ def _run_back(da: Array, x: Array, tape: RnnTape, p: Parameters) -> dict[str, Ar
     """Gradients of the first steps of a tape, as many as `da` has."""
     n_a, m, T_x = da.shape
     n_x = len(x)
-    _arrays.fit("da", p, m, T_x)
-    dx, da0 = arrays((n_x, m, T_x), (n_a, m))
-    dWax, dWaa, dba = arrays((n_a, n_x), (n_a, n_a), (n_a, 1))
+    dx, da0, dWax, dWaa, dba = arrays((n_x, m, T_x), (n_a, m), (n_a, n_x), (n_a, n_a), (n_a, 1))
     x = x if x.shape[2] == T_x else x[:, :, :T_x]
     _kernels.rnn.backward(n_x, n_a, m, T_x, len(tape), da, x, tape.a, p["Wax"], p["Waa"], dx, da0, dWax, dWaa, dba)
     return {"dx": dx, "da0": da0, "dWax": dWax, "dWaa": dWaa, "dba": dba}
@@ -193,9 +191,7 @@ def _step_back(da: Array, cache: Sequence[Any], p: Parameters) -> dict[str, Arra
     a_next, a_prev, xt, _ = cache
     n_a, m = a_next.shape
     n_x = len(xt)
-    _arrays.fit("da_next", p, m)
-    dxt, da_prev = arrays((n_x, m), (n_a, m))
-    dWax, dWaa, dba = arrays((n_a, n_x), (n_a, n_a), (n_a, 1))
+    dxt, da_prev, dWax, dWaa, dba = arrays((n_x, m), (n_a, m), (n_a, n_x), (n_a, n_a), (n_a, 1))
     _kernels.rnn.cell_backward(n_x, n_a, m, da, a_next, a_prev, xt, p["Wax"], p["Waa"], dxt, da_prev, dWax, dWaa, dba)
     return {"dxt": dxt, "da_prev": da_prev, "dWax": dWax, "dWaa": dWaa, "dba": dba}
 
@@ -212,6 +208,7 @@ def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
     a_next = _arrays.dimensions(f"{name}[0] (a_next)", a_next, "n_a, m")
     n_a, m = a_next.shape
     a_prev = _arrays.state(f"{name}[1] (a_prev)", a_prev, n_a, m)
+    _arrays.columns_fit(da_name, m)
     xt = _arrays.columns(f"{name}[2] (xt)", xt, "n_x", m)
     da_next = _arrays.shaped(da_name, da_next, "n_a, m", (n_a, m))
     return _step_back(da_next, (a_next, a_prev, xt, p), _arrays.weights(p, _recurrent(n_a, len(xt))))
@@ -284,14 +281,15 @@ def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     >>> {name: value.shape for name, value in gradients.items()}
     {'dx': (2, 3, 7), 'da0': (2, 3), 'dWax': (2, 2), 'dWaa': (2, 2), 'dba': (2, 1)}
     """
-    steps, _ = _arrays.unpacked("caches", caches, "steps, x")
-    tape = steps.tape if type(steps) is Steps else None
-    if type(tape) is RnnTape:
-        try:
+    try:
+        tape = caches[0].tape
+        if type(tape) is RnnTape and len(caches) == 2:
             return _run_back(da, tape.x, tape, tape.parameters)
-        except _arrays.MISFIT:
-            pass
+    except _arrays.MISFIT:
+        pass
+    steps, _ = _arrays.unpacked("caches", caches, "steps, x")
     da = _arrays.dimensions("da", da, "n_a, m, T_x")
+    _arrays.columns_fit("da", *da.shape[1:])
     tape = steps_of(steps, RnnTape, "rnn_forward", da.shape[2])
     if tape is None:
         return backward_by_steps(_cell_back, ["da_prev"], da, steps)

@@ -21,6 +21,7 @@ cdef extern from "Python.h":
 cdef object ndarray_type = ndarray
 cdef enum:
     DOUBLE = sizeof(double)
+    MOST_COLUMNS = 1LL << 40    # examples times steps; more would let the size of a workspace overflow
 
 
 cdef double *look(object value, int ndim, Py_ssize_t *shape, Py_ssize_t *strides) except? NULL:
@@ -70,7 +71,7 @@ cdef int state(object value, Py_ssize_t n, Py_ssize_t m, bint whole, steps *out)
     cdef Py_ssize_t shape[2]
     cdef Py_ssize_t strides[2]
     out.data = look(value, 2, shape, strides)
-    if shape[0] != n or shape[1] != m and (whole or shape[1] != 1):
+    if shape[0] != n or shape[1] != m and (whole or shape[1] != 1) or m > MOST_COLUMNS:
         raise ValueError("the shapes do not fit")
     out.su, out.sj, out.st = strides[0], strides[1] if shape[1] > 1 else 0, 0
     return 0
@@ -83,7 +84,7 @@ cdef int sequence(
     cdef Py_ssize_t shape[3]
     cdef Py_ssize_t strides[3]
     out.data = look(value, 3, shape, strides)
-    if shape[0] != n or shape[1] != m or shape[2] != T:
+    if shape[0] != n or shape[1] != m or shape[2] != T or <double> m * <double> T > MOST_COLUMNS:
         raise ValueError("the shapes do not fit")
     if contiguous and n and m and T and not (
         (strides[2] == 1 or T == 1) and (strides[1] == T or m == 1) and (strides[0] == m * T or n == 1)

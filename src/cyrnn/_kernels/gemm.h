@@ -30,7 +30,6 @@
 #define LEAST_EXAMPLES 8 /* of a step, to be shared between two threads */
 #define L2_VALUES 1e5    /* weights that a core keeps near */
 #define LEAST_STEP 5e5   /* products of a step that are worth two barriers */
-#define PANEL_ROOM ((Py_ssize_t)PANEL * KBLOCK)
 
 enum start { ZERO, ADD, BIAS };
 
@@ -202,12 +201,13 @@ ALWAYS_INLINE void column(const int V, const int last, double *c, const double *
 }
 
 /* The same with W as it is, element (r, k) at w[r * s_row + k * s_k] (one stride is 1): each block
- * of a panel is packed into `buffer` (PANEL_ROOM doubles), used for all columns, forgotten. */
+ * of a panel is packed into a buffer on the stack, used for all columns, forgotten. */
 static inline void gemm_once(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double *w,
                              Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t K, const double *x,
                              Py_ssize_t sxj, Py_ssize_t sxk, Py_ssize_t cols, enum start start,
-                             const double *bias, double *buffer)
+                             const double *bias)
 {
+    ON_LINES double buffer[PANEL * KBLOCK]; /* 40 kB with AVX-512 */
     Py_ssize_t k0 = 0;
     for (Py_ssize_t r = 0; cols == 1 && r < rows;) { /* nothing to reuse: not even a panel is packed */
         int four = rows - r >= PANEL, last = rows - r < VLEN ? (int)(rows - r) : VLEN;
@@ -232,7 +232,7 @@ static inline void gemm_once(double *c, Py_ssize_t ldc, Py_ssize_t rows, const d
 }
 
 /* A weight matrix as the caller keeps it: `parts` blocks (the gates) of n rows and K columns, row
- * length ld.  `room` holds its packed form, or the panel of each thread where it is used once.
+ * length ld.  `room` holds its packed form; what is used `once` has none.
  * `joined`: the parts are multiplied as one matrix of parts * n rows. */
 typedef struct {
     const double *part[4];
@@ -241,11 +241,11 @@ typedef struct {
     double *room;
 } weights;
 
-static inline Py_ssize_t weights_room(int parts, Py_ssize_t n, Py_ssize_t K, int once, int threads)
+/* Doubles that the packed form takes, by rows or by columns. */
+static inline Py_ssize_t weights_room(const weights *W)
 {
-    Py_ssize_t rows = parts * (packed_size(n, K)), cols = packed_size(K, parts * n);
-    if (once) return PANEL_ROOM * threads;
-    return rows > cols ? rows : cols;
+    Py_ssize_t rows = W->parts * packed_size(W->n, W->K), cols = packed_size(W->K, W->parts * W->n);
+    return W->once ? 0 : rows > cols ? rows : cols;
 }
 
 /* Before `multiply`: one row per unit.  Each thread packs its share. */
@@ -284,7 +284,7 @@ static inline void multiply(double *c, Py_ssize_t sc, Py_ssize_t ldc, const weig
         if (from >= to) continue;
         if (W->once)
             gemm_once(c + g * sc + from, ldc, to - from, W->part[g] + from * W->ld, W->ld, 1, W->K, x, ldx, 1,
-                      cols, start, bias ? bias + g * n + from : NULL, W->room + me.thread * PANEL_ROOM);
+                      cols, start, bias ? bias + g * n + from : NULL);
         else
             gemm(c + g * sc + from, ldc, to - from, W->room + (g * panels * PANEL + from) * W->K, W->K, 0, W->K,
                  x, ldx, 1, cols, start, bias ? bias + g * n + from : NULL);
@@ -299,9 +299,7 @@ static inline void multiply_shared(double *c, Py_ssize_t sc, Py_ssize_t ldc, con
         multiply(c, sc, ldc, W, x, ldx, cols, start, bias, me);
     else {
         span mine = share(cols, NCOLS, me);
-        weights own = *W;
-        own.room += W->once ? me.thread * PANEL_ROOM : 0;
-        multiply(c + mine.lo * ldc, sc, ldc, &own, x + mine.lo * ldx, ldx, mine.hi - mine.lo, start, bias, alone);
+        multiply(c + mine.lo * ldc, sc, ldc, W, x + mine.lo * ldx, ldx, mine.hi - mine.lo, start, bias, alone);
     }
 }
 
@@ -317,7 +315,7 @@ static inline void multiply_transposed(double *c, Py_ssize_t ldc, const weights 
     for (int g = 0; g < parts && count > 0; g++)
         if (W->once)
             gemm_once(c + mine.lo, ldc, count, W->part[g] + mine.lo, 1, W->ld, n, d + g * sd, ldd, 1, cols,
-                      g ? ADD : ZERO, NULL, W->room + me.thread * PANEL_ROOM);
+                      g ? ADD : ZERO, NULL);
         else
             gemm(c + mine.lo, ldc, count, W->room + mine.lo * depth, depth, g * n, n, d + g * sd, ldd, 1,
                  cols, g ? ADD : ZERO, NULL);
@@ -337,11 +335,11 @@ static inline int by_rows(const weights *W, Py_ssize_t m, Py_ssize_t *shares)
  * of dW at a time, so that their pages are still known when the next panel comes. */
 static inline void outer(double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
                          const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols,
-                         enum start start, double *panel)
+                         enum start start)
 {
     for (Py_ssize_t g = 0; g < n; g += ROWS_OF_DW)
         gemm_once(dW + g * lddW, lddW, K, x, 1, ldx, cols, d + g, 1, ldd,
-                  n - g < ROWS_OF_DW ? n - g : ROWS_OF_DW, start, NULL, panel);
+                  n - g < ROWS_OF_DW ? n - g : ROWS_OF_DW, start, NULL);
 }
 
 /* db (n) += the sum over the rows of D (cols, n). */
@@ -357,26 +355,24 @@ static inline void add_rows(double *db, const double *d, Py_ssize_t ldd, Py_ssiz
 
 /* C (n, m) += W X, W (n, K) with row length ld, X (K, m). */
 static inline void step_multiply(double *c, Py_ssize_t n, Py_ssize_t m, const double *w, Py_ssize_t ld,
-                                 Py_ssize_t K, const double *x, double *panel)
+                                 Py_ssize_t K, const double *x)
 {
-    if (m == 1) gemm_once(c, n, n, w, ld, 1, K, x, K, 1, 1, ADD, NULL, panel);
-    else gemm_once(c, m, m, x, 1, m, K, w, ld, 1, n, ADD, NULL, panel);
+    if (m == 1) gemm_once(c, n, n, w, ld, 1, K, x, K, 1, 1, ADD, NULL);
+    else gemm_once(c, m, m, x, 1, m, K, w, ld, 1, n, ADD, NULL);
 }
 
-/* C (K, m) = sum_g W[g]' D[g] for `parts` matrices W[g] (n, K) with row length ld, D (parts, n, m).
- * Where examples are few next to K, the columns of W fill the vectors, and `room` (m * K) takes the
- * result on its way; W read by columns would miss the cache at every value. */
-static inline void step_multiply_transposed(double *c, Py_ssize_t K, Py_ssize_t m, const double *const *w,
-                                            int parts, Py_ssize_t offset, Py_ssize_t ld, Py_ssize_t n,
-                                            const double *d, double *room, double *panel)
+/* C (K, m) = W' D, part g of D (n, m) at d + g * n * m.  Where examples are few next to K, the columns
+ * of W fill the vectors, and `room` (m * K) takes the result on its way; W read by columns would miss
+ * the cache at every value. */
+static inline void step_multiply_transposed(double *c, Py_ssize_t K, Py_ssize_t m, const weights *W,
+                                            const double *d, double *room)
 {
     int by_units = m <= K;
     double *to = by_units && m > 1 ? room : c;
-    for (int g = 0; g < parts; g++) {
+    for (int g = 0; g < W->parts; g++, d += W->n * m) {
         enum start start = g ? ADD : ZERO;
-        const double *wg = w[g] + offset, *dg = d + g * n * m;
-        if (by_units) gemm_once(to, K, K, wg, 1, ld, n, dg, 1, m, m, start, NULL, panel);
-        else gemm_once(to, m, m, dg, 1, m, n, wg, 1, ld, K, start, NULL, panel);
+        if (by_units) gemm_once(to, K, K, W->part[g], 1, W->ld, W->n, d, 1, m, m, start, NULL);
+        else gemm_once(to, m, m, d, 1, m, W->n, W->part[g], 1, W->ld, K, start, NULL);
     }
     if (to != c) transpose(c, m, room, K, m, K);
 }
@@ -392,11 +388,11 @@ static inline void sum_rows(double *db, const double *d, Py_ssize_t n, Py_ssize_
 
 /* dW (n, K) with row length lddW = D X', D (n, m), X (K, m). */
 static inline void step_outer(double *dW, Py_ssize_t lddW, Py_ssize_t n, Py_ssize_t K, const double *d,
-                              const double *x, Py_ssize_t m, double *panel)
+                              const double *x, Py_ssize_t m)
 {
     for (Py_ssize_t g = 0; g < n; g += ROWS_OF_DW)
         gemm_once(dW + g * lddW, lddW, K, x, m, 1, m, d + g * m, m, 1,
-                  n - g < ROWS_OF_DW ? n - g : ROWS_OF_DW, ZERO, NULL, panel);
+                  n - g < ROWS_OF_DW ? n - g : ROWS_OF_DW, ZERO, NULL);
 }
 
 #endif

@@ -6,7 +6,6 @@ from .team cimport team
 
 cdef extern from "gemm.h" nogil:
     const Py_ssize_t PANEL
-    const Py_ssize_t PANEL_ROOM
 
     cdef enum start:
         ZERO
@@ -23,7 +22,7 @@ cdef extern from "gemm.h" nogil:
         Py_ssize_t ld
         double *room
 
-    Py_ssize_t weights_room(int parts, Py_ssize_t n, Py_ssize_t K, int once, int threads)
+    Py_ssize_t weights_room(const weights *W)
     void pack_rows(const weights *W, team me)
     void pack_columns(const weights *W, team me)
     void multiply(
@@ -41,21 +40,20 @@ cdef extern from "gemm.h" nogil:
     )
     void outer(
         double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
-        const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols, start how, double *panel,
+        const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols, start how,
     )
     void add_rows(double *db, const double *d, Py_ssize_t ldd, Py_ssize_t n, Py_ssize_t cols)
     void step_multiply(
         double *c, Py_ssize_t n, Py_ssize_t m, const double *w, Py_ssize_t ld, Py_ssize_t K,
-        const double *x, double *panel,
+        const double *x,
     )
     void step_multiply_transposed(
-        double *c, Py_ssize_t K, Py_ssize_t m, const double *const *w, int parts, Py_ssize_t offset,
-        Py_ssize_t ld, Py_ssize_t n, const double *d, double *room, double *panel,
+        double *c, Py_ssize_t K, Py_ssize_t m, const weights *W, const double *d, double *room,
     )
     void sum_rows(double *db, const double *d, Py_ssize_t n, Py_ssize_t m)
     void step_outer(
         double *dW, Py_ssize_t lddW, Py_ssize_t n, Py_ssize_t K, const double *d, const double *x,
-        Py_ssize_t m, double *panel,
+        Py_ssize_t m,
     )
 
 
@@ -75,6 +73,6 @@ cdef inline weights weights_of(
     return W
 
 
-cdef inline void carve_weights(weights *W, double **rest, int threads) noexcept nogil:
+cdef inline void carve_weights(weights *W, double **rest) noexcept nogil:
     """Set aside its `room`."""
-    W.room = carve(rest, weights_room(W.parts, W.n, W.K, W.once, threads))
+    W.room = carve(rest, weights_room(W))

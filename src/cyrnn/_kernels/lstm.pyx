@@ -35,7 +35,7 @@ from libc.string cimport memcpy, memset
 
 from .arguments cimport box, matrix, sequence, state
 from .gemm cimport (
-    ADD, BIAS, PANEL, PANEL_ROOM, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
+    ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
     multiply_transposed, outer, pack_columns, pack_rows, start, step_multiply, step_multiply_transposed,
     step_outer, sum_rows, weights, weights_of,
 )
@@ -53,19 +53,22 @@ cdef enum:
     CHUNK = 256     # values of a gate worked on together, so that all gates stay in L1
 
 
-cdef weights gates_of(
+cdef int gates_of(
     Wf, Wi, Wc, Wo,                         # IN  (n_a, n_a + n_x)
-    Py_ssize_t n_a, Py_ssize_t n_x, Py_ssize_t first, Py_ssize_t K, bint joined, bint once,
-) except *:
-    """K columns from `first` on of the four weight matrices, in gate order."""
-    cdef Py_ssize_t ld = n_a + n_x
-    cdef weights W = weights_of(matrix(Wf, n_a, ld) + first, ld, n_a, K, once)
-    W.parts = 4
-    W.joined = joined
-    W.part[1] = matrix(Wi, n_a, ld) + first
-    W.part[2] = matrix(Wc, n_a, ld) + first
-    W.part[3] = matrix(Wo, n_a, ld) + first
-    return W
+    Py_ssize_t n_a, Py_ssize_t n_x, bint joined,
+    weights *W_a, weights *W_x,
+) except -1:
+    """The four weight matrices as one of 4 n_a rows in gate order: the columns of a, those of x."""
+    cdef Py_ssize_t ld = n_a + n_x, g
+    W_a[0] = weights_of(matrix(Wf, n_a, ld), ld, n_a, n_a, False)
+    W_a.part[1], W_a.part[2], W_a.part[3] = matrix(Wi, n_a, ld), matrix(Wc, n_a, ld), matrix(Wo, n_a, ld)
+    W_a.parts = 4
+    W_a.joined = joined
+    W_x[0] = W_a[0]
+    W_x.K = n_x
+    for g in range(4):
+        W_x.part[g] += n_a
+    return 0
 
 
 cdef void step_forward(
@@ -109,11 +112,11 @@ cdef struct Forward:
     output out
 
 
-cdef double *carve_forward(Forward *r, double *scratch, int threads) noexcept nogil:
+cdef double *carve_forward(Forward *r, double *scratch) noexcept nogil:
     """Give the scratch buffers their places from `scratch` on; the end of the last."""
-    carve_weights(&r.W_x, &scratch, threads)
-    carve_weights(&r.W_a, &scratch, threads)
-    carve_output(&r.out, &scratch, r.block * r.m, threads)
+    carve_weights(&r.W_x, &scratch)
+    carve_weights(&r.W_a, &scratch)
+    carve_output(&r.out, &scratch, r.block * r.m)
     r.bias = carve(&scratch, 4 * r.n_a)
     r.xs = carve(&scratch, r.block * r.m * r.n_x)
     if not r.keep:
@@ -209,8 +212,8 @@ def forward(
     r.c_given = c0 is not None
     if r.c_given:
         state(c0, n_a, m, False, &r.c0)
-    r.W_a = gates_of(Wf, Wi, Wc, Wo, n_a, n_x, 0, n_a, m == 1, T_x == 1)
-    r.W_x = gates_of(Wf, Wi, Wc, Wo, n_a, n_x, n_a, n_x, m == 1, T_x <= r.block)
+    gates_of(Wf, Wi, Wc, Wo, n_a, n_x, m == 1, &r.W_a, &r.W_x)
+    r.W_a.once, r.W_x.once = T_x == 1, T_x <= r.block
     r.b[0], r.b[1], r.b[2], r.b[3] = matrix(bf, n_a, 1), matrix(bi, n_a, 1), matrix(bc, n_a, 1), matrix(bo, n_a, 1)
     output_of(&r.out, Wy, by, y, n_a, n_y, m, T_x)
     sequence(a, n_a, m, T_x, True, &r.a_out)
@@ -223,8 +226,8 @@ def forward(
     r.rows = by_rows(&r.W_a, m, &shares)
 
     cdef int threads = worth(2.0 * m * T_x * n_a * (4.0 * (n_a + n_x) + n_y), shares)
-    cdef double *scratch = take(carve_forward(&r, NULL, threads) - <double *> NULL)
-    carve_forward(&r, scratch, threads)
+    cdef double *scratch = take(carve_forward(&r, NULL) - <double *> NULL)
+    carve_forward(&r, scratch)
     hire(threads)
     with nogil:
         run_team(run_forward, &r, threads)
@@ -253,7 +256,7 @@ def cell_forward(
     gates,          # OUT  (4, n_a, m), f i c o
 ) -> None:
     """The same for one step."""
-    cdef weights W = gates_of(Wf, Wi, Wc, Wo, n_a, n_x, 0, n_a, False, True)
+    cdef weights W_a, W_x
     cdef const double *b[4]
     cdef const double *W_y = matrix(Wy, n_y, n_a)
     cdef const double *b_y = matrix(by, n_y, 1)
@@ -262,14 +265,15 @@ def cell_forward(
     cdef double *y = matrix(yt, n_y, m)
     cdef double *f = box(gates, 4, n_a, m)
     cdef steps x_in, a_in, c_in
+    gates_of(Wf, Wi, Wc, Wo, n_a, n_x, False, &W_a, &W_x)
     b[0], b[1], b[2], b[3] = matrix(bf, n_a, 1), matrix(bi, n_a, 1), matrix(bc, n_a, 1), matrix(bo, n_a, 1)
     state(xt, n_x, m, True, &x_in)
     state(a_prev, n_a, m, False, &a_in)
     state(c_prev, n_a, m, False, &c_in)
 
     cdef Py_ssize_t row = n_a * m, g
-    cdef double *panel = take(PANEL_ROOM + (n_x + n_y) * m + 2 * row)
-    cdef double *room = panel + PANEL_ROOM          # n_x m: xt; then n_a m each: a_prev, c_prev
+    cdef double *scratch = take((n_x + n_y) * m + 2 * row)
+    cdef double *room = scratch          # n_x m: xt; then n_a m each: a_prev, c_prev
     cdef double *z = room + n_x * m + 2 * row
     cdef const double *x
     cdef const double *before
@@ -278,14 +282,14 @@ def cell_forward(
         before = flat_of(a_in, n_a, m, room + n_x * m)
         for g in range(4):
             fill_rows(f + g * row, b[g], n_a, m)
-            step_multiply(f + g * row, n_a, m, W.part[g] + n_a, W.ld, n_x, x, panel)
-            step_multiply(f + g * row, n_a, m, W.part[g], W.ld, n_a, before, panel)
+            step_multiply(f + g * row, n_a, m, W_x.part[g], W_x.ld, n_x, x)
+            step_multiply(f + g * row, n_a, m, W_a.part[g], W_a.ld, n_a, before)
         before = flat_of(c_in, n_a, m, room + n_x * m + row)
         step_forward(f, f + row, f + 2 * row, f + 3 * row, before, c, a, row)
         fill_rows(z, b_y, n_y, m)
-        step_multiply(z, n_y, m, W_y, n_a, n_a, a, panel)
+        step_multiply(z, n_y, m, W_y, n_a, n_a, a)
         softmax_step(z, y, n_y, m)
-    give(panel)
+    give(scratch)
 
 
 cdef void unit_backward(
@@ -332,21 +336,19 @@ cdef struct Backward:
     double *dgates              # scratch (4, block * m, ld); for m = 1 (block, ld) with the gates side by side
     double *da_carry            # scratch (m, n_a), da of the step before
     double *dc_carry            # scratch (m, n_a)
-    double *panels              # scratch, one for each thread
     Py_ssize_t sd, ld           # dgates: from gate to gate, from example to example
 
 
-cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept nogil:
+cdef double *carve_backward(Backward *r, double *scratch) noexcept nogil:
     cdef Py_ssize_t columns = r.block * r.m
-    carve_weights(&r.W_x, &scratch, threads)
-    carve_weights(&r.W_a, &scratch, threads)
+    carve_weights(&r.W_x, &scratch)
+    carve_weights(&r.W_a, &scratch)
     r.das = carve(&scratch, columns * r.n_a)
     r.xs = carve(&scratch, columns * r.n_x)
     r.dxs = carve(&scratch, columns * r.n_x)
     r.dgates = carve(&scratch, columns * r.ld if r.m == 1 else 4 * r.sd)
     r.da_carry = carve(&scratch, r.m * r.n_a)
     r.dc_carry = carve(&scratch, r.m * r.n_a)
-    r.panels = carve(&scratch, threads * PANEL_ROOM)
     return scratch
 
 
@@ -362,7 +364,6 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef const double *f
     cdef double *dW
     cdef double *df
-    cdef double *panel = r.panels + me.thread * PANEL_ROOM
     cdef span units = share(n_a, 6, me), inputs = share(n_x, PANEL, me), flat = share(row, 8, me)
     cdef span mine = share(m, 1, me)            # examples of one step
     cdef team step = me if r.rows else alone
@@ -407,8 +408,8 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         for g in range(4):
             df = r.dgates + g * sd + units.lo
             dW = r.dW + (g * n_a + units.lo) * ldW
-            outer(dW, ldW, df, ld, mine_units, a, n_a, n_a, count * m, how, panel)
-            outer(dW + n_a, ldW, df, ld, mine_units, xs, ldx, n_x, count * m, how, panel)
+            outer(dW, ldW, df, ld, mine_units, a, n_a, n_a, count * m, how)
+            outer(dW + n_a, ldW, df, ld, mine_units, xs, ldx, n_x, count * m, how)
             add_rows(r.db + g * n_a + units.lo, df, ld, mine_units, count * m)
         how = ADD
         barrier(me)
@@ -444,16 +445,16 @@ def backward(
     r.a = box(cache, 6 * T_cache + 2, m, n_a)
     r.c = r.a + (T_cache + 1) * row
     r.gates = r.c + (T_cache + 1) * row
-    r.W_a = gates_of(Wf, Wi, Wc, Wo, n_a, n_x, 0, n_a, m == 1, T_x == 1)
-    r.W_x = gates_of(Wf, Wi, Wc, Wo, n_a, n_x, n_a, n_x, m == 1, T_x <= r.block)
+    gates_of(Wf, Wi, Wc, Wo, n_a, n_x, m == 1, &r.W_a, &r.W_x)
+    r.W_a.once, r.W_x.once = T_x == 1, T_x <= r.block
     sequence(dx, n_x, m, T_x, True, &r.dx)
     state(da0, n_a, m, True, &r.da0)
     r.dW, r.db = box(dW, 4, n_a, n_a + n_x), box(db, 4, n_a, 1)
     r.rows = by_rows(&r.W_a, m, &shares)
 
     cdef int threads = worth(16.0 * m * T_x * n_a * (n_a + n_x), shares)
-    cdef double *scratch = take(carve_backward(&r, NULL, threads) - <double *> NULL)
-    carve_backward(&r, scratch, threads)
+    cdef double *scratch = take(carve_backward(&r, NULL) - <double *> NULL)
+    carve_backward(&r, scratch)
     hire(threads)
     with nogil:
         run_team(run_backward, &r, threads)
@@ -484,13 +485,14 @@ def cell_backward(
     db,             # OUT  (4, n_a, 1), f i c o
 ) -> None:
     """The same for one step."""
-    cdef weights W = gates_of(Wf, Wi, Wc, Wo, n_a, n_x, 0, n_a, False, True)
+    cdef weights W_a, W_x
     cdef double *dx = matrix(dxt, n_x, m)
     cdef double *da = matrix(da_prev, n_a, m)       # zeros while it stands for the gradient from the step after
     cdef double *dc = matrix(dc_prev, n_a, m)
     cdef double *dW_g = box(dW, 4, n_a, n_a + n_x)
     cdef double *db_g = box(db, 4, n_a, 1)
     cdef steps da_in, dc_in, next_in, a_in, c_in, f_in, i_in, g_in, o_in, x_in
+    gates_of(Wf, Wi, Wc, Wo, n_a, n_x, False, &W_a, &W_x)
     state(da_next, n_a, m, True, &da_in)
     state(dc_next, n_a, m, True, &dc_in)
     state(c_next, n_a, m, True, &next_in)
@@ -503,8 +505,8 @@ def cell_backward(
     state(xt, n_x, m, True, &x_in)
 
     cdef Py_ssize_t row = n_a * m, g
-    cdef double *panel = take(PANEL_ROOM + 12 * row + (n_x + max(n_x, n_a)) * m)
-    cdef double *df = panel + PANEL_ROOM            # 4 n_a m: the gates' gradients
+    cdef double *scratch = take(12 * row + (n_x + max(n_x, n_a)) * m)
+    cdef double *df = scratch                       # 4 n_a m: the gates' gradients
     cdef double *room = df + 4 * row                # n_a m each: what comes in; then n_x m: xt
     cdef double *spare = room + 8 * row + n_x * m
     cdef const double *a
@@ -520,13 +522,13 @@ def cell_backward(
         )
         a = flat_of(a_in, n_a, m, room + 7 * row)
         x = flat_of(x_in, n_x, m, room + 8 * row)
-        step_multiply_transposed(dx, n_x, m, W.part, 4, n_a, W.ld, n_a, df, spare, panel)
-        step_multiply_transposed(da, n_a, m, W.part, 4, 0, W.ld, n_a, df, spare, panel)
+        step_multiply_transposed(dx, n_x, m, &W_x, df, spare)
+        step_multiply_transposed(da, n_a, m, &W_a, df, spare)
         for g in range(4):
-            step_outer(dW_g, W.ld, n_a, n_a, df, a, m, panel)
-            step_outer(dW_g + n_a, W.ld, n_a, n_x, df, x, m, panel)
+            step_outer(dW_g, W_a.ld, n_a, n_a, df, a, m)
+            step_outer(dW_g + n_a, W_a.ld, n_a, n_x, df, x, m)
             sum_rows(db_g, df, n_a, m)
             df += row
-            dW_g += n_a * W.ld
+            dW_g += n_a * W_a.ld
             db_g += n_a
-    give(panel)
+    give(scratch)

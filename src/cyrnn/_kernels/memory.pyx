@@ -117,4 +117,8 @@ cdef object empty(tuple shape):
 
 def arrays(*shapes: tuple[int, ...]) -> list[ndarray]:
     """Uninitialised C-contiguous float64 arrays of these shapes."""
-    return [empty(shape) for shape in shapes]
+    cdef list made = []
+    cdef tuple shape
+    for shape in shapes:
+        made.append(empty(shape))
+    return made

@@ -145,9 +145,9 @@ cdef inline int output_of(
     return sequence(y, n_y, m, T_x, True, &o.y)
 
 
-cdef inline void carve_output(output *o, double **rest, Py_ssize_t columns, int threads) noexcept nogil:
+cdef inline void carve_output(output *o, double **rest, Py_ssize_t columns) noexcept nogil:
     """Set aside its scratch for a block of so many examples times steps."""
-    carve_weights(&o.Wy, rest, threads)
+    carve_weights(&o.Wy, rest)
     o.z = carve(rest, columns * o.n_y)
 
 

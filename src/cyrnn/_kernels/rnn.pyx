@@ -22,7 +22,7 @@ from libc.string cimport memcpy, memset
 
 from .arguments cimport box, matrix, sequence, state
 from .gemm cimport (
-    ADD, BIAS, PANEL, PANEL_ROOM, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
+    ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
     multiply_transposed, outer, pack_columns, pack_rows, start, step_multiply, step_multiply_transposed,
     step_outer, sum_rows, weights, weights_of,
 )
@@ -48,11 +48,11 @@ cdef struct Forward:
     output out
 
 
-cdef double *carve_forward(Forward *r, double *scratch, int threads) noexcept nogil:
+cdef double *carve_forward(Forward *r, double *scratch) noexcept nogil:
     """Give the scratch buffers their places from `scratch` on; the end of the last."""
-    carve_weights(&r.Wax, &scratch, threads)
-    carve_weights(&r.Waa, &scratch, threads)
-    carve_output(&r.out, &scratch, r.block * r.m, threads)
+    carve_weights(&r.Wax, &scratch)
+    carve_weights(&r.Waa, &scratch)
+    carve_output(&r.out, &scratch, r.block * r.m)
     r.xs = carve(&scratch, r.block * r.m * r.n_x)
     if not r.keep:
         r.a = carve(&scratch, (r.block + 1) * r.m * r.n_a)
@@ -130,8 +130,8 @@ def forward(
     r.rows = by_rows(&r.Waa, m, &shares)
 
     cdef int threads = worth(2.0 * m * T_x * n_a * (n_x + n_a + r.out.n_y), shares)
-    cdef double *scratch = take(carve_forward(&r, NULL, threads) - <double *> NULL)
-    carve_forward(&r, scratch, threads)
+    cdef double *scratch = take(carve_forward(&r, NULL) - <double *> NULL)
+    carve_forward(&r, scratch)
     hire(threads)
     with nogil:
         run_team(run_forward, &r, threads)
@@ -164,20 +164,20 @@ def cell_forward(
     state(xt, n_x, m, True, &x_in)
     state(a_prev, n_a, m, False, &a_in)
 
-    cdef double *panel = take(PANEL_ROOM + (n_x + n_a + n_y) * m)
-    cdef double *x_room = panel + PANEL_ROOM
+    cdef double *scratch = take((n_x + n_a + n_y) * m)
+    cdef double *x_room = scratch
     cdef double *a_room = x_room + n_x * m
     cdef double *z = a_room + n_a * m
     with nogil:
         fill_rows(a, b_a, n_a, m)
-        step_multiply(a, n_a, m, W_x, n_x, n_x, flat_of(x_in, n_x, m, x_room), panel)
-        step_multiply(a, n_a, m, W_a, n_a, n_a, flat_of(a_in, n_a, m, a_room), panel)
+        step_multiply(a, n_a, m, W_x, n_x, n_x, flat_of(x_in, n_x, m, x_room))
+        step_multiply(a, n_a, m, W_a, n_a, n_a, flat_of(a_in, n_a, m, a_room))
         for u in range(n_a * m):
             a[u] = tanh(a[u])
         fill_rows(z, b_y, n_y, m)
-        step_multiply(z, n_y, m, W_y, n_a, n_a, a, panel)
+        step_multiply(z, n_y, m, W_y, n_a, n_a, a)
         softmax_step(z, y, n_y, m)
-    give(panel)
+    give(scratch)
 
 
 cdef void unit_backward(
@@ -204,20 +204,18 @@ cdef struct Backward:
     double *dxs                 # scratch (block * m, n_x)
     double *dz                  # scratch (block * m, ld)
     double *carry               # scratch (m, n_a), da of the step before
-    double *panels              # scratch, one for each thread
     Py_ssize_t ld
 
 
-cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept nogil:
+cdef double *carve_backward(Backward *r, double *scratch) noexcept nogil:
     cdef Py_ssize_t columns = r.block * r.m
-    carve_weights(&r.Wax, &scratch, threads)
-    carve_weights(&r.Waa, &scratch, threads)
+    carve_weights(&r.Wax, &scratch)
+    carve_weights(&r.Waa, &scratch)
     r.das = carve(&scratch, columns * r.n_a)
     r.xs = carve(&scratch, columns * r.n_x)
     r.dxs = carve(&scratch, columns * r.n_x)
     r.dz = carve(&scratch, columns * r.ld)
     r.carry = carve(&scratch, r.m * r.n_a)
-    r.panels = carve(&scratch, threads * PANEL_ROOM)
     return scratch
 
 
@@ -230,7 +228,6 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef const double *xs
     cdef const double *a
     cdef double *dz
-    cdef double *panel = r.panels + me.thread * PANEL_ROOM
     cdef span units = share(n_a, 6, me), inputs = share(n_x, PANEL, me)
     cdef span mine = share(m, 1, me)            # examples of one step
     cdef team step = me if r.rows else alone
@@ -271,8 +268,8 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         multiply_transposed(r.dxs, n_x, &r.Wax, r.dz, 0, ld, count * m, me)
         store_steps(r.dx, r.dxs, n_x, m, t0, count, inputs)
         dz = r.dz + units.lo
-        outer(r.dWax + units.lo * n_x, n_x, dz, ld, mine_units, xs, ldx, n_x, count * m, how, panel)
-        outer(r.dWaa + units.lo * n_a, n_a, dz, ld, mine_units, a, n_a, n_a, count * m, how, panel)
+        outer(r.dWax + units.lo * n_x, n_x, dz, ld, mine_units, xs, ldx, n_x, count * m, how)
+        outer(r.dWaa + units.lo * n_a, n_a, dz, ld, mine_units, a, n_a, n_a, count * m, how)
         add_rows(r.dba + units.lo, dz, ld, mine_units, count * m)
         how = ADD
         barrier(me)
@@ -310,8 +307,8 @@ def backward(
     r.rows = by_rows(&r.Waa, m, &shares)
 
     cdef int threads = worth(4.0 * m * T_x * n_a * (n_x + n_a), shares)
-    cdef double *scratch = take(carve_backward(&r, NULL, threads) - <double *> NULL)
-    carve_backward(&r, scratch, threads)
+    cdef double *scratch = take(carve_backward(&r, NULL) - <double *> NULL)
+    carve_backward(&r, scratch)
     hire(threads)
     with nogil:
         run_team(run_backward, &r, threads)
@@ -334,8 +331,8 @@ def cell_backward(
     dba,            # OUT  (n_a, 1)
 ) -> None:
     """The same for one step."""
-    cdef const double *W_x = matrix(Wax, n_a, n_x)
-    cdef const double *W_a = matrix(Waa, n_a, n_a)
+    cdef weights W_x = weights_of(matrix(Wax, n_a, n_x), n_x, n_a, n_x, True)
+    cdef weights W_a = weights_of(matrix(Waa, n_a, n_a), n_a, n_a, n_a, True)
     cdef double *dx = matrix(dxt, n_x, m)
     cdef double *da = matrix(da_prev, n_a, m)       # zeros while it stands for the gradient from the step after
     cdef double *dW_x = matrix(dWax, n_a, n_x)
@@ -348,16 +345,16 @@ def cell_backward(
     state(xt, n_x, m, True, &x_in)
 
     cdef Py_ssize_t row = n_a * m
-    cdef double *panel = take(PANEL_ROOM + 4 * row + (n_x + max(n_x, n_a)) * m)
-    cdef double *room = panel + PANEL_ROOM          # n_a m each: da_next, a_next, a_prev; then n_x m: xt
+    cdef double *scratch = take(4 * row + (n_x + max(n_x, n_a)) * m)
+    cdef double *room = scratch          # n_a m each: da_next, a_next, a_prev; then n_x m: xt
     cdef double *dz = room + 3 * row + n_x * m
     cdef double *spare = dz + row
     with nogil:
         memset(da, 0, row * sizeof(double))
         unit_backward(flat_of(next_in, n_a, m, room), flat_of(da_in, n_a, m, room + row), da, dz, row)
-        step_multiply_transposed(dx, n_x, m, &W_x, 1, 0, n_x, n_a, dz, spare, panel)
-        step_multiply_transposed(da, n_a, m, &W_a, 1, 0, n_a, n_a, dz, spare, panel)
-        step_outer(dW_x, n_x, n_a, n_x, dz, flat_of(x_in, n_x, m, room + 3 * row), m, panel)
-        step_outer(dW_a, n_a, n_a, n_a, dz, flat_of(prev_in, n_a, m, room + 2 * row), m, panel)
+        step_multiply_transposed(dx, n_x, m, &W_x, dz, spare)
+        step_multiply_transposed(da, n_a, m, &W_a, dz, spare)
+        step_outer(dW_x, n_x, n_a, n_x, dz, flat_of(x_in, n_x, m, room + 3 * row), m)
+        step_outer(dW_a, n_a, n_a, n_a, dz, flat_of(prev_in, n_a, m, room + 2 * row), m)
         sum_rows(db, dz, n_a, m)
-    give(panel)
+    give(scratch)

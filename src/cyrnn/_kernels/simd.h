@@ -14,10 +14,12 @@
 
 #if defined(_MSC_VER)
 #define ALWAYS_INLINE static __forceinline
+#define ON_LINES __declspec(align(64))
 #define PREFETCH_WRITE(p) ((void)(p))
 #define PREFETCH_READ(p) ((void)(p))
 #else
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define ON_LINES __attribute__((aligned(64)))
 #define PREFETCH_WRITE(p) __builtin_prefetch(p, 1)
 #define PREFETCH_READ(p) __builtin_prefetch(p)
 #endif
