@@ -12,17 +12,35 @@
 #include "simd.h"
 #include "team.h"
 
+/* Which side of a transpose is far away, its rows in other pages: no hardware fetches these ahead. */
+enum far { NEAR, FAR_SOURCE, FAR_TARGET };
+
 /* dst[c * ldd + r] = src[r * lds + c] for r < rows, c < cols. */
-static inline void transpose(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds,
-                      Py_ssize_t rows, Py_ssize_t cols)
+ALWAYS_INLINE void squares(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds,
+                           Py_ssize_t rows, Py_ssize_t cols, const enum far far)
 {
     vec square[VLEN];
+    if (rows * cols <= 4 * VLEN) { /* less than half a square */
+        for (Py_ssize_t r = 0; r < rows; r++)
+            for (Py_ssize_t c = 0; c < cols; c++) dst[c * ldd + r] = src[r * lds + c];
+        return;
+    }
     for (Py_ssize_t r = 0; r < rows; r += VLEN) {
         int nr = rows - r < VLEN ? (int)(rows - r) : VLEN;
         for (Py_ssize_t c = 0; c < cols; c += VLEN) {
             int nc = cols - c < VLEN ? (int)(cols - c) : VLEN;
             const double *s = src + r * lds + c;
             double *d = dst + c * ldd + r;
+            if (far == FAR_TARGET && c + VLEN < cols)
+                for (int i = VLEN; i < 2 * VLEN; i++) { /* the next square, both ends of each row */
+                    PREFETCH_WRITE(d + i * ldd);
+                    PREFETCH_WRITE(d + i * ldd + VLEN - 1);
+                }
+            if (far == FAR_SOURCE && r + VLEN < rows)
+                for (int i = VLEN; i < 2 * VLEN; i++) {
+                    PREFETCH_READ(s + i * lds);
+                    PREFETCH_READ(s + i * lds + VLEN - 1);
+                }
             for (int i = 0; i < VLEN; i++)
                 square[i] = i >= nr      ? vec_zero()
                             : nc == VLEN ? vec_load(s + i * lds)
@@ -34,6 +52,24 @@ static inline void transpose(double *dst, Py_ssize_t ldd, const double *src, Py_
                 else vec_store_n(d + i * ldd, square[i], nr);
         }
     }
+}
+
+static inline void transpose(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds,
+                             Py_ssize_t rows, Py_ssize_t cols)
+{
+    squares(dst, ldd, src, lds, rows, cols, NEAR);
+}
+
+static void transpose_in(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds,
+                         Py_ssize_t rows, Py_ssize_t cols)
+{
+    squares(dst, ldd, src, lds, rows, cols, FAR_SOURCE);
+}
+
+static void transpose_out(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds,
+                          Py_ssize_t rows, Py_ssize_t cols)
+{
+    squares(dst, ldd, src, lds, rows, cols, FAR_TARGET);
 }
 
 /* A block of steps of an array (n, m, T_x): element (u, j, t) at data[u * su + j * sj + t * st]. */
@@ -57,7 +93,7 @@ static inline void load_steps(double *dst, steps src, Py_ssize_t n, Py_ssize_t m
                 memcpy(dst + (t * m + j) * n, s + t * src.st + j * src.sj, (size_t)units * sizeof *s);
     } else if (src.st == 1 && count > 1) {
         for (Py_ssize_t j = 0; j < m; j++)
-            transpose(dst + j * n, m * n, s + j * src.sj, src.su, units, count);
+            transpose_in(dst + j * n, m * n, s + j * src.sj, src.su, units, count);
     } else if (src.sj == 1) {
         for (Py_ssize_t t = 0; t < count; t++)
             transpose(dst + t * m * n, n, s + t * src.st, src.su, units, m);
@@ -96,7 +132,7 @@ static inline void store_steps(steps dst, const double *src, Py_ssize_t n, Py_ss
     if (count == 1 && dst.sj == 1) transpose(d, dst.su, src, n, m, units);
     else
         for (Py_ssize_t j = 0; j < m; j++)
-            transpose(d + j * dst.sj, dst.su, src + j * n, m * n, count, units);
+            transpose_out(d + j * dst.sj, dst.su, src + j * n, m * n, count, units);
 }
 
 /* One step (n, m) with its examples innermost and adjacent: in place where it is so, else in `room`. */
