@@ -70,7 +70,8 @@ static inline void pack(double *packed, Py_ssize_t K, Py_ssize_t row0, Py_ssize_
  * the panel at w_hi.  `last` values of the last vector exist in C. */
 ALWAYS_INLINE void tile(const int V, const int N, double *c, Py_ssize_t ldc, int last,
                         const double *w, const double *w_hi, const double *x, Py_ssize_t sxj,
-                        Py_ssize_t sxk, Py_ssize_t K, enum start start, const double *bias)
+                        Py_ssize_t sxk, Py_ssize_t K, enum start start, const double *bias,
+                        const double *ahead)
 {
     vec acc[NCOLS][8], wv[8], xn;
     const double *from = start == BIAS ? bias : c;
@@ -89,6 +90,8 @@ ALWAYS_INLINE void tile(const int V, const int N, double *c, Py_ssize_t ldc, int
             xn = vec_set1(x[n * sxj]);
             for (int v = 0; v < V; v++) acc[n][v] = vec_fma(wv[v], xn, acc[n][v]);
         }
+        if (N > 1) PREFETCH_L2(ahead);
+        ahead += PANEL;
         w += PANEL;
         w_hi += PANEL;
         x += sxk;
@@ -100,15 +103,15 @@ ALWAYS_INLINE void tile(const int V, const int N, double *c, Py_ssize_t ldc, int
 }
 
 typedef void tile_fn(double *, Py_ssize_t, int, const double *, const double *, const double *,
-                     Py_ssize_t, Py_ssize_t, Py_ssize_t, enum start, const double *);
+                     Py_ssize_t, Py_ssize_t, Py_ssize_t, enum start, const double *, const double *);
 
 #define TILE(V, N)                                                                             \
     static void tile_##V##_##N(double *c, Py_ssize_t ldc, int last, const double *w,           \
                                const double *w_hi, const double *x, Py_ssize_t sxj,            \
                                Py_ssize_t sxk, Py_ssize_t K, enum start start,                 \
-                               const double *bias)                                             \
+                               const double *bias, const double *ahead)                        \
     {                                                                                          \
-        tile(V, N, c, ldc, last, w, w_hi, x, sxj, sxk, K, start, bias);                        \
+        tile(V, N, c, ldc, last, w, w_hi, x, sxj, sxk, K, start, bias, ahead);                 \
     }
 #define TILES(V) TILE(V, 1) TILE(V, 2) TILE(V, 3) TILE(V, 4) TILE(V, 5) TILE(V, 6)
 #define ROW(V) {tile_##V##_1, tile_##V##_2, tile_##V##_3, tile_##V##_4, tile_##V##_5, tile_##V##_6}
@@ -136,11 +139,12 @@ static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double
             const double *w = packed + r * depth + k0 * PANEL;
             if (cols == 1 && rows - r >= 2 * PANEL) {
                 tile_8_1(c + r, ldc, VLEN, w, w + PANEL * depth, x, sxj, sxk, nk, start,
-                         bias ? bias + r : NULL);
+                         bias ? bias + r : NULL, w);
                 r += 2 * PANEL;
                 continue;
             }
             Py_ssize_t lanes = rows - r < PANEL ? rows - r : PANEL;
+            const double *next = r + PANEL < rows ? w + PANEL * depth : packed + (k0 + nk < end ? (k0 + nk) * PANEL : 0);
             for (Py_ssize_t j = 0; j < cols; j += NCOLS) {
                 int n = cols - j < NCOLS ? (int)(cols - j) : NCOLS;
                 int most = VREGS < 32 && n > 3 ? 2 : 4;
@@ -150,7 +154,8 @@ static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double
                     int last = left >= most * VLEN ? VLEN : (int)(left - (v - 1) * VLEN);
                     tiles[v - 1][n - 1](c + j * ldc + r + lane, ldc, last, w + lane, w + lane,
                                         x + j * sxj, sxj, sxk, nk, start,
-                                        bias ? bias + r + lane : NULL);
+                                        bias ? bias + r + lane : NULL,
+                                        j < PANEL / 8 * NCOLS ? next + j / NCOLS * 8 : w);
                 }
             }
             r += PANEL;

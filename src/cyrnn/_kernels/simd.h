@@ -17,11 +17,13 @@
 #define ON_LINES __declspec(align(64))
 #define PREFETCH_WRITE(p) ((void)(p))
 #define PREFETCH_READ(p) ((void)(p))
+#define PREFETCH_L2(p) ((void)(p))
 #else
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define ON_LINES __attribute__((aligned(64)))
 #define PREFETCH_WRITE(p) __builtin_prefetch(p, 1)
 #define PREFETCH_READ(p) __builtin_prefetch(p)
+#define PREFETCH_L2(p) __builtin_prefetch(p, 0, 2)
 #endif
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
