@@ -27,6 +27,7 @@
 #define KBLOCK 160 /* k summed per visit of a panel: 40 kB of it with AVX-512, to stay in L1 */
 #define NCOLS 6    /* examples per register tile */
 #define ROWS_OF_DW 192 /* rows of a weight gradient per pass over the panels */
+#define OUTER_ROOM ((Py_ssize_t)ROWS_OF_DW * KBLOCK)
 #define LEAST_EXAMPLES 8 /* of a step, to be shared between two threads */
 #define L2_VALUES 1e5    /* weights that a core keeps near */
 #define LEAST_STEP 5e5   /* products of a step that are worth two barriers */
@@ -147,6 +148,9 @@ static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double
             const double *next = r + PANEL < rows ? w + PANEL * depth : packed + (k0 + nk < end ? (k0 + nk) * PANEL : 0);
             for (Py_ssize_t j = 0; j < cols; j += NCOLS) {
                 int n = cols - j < NCOLS ? (int)(cols - j) : NCOLS;
+                if (start == ADD && nk >= 2 * PANEL) /* the tile after this one */
+                    for (Py_ssize_t i = j + n; i < cols && i < j + n + NCOLS; i++)
+                        for (int line = 0; line < PANEL; line += 8) PREFETCH_WRITE(c + i * ldc + r + line);
                 int most = VREGS < 32 && n > 3 ? 2 : 4;
                 for (Py_ssize_t lane = 0; lane < lanes; lane += most * VLEN) {
                     Py_ssize_t left = lanes - lane;
@@ -337,14 +341,27 @@ static inline int by_rows(const weights *W, Py_ssize_t m, Py_ssize_t *shares)
 }
 
 /* dW (n, K) = start + D' X, the sum over the rows of D (cols, n) and X (cols, K).  A block of rows
- * of dW at a time, so that their pages are still known when the next panel comes. */
+ * of dW at a time, so that their pages are still known when the next panel comes.  Where many panels
+ * follow, that block of D is turned into rows first, in `room` (OUTER_ROOM doubles). */
 static inline void outer(double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
                          const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols,
-                         enum start start)
+                         enum start start, double *room)
 {
-    for (Py_ssize_t g = 0; g < n; g += ROWS_OF_DW)
-        gemm_once(dW + g * lddW, lddW, K, x, 1, ldx, cols, d + g, 1, ldd,
-                  n - g < ROWS_OF_DW ? n - g : ROWS_OF_DW, start, NULL);
+    for (Py_ssize_t k0 = 0, nk; k0 < cols; k0 += nk) {
+        nk = kblock(cols - k0);
+        for (Py_ssize_t g = 0; g < n; g += ROWS_OF_DW) {
+            Py_ssize_t rows = n - g < ROWS_OF_DW ? n - g : ROWS_OF_DW, sxj = 1, sxk = ldd;
+            const double *from = d + k0 * ldd + g;
+            if (K >= 8 * PANEL) {
+                transpose(room, nk, from, ldd, nk, rows);
+                from = room;
+                sxj = nk;
+                sxk = 1;
+            }
+            gemm_once(dW + g * lddW, lddW, K, x + k0 * ldx, 1, ldx, nk, from, sxj, sxk, rows, start, NULL);
+        }
+        start = ADD;
+    }
 }
 
 /* db (n) += the sum over the rows of D (cols, n). */

@@ -6,6 +6,7 @@ from .team cimport team
 
 cdef extern from "gemm.h" nogil:
     const Py_ssize_t PANEL
+    const Py_ssize_t OUTER_ROOM
 
     cdef enum start:
         ZERO
@@ -40,7 +41,7 @@ cdef extern from "gemm.h" nogil:
     )
     void outer(
         double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
-        const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols, start how,
+        const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols, start how, double *room,
     )
     void add_rows(double *db, const double *d, Py_ssize_t ldd, Py_ssize_t n, Py_ssize_t cols)
     void step_multiply(

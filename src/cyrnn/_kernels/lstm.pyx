@@ -35,7 +35,7 @@ from libc.string cimport memcpy, memset
 
 from .arguments cimport box, matrix, sequence, state
 from .gemm cimport (
-    ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
+    ADD, BIAS, OUTER_ROOM, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
     multiply_transposed, outer, pack_columns, pack_rows, start, step_multiply, step_multiply_transposed,
     step_outer, sum_rows, weights, weights_of,
 )
@@ -336,10 +336,11 @@ cdef struct Backward:
     double *dgates              # scratch (4, block * m, ld); for m = 1 (block, ld) with the gates side by side
     double *da_carry            # scratch (m, n_a), da of the step before
     double *dc_carry            # scratch (m, n_a)
+    double *rooms               # scratch, one for each thread
     Py_ssize_t sd, ld           # dgates: from gate to gate, from example to example
 
 
-cdef double *carve_backward(Backward *r, double *scratch) noexcept nogil:
+cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept nogil:
     cdef Py_ssize_t columns = r.block * r.m
     carve_weights(&r.W_x, &scratch)
     carve_weights(&r.W_a, &scratch)
@@ -349,6 +350,7 @@ cdef double *carve_backward(Backward *r, double *scratch) noexcept nogil:
     r.dgates = carve(&scratch, columns * r.ld if r.m == 1 else 4 * r.sd)
     r.da_carry = carve(&scratch, r.m * r.n_a)
     r.dc_carry = carve(&scratch, r.m * r.n_a)
+    r.rooms = carve(&scratch, threads * OUTER_ROOM)
     return scratch
 
 
@@ -364,6 +366,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef const double *f
     cdef double *dW
     cdef double *df
+    cdef double *room = r.rooms + me.thread * OUTER_ROOM
     cdef span units = share(n_a, 6, me), inputs = share(n_x, PANEL, me), flat = share(row, 8, me)
     cdef span mine = share(m, 1, me)            # examples of one step
     cdef team step = me if r.rows else alone
@@ -408,8 +411,8 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         for g in range(4):
             df = r.dgates + g * sd + units.lo
             dW = r.dW + (g * n_a + units.lo) * ldW
-            outer(dW, ldW, df, ld, mine_units, a, n_a, n_a, count * m, how)
-            outer(dW + n_a, ldW, df, ld, mine_units, xs, ldx, n_x, count * m, how)
+            outer(dW, ldW, df, ld, mine_units, a, n_a, n_a, count * m, how, room)
+            outer(dW + n_a, ldW, df, ld, mine_units, xs, ldx, n_x, count * m, how, room)
             add_rows(r.db + g * n_a + units.lo, df, ld, mine_units, count * m)
         how = ADD
         barrier(me)
@@ -453,8 +456,8 @@ def backward(
     r.rows = by_rows(&r.W_a, m, &shares)
 
     cdef int threads = worth(16.0 * m * T_x * n_a * (n_a + n_x), shares)
-    cdef double *scratch = take(carve_backward(&r, NULL) - <double *> NULL)
-    carve_backward(&r, scratch)
+    cdef double *scratch = take(carve_backward(&r, NULL, threads) - <double *> NULL)
+    carve_backward(&r, scratch, threads)
     hire(threads)
     with nogil:
         run_team(run_backward, &r, threads)

@@ -32,7 +32,7 @@ cdef enum:
     SMALL = 1 << 16                     # bytes up to which malloc is as good
     MOST = 1LL << 52                    # bytes; the error for more is NumPy's
 
-cdef size_t KEEP = 1 << 26              # 64 MB
+cdef size_t KEEP = 1 << 27              # 128 MB
 
 cdef struct Block:
     size_t size

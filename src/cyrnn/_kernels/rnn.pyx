@@ -22,7 +22,7 @@ from libc.string cimport memcpy, memset
 
 from .arguments cimport box, matrix, sequence, state
 from .gemm cimport (
-    ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
+    ADD, BIAS, OUTER_ROOM, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
     multiply_transposed, outer, pack_columns, pack_rows, start, step_multiply, step_multiply_transposed,
     step_outer, sum_rows, weights, weights_of,
 )
@@ -204,10 +204,11 @@ cdef struct Backward:
     double *dxs                 # scratch (block * m, n_x)
     double *dz                  # scratch (block * m, ld)
     double *carry               # scratch (m, n_a), da of the step before
+    double *rooms               # scratch, one for each thread
     Py_ssize_t ld
 
 
-cdef double *carve_backward(Backward *r, double *scratch) noexcept nogil:
+cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept nogil:
     cdef Py_ssize_t columns = r.block * r.m
     carve_weights(&r.Wax, &scratch)
     carve_weights(&r.Waa, &scratch)
@@ -216,6 +217,7 @@ cdef double *carve_backward(Backward *r, double *scratch) noexcept nogil:
     r.dxs = carve(&scratch, columns * r.n_x)
     r.dz = carve(&scratch, columns * r.ld)
     r.carry = carve(&scratch, r.m * r.n_a)
+    r.rooms = carve(&scratch, threads * OUTER_ROOM)
     return scratch
 
 
@@ -228,6 +230,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef const double *xs
     cdef const double *a
     cdef double *dz
+    cdef double *room = r.rooms + me.thread * OUTER_ROOM
     cdef span units = share(n_a, 6, me), inputs = share(n_x, PANEL, me)
     cdef span mine = share(m, 1, me)            # examples of one step
     cdef team step = me if r.rows else alone
@@ -268,8 +271,8 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         multiply_transposed(r.dxs, n_x, &r.Wax, r.dz, 0, ld, count * m, me)
         store_steps(r.dx, r.dxs, n_x, m, t0, count, inputs)
         dz = r.dz + units.lo
-        outer(r.dWax + units.lo * n_x, n_x, dz, ld, mine_units, xs, ldx, n_x, count * m, how)
-        outer(r.dWaa + units.lo * n_a, n_a, dz, ld, mine_units, a, n_a, n_a, count * m, how)
+        outer(r.dWax + units.lo * n_x, n_x, dz, ld, mine_units, xs, ldx, n_x, count * m, how, room)
+        outer(r.dWaa + units.lo * n_a, n_a, dz, ld, mine_units, a, n_a, n_a, count * m, how, room)
         add_rows(r.dba + units.lo, dz, ld, mine_units, count * m)
         how = ADD
         barrier(me)
@@ -307,8 +310,8 @@ def backward(
     r.rows = by_rows(&r.Waa, m, &shares)
 
     cdef int threads = worth(4.0 * m * T_x * n_a * (n_x + n_a), shares)
-    cdef double *scratch = take(carve_backward(&r, NULL) - <double *> NULL)
-    carve_backward(&r, scratch)
+    cdef double *scratch = take(carve_backward(&r, NULL, threads) - <double *> NULL)
+    carve_backward(&r, scratch, threads)
     hire(threads)
     with nogil:
         run_team(run_backward, &r, threads)

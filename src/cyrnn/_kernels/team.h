@@ -28,6 +28,7 @@ static const team alone = {0, 1};
 /* The share of n things, cut at multiples of `unit`. */
 static inline span share(Py_ssize_t n, Py_ssize_t unit, team me)
 {
+    if (me.threads == 1) return (span){0, n};
     Py_ssize_t units = (n + unit - 1) / unit;
     span mine = {units * me.thread / me.threads * unit, units * (me.thread + 1) / me.threads * unit};
     if (mine.hi > n) mine.hi = n;
