@@ -17,6 +17,16 @@ def _lstm_forward(q):
     return SimpleNamespace(a=a, y=y, c=c, caches=caches)
 
 
+def _rnn_forward_only(q):
+    a, y, caches = cyrnn.rnn_forward(q.x, q.a0, q.p, cache=False)
+    return SimpleNamespace(a=a, y=y, c=None, caches=caches)
+
+
+def _lstm_forward_only(q):
+    a, y, c, caches = cyrnn.lstm_forward(q.x, q.a0, q.p, cache=False)
+    return SimpleNamespace(a=a, y=y, c=c, caches=caches)
+
+
 def _rnn_cell(xt, a_prev, c_prev, p):
     a, y, cache = cyrnn.rnn_cell_forward(xt, a_prev, p)
     return SimpleNamespace(a=a, y=y, c=None, cache=cache)
@@ -30,6 +40,7 @@ def _lstm_cell(xt, a_prev, c_prev, p):
 RNN = SimpleNamespace(
     name="rnn",
     forward=_rnn_forward,
+    forward_only=_rnn_forward_only,
     backward=cyrnn.rnn_backward,
     cell_forward=_rnn_cell,
     cell_backward=lambda da, dc, cache: cyrnn.rnn_cell_backward(da, cache),
@@ -42,6 +53,7 @@ RNN = SimpleNamespace(
 LSTM = SimpleNamespace(
     name="lstm",
     forward=_lstm_forward,
+    forward_only=_lstm_forward_only,
     backward=cyrnn.lstm_backward,
     cell_forward=_lstm_cell,
     cell_backward=cyrnn.lstm_cell_backward,

@@ -5,6 +5,7 @@ and results.  Arrays are (n, m, T): units, examples, steps.
 """
 
 from ._config import show_config
+from ._threads import get_num_threads, set_num_threads
 from ._version import __version__
 from .activations import sigmoid, softmax
 from .lstm import lstm_backward, lstm_cell_backward, lstm_cell_forward, lstm_forward
@@ -12,6 +13,7 @@ from .rnn import rnn_backward, rnn_cell_backward, rnn_cell_forward, rnn_forward
 
 __all__ = [
     "__version__",
+    "get_num_threads",
     "lstm_backward",
     "lstm_cell_backward",
     "lstm_cell_forward",
@@ -20,6 +22,7 @@ __all__ = [
     "rnn_cell_backward",
     "rnn_cell_forward",
     "rnn_forward",
+    "set_num_threads",
     "show_config",
     "sigmoid",
     "softmax",

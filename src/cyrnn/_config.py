@@ -5,6 +5,8 @@ import platform
 import numpy as np
 
 from . import _kernels
+from ._kernels import threads
+from ._threads import get_num_threads
 from ._version import __version__
 
 
@@ -26,7 +28,7 @@ def show_config() -> None:
         "build in use": _kernels.build,
         "builds available": " ".join(_kernels.available()),
         "builds installed": " ".join(_kernels.installed()),
-        "threads": "1 for each call; the GIL is released while it computes",
+        "threads": f"up to {get_num_threads()} for a call, {'with' if threads.OPENMP else 'without'} OpenMP",
     }
     width = max(map(len, lines))
     print("\n".join(f"{name:<{width}}  {value}" for name, value in lines.items()))

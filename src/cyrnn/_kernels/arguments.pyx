@@ -20,7 +20,7 @@ cdef extern from "Python.h":
 
 cdef object ndarray_type = ndarray
 cdef enum:
-    DOUBLE = sizeof(double)
+    DOUBLE = 8                  # bytes
     MOST_COLUMNS = 1LL << 40    # examples times steps; more would let the size of a workspace overflow
 
 

@@ -26,7 +26,7 @@ cdef extern from *:
 
 OPENMP: bool = CYRNN_OPENMP
 
-cdef double WORTH = 4e6                 # operations for which another thread pays, see docs/design.md
+cdef double per_thread = 4e6            # operations for which a thread pays, see docs/design.md
 cdef int setting = 0                    # what the user said; 0 for the default
 cdef int default = 1                    # the processors that this process may use
 cdef int openmp_limit = omp_get_max_threads()
@@ -48,9 +48,9 @@ cdef int limit() noexcept:
 
 cdef int worth(double work, Py_ssize_t shares) noexcept:
     """Threads for a call of that many floating-point operations that can be cut into so many shares."""
-    if shares < 2 or work < 2 * WORTH:
+    if shares < 2 or work < 2 * per_thread:
         return 1
-    return <int> max(1, min(min(shares, limit() - busy), <Py_ssize_t> (work / WORTH)))
+    return <int> max(1, min(min(shares, limit() - busy), <Py_ssize_t> (work / per_thread)))
 
 
 cdef void hire(int threads) noexcept:
@@ -72,9 +72,21 @@ def configure(int threads, int processors) -> None:
     setting, default = threads, processors
 
 
+def set_worth(double operations) -> float:
+    """Set the operations for which a thread pays; for tests and measurements.  Return those before."""
+    global per_thread
+    before, per_thread = per_thread, operations
+    return before
+
+
 def get() -> int:
     """The most threads that one call may have now."""
     return limit()
+
+
+def busy_threads() -> int:
+    """How many are hired now."""
+    return busy
 
 
 def _in_child() -> None:

@@ -1,0 +1,187 @@
+"""One call on several threads: the same bits for every number, limits obeyed, forks survived."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from cells import CELLS, IDS
+from numpy.testing import assert_array_equal
+from reference import problem
+
+import cyrnn
+from cyrnn import _threads
+from cyrnn._kernels import threads
+
+needs_openmp = pytest.mark.skipif(not threads.OPENMP, reason="built without OpenMP")
+
+# Shared by examples (m >= 8), by units (few examples or large weights), by columns; odd sizes; blocks of steps.
+SIZES = [(3, 5, 2, 13, 6), (33, 37, 9, 19, 40), (70, 165, 40, 9, 20), (40, 270, 3, 2, 5), (9, 600, 70, 1, 300)]
+
+
+@pytest.fixture(autouse=True)
+def _restored():
+    yield
+    cyrnn.set_num_threads(None)
+
+
+@pytest.fixture
+def _every_call_is_worth_it():
+    before = threads.set_worth(1.0)
+    yield
+    threads.set_worth(before)
+
+
+@needs_openmp
+@pytest.mark.usefixtures("build", "_every_call_is_worth_it")
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+def test_same_bits_for_every_number(cell, size):
+    q = problem(cell.name, *size)
+    cyrnn.set_num_threads(1)
+    want = cell.forward(q)
+    gradients = cell.backward(q.da, want.caches)
+    for n in (2, 3, 4, 7):
+        cyrnn.set_num_threads(n)
+        out = cell.forward(q)
+        assert_array_equal(out.a, want.a)
+        assert_array_equal(out.y, want.y)
+        assert_array_equal(cell.forward_only(q).y, want.y)
+        if out.c is not None:
+            assert_array_equal(out.c, want.c)
+        for name, value in cell.backward(q.da, out.caches).items():
+            assert_array_equal(value, gradients[name], err_msg=f"{name}, {n} threads")
+
+
+def processor_seconds_per_second(call, seconds=1.0):
+    start, used = time.perf_counter(), time.process_time()
+    while time.perf_counter() - start < seconds:
+        call()
+    return (time.process_time() - used) / (time.perf_counter() - start)
+
+
+@needs_openmp
+@pytest.mark.skipif(_threads.processors() < 2, reason="one processor")
+@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+def test_several_processors_work(cell):
+    q = problem(cell.name, 64, 256, 64, 64, 20)
+    cyrnn.set_num_threads(2)
+    assert processor_seconds_per_second(lambda: cell.forward(q)) > 1.2
+    caches = cell.forward(q).caches
+    assert processor_seconds_per_second(lambda: cell.backward(q.da, caches)) > 1.2
+    cyrnn.set_num_threads(1)
+    time.sleep(0.3)  # the other thread goes on spinning for a while
+    assert processor_seconds_per_second(lambda: cell.forward(q)) < 1.2
+
+
+def test_setting_and_default():
+    cyrnn.set_num_threads(3)
+    assert cyrnn.get_num_threads() == (3 if threads.OPENMP else 1)
+    cyrnn.set_num_threads(None)
+    assert 1 <= cyrnn.get_num_threads() <= _threads.processors()
+    for wrong, error in ((0, ValueError), (-1, ValueError), (1.5, ValueError), ("x", ValueError), ([2], TypeError)):
+        with pytest.raises(error, match="n: expected"):
+            cyrnn.set_num_threads(wrong)
+
+
+def shown(code, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", "import cyrnn; " + code],
+        env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
+
+
+@needs_openmp
+def test_the_environment():
+    ask = "print(cyrnn.get_num_threads())"
+    assert shown(ask, CYRNN_NUM_THREADS="5") == "5"
+    assert shown(ask, CYRNN_NUM_THREADS="", OMP_NUM_THREADS="1") == "1"
+    assert shown("cyrnn.set_num_threads(2); " + ask, CYRNN_NUM_THREADS="5") == "2"
+    message = "ValueError: CYRNN_NUM_THREADS: expected a whole number of threads, got 'many'"
+    assert shown(ask, CYRNN_NUM_THREADS="many") == message
+    if hasattr(os, "sched_setaffinity"):
+        code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import cyrnn; "
+        done = subprocess.run([sys.executable, "-c", code + ask], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "1"
+
+
+def test_a_container_s_limit(tmp_path):
+    assert _threads.quota(tmp_path) == float("inf")
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert _threads.quota(tmp_path) == float("inf")
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    assert _threads.quota(tmp_path) == 1.5
+    (tmp_path / "cpu.max").unlink()
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("300000\n")
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    assert _threads.quota(tmp_path) == 3.0
+
+
+@needs_openmp
+def test_threadpoolctl_sees_and_limits():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    assert any(library["user_api"] == "openmp" for library in threadpoolctl.threadpool_info())
+    for setting in (None, 4):
+        cyrnn.set_num_threads(setting)
+        with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+            assert cyrnn.get_num_threads() == 1
+    assert cyrnn.get_num_threads() == 4
+
+
+def _in_a_child(cell_index, queue):
+    cell = CELLS[cell_index]
+    q = problem(cell.name, 64, 256, 64, 64, 10)
+    out = cell.forward(q)
+    queue.put((cyrnn.get_num_threads(), out.a, cell.backward(q.da, out.caches)["dx"]))
+
+
+@needs_openmp
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork with threads: what is tested here
+def test_a_forked_child_works():
+    cell = CELLS[1]
+    q = problem(cell.name, 64, 256, 64, 64, 10)
+    cyrnn.set_num_threads(2)
+    want = cell.forward(q)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_in_a_child, args=(1, queue))
+    child.start()
+    count, a, dx = queue.get(timeout=60)
+    child.join(60)
+    assert child.exitcode == 0
+    assert count == 1
+    assert_array_equal(a, want.a)
+    assert_array_equal(dx, cell.backward(q.da, want.caches)["dx"])
+
+
+@needs_openmp
+def test_python_threads_share_the_processors():
+    """Eight callers at once hire no more than the setting, and one each when nothing is left."""
+    cell = CELLS[1]
+    q = problem(cell.name, 64, 256, 64, 64, 30)
+    cyrnn.set_num_threads(2)
+    most = 0
+    stop = threading.Event()
+
+    def call():
+        while not stop.is_set():
+            cell.forward(q)
+
+    callers = [threading.Thread(target=call) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    end = time.perf_counter() + 1.0
+    while time.perf_counter() < end:
+        most = max(most, threads.busy_threads())
+        time.sleep(0.001)
+    stop.set()
+    for caller in callers:
+        caller.join()
+    assert 2 <= most <= 8 + 1
+    assert threads.busy_threads() == 0
