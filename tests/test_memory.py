@@ -1,14 +1,17 @@
-"""Many calls do not grow memory, and no reference is lost."""
+"""Memory: many calls do not grow it, no reference is lost, one call takes little beside what it returns."""
 
 import gc
 import sys
 import tracemalloc
 
+import numpy as np
 import pytest
 from cells import CELLS, IDS
+from numpy.testing import assert_array_equal
 from reference import problem
 
 import cyrnn
+from cyrnn._kernels import memory
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
@@ -40,3 +43,96 @@ def test_calls_leave_nothing_behind(cell):
     tracemalloc.stop()
     assert after - before < 20_000
     assert counts == [sys.getrefcount(value) for value in (q.x, q.a0, q.da, q.p, *q.p.values())]
+
+
+def kept(value, seen):
+    """Bytes of the arrays in a result, those of its caches with them, each buffer once."""
+    if isinstance(value, np.ndarray):
+        while isinstance(value.base, np.ndarray):
+            value = value.base
+        new = id(value) not in seen
+        seen.add(id(value))
+        return value.nbytes * new
+    if isinstance(value, cyrnn.lstm.Steps):
+        return kept(getattr(value.tape, "cache", None) if hasattr(value.tape, "cache") else value.tape.a, seen)
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else ()
+    return sum(kept(v, seen) for v in values)
+
+
+def peak_and_kept(call, *inputs):
+    call()
+    gc.collect()
+    tracemalloc.start()
+    result = call()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak, kept(result, {id(value) for value in inputs})
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+@pytest.mark.parametrize("size", [(32, 64, 32, 16, 50), (64, 128, 64, 32, 60), (40, 200, 30, 20, 100)], ids=str)
+def test_a_training_forward_needs_little_beside_what_it_returns(cell, size):
+    n_x, n_a, n_y, m, T_x = size
+    q = problem(cell.name, *size)
+    cyrnn.set_num_threads(1)
+    forward = getattr(cyrnn, f"{cell.name}_forward")
+    peak, returned = peak_and_kept(lambda: forward(q.x, q.a0, q.p), q.x)
+    gates = 4 if cell.name == "lstm" else 1
+    packed = 8 * (gates * (n_a + 40) * (n_a + n_x) + (n_y + 40) * n_a)
+    assert peak < 1.3 * returned + packed
+    # what is kept for the backward pass: the notebook's arrays, each once
+    states = 8 * n_a * m * ((6 * T_x + 2) if cell.name == "lstm" else T_x + 1)
+    outputs = 8 * m * T_x * (n_y + (2 if cell.name == "lstm" else 1) * n_a)
+    assert returned == states + outputs
+    cyrnn.set_num_threads(None)
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+@pytest.mark.parametrize("way", ["forward_only", "backward"])
+def test_what_is_not_returned_does_not_grow_with_the_sequence(cell, way):
+    """A buffer that is used again may be a quarter larger than what is asked for, no more."""
+    cyrnn.set_num_threads(1)
+    extra = []
+    for T_x in (300, 2400):
+        q = problem(cell.name, 20, 40, 10, 8, T_x)
+        forward, backward = (getattr(cyrnn, f"{cell.name}_{name}") for name in ("forward", "backward"))
+        caches = forward(q.x, q.a0, q.p)[-1]
+        call = (lambda: forward(q.x, q.a0, q.p, cache=False)) if way == "forward_only" else lambda: backward(q.da, caches)
+        peak, returned = peak_and_kept(call, q.x, q.da)
+        extra.append(peak - returned)
+    cyrnn.set_num_threads(None)
+    assert extra[1] < 1.25 * extra[0] + 0.26 * returned
+
+
+def test_what_waits_for_its_next_use_is_bounded():
+    q = problem("lstm", 64, 200, 10, 32, 60)
+    results = [cyrnn.lstm_forward(q.x, q.a0, q.p) for _ in range(12)]  # 25 MB each
+    held = memory.bytes_kept()
+    del results
+    gc.collect()
+    assert held < memory.bytes_kept() <= 1 << 27
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+def test_without_caches(cell):
+    for size in ((3, 5, 2, 10, 4), (5, 40, 7, 1, 300), (20, 33, 30, 50, 30), (4, 6, 3, 0, 5), (4, 6, 3, 5, 0)):
+        q = problem(cell.name, *size)
+        want, out = cell.forward(q), cell.forward_only(q)
+        assert out.caches is None
+        assert_array_equal(out.a, want.a)
+        assert_array_equal(out.y, want.y)
+        if want.c is not None:
+            assert_array_equal(out.c, want.c)
+        q.x = q.x.astype(np.float32)  # what has to be converted
+        assert_array_equal(cell.forward_only(q).y, cell.forward(q).y)
+
+
+def test_an_array_keeps_its_memory_and_gives_it_back():
+    q = problem("rnn", 3, 100, 2, 20, 50)
+    a, _, caches = cyrnn.rnn_forward(q.x, q.a0, q.p)
+    part, copy = a[3, 2:4], a.copy()
+    del a, caches
+    for _ in range(3):
+        cyrnn.rnn_forward(q.x + 1, q.a0, q.p)
+    assert_array_equal(part, copy[3, 2:4])
+    assert part.base.flags.writeable

@@ -19,8 +19,8 @@ cdef extern from "Python.h":
 
 
 cdef object ndarray_type = ndarray
+cdef Py_ssize_t DOUBLE = sizeof(double)
 cdef enum:
-    DOUBLE = 8                  # bytes
     MOST_COLUMNS = 1LL << 40    # examples times steps; more would let the size of a workspace overflow
 
 

@@ -27,7 +27,7 @@
 #define KBLOCK 160 /* k summed per visit of a panel: 40 kB of it with AVX-512, to stay in L1 */
 #define NCOLS 6    /* examples per register tile */
 #define ROWS_OF_DW 192 /* rows of a weight gradient per pass over the panels */
-#define OUTER_ROOM ((Py_ssize_t)ROWS_OF_DW * KBLOCK)
+#define TURNED (8 * PANEL) /* columns of dW from which on D is turned into rows for them */
 #define LEAST_EXAMPLES 8 /* of a step, to be shared between two threads */
 #define L2_VALUES 1e5    /* weights that a core keeps near */
 #define LEAST_STEP 5e5   /* products of a step that are worth two barriers */
@@ -340,9 +340,15 @@ static inline int by_rows(const weights *W, Py_ssize_t m, Py_ssize_t *shares)
     return rows;
 }
 
+/* Doubles of room that `outer` needs for a gradient of K columns. */
+static inline Py_ssize_t outer_room(Py_ssize_t K)
+{
+    return K < TURNED ? 0 : (Py_ssize_t)ROWS_OF_DW * KBLOCK;
+}
+
 /* dW (n, K) = start + D' X, the sum over the rows of D (cols, n) and X (cols, K).  A block of rows
  * of dW at a time, so that their pages are still known when the next panel comes.  Where many panels
- * follow, that block of D is turned into rows first, in `room` (OUTER_ROOM doubles). */
+ * follow, that block of D is turned into rows first, in `room`. */
 static inline void outer(double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
                          const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols,
                          enum start start, double *room)
@@ -352,7 +358,7 @@ static inline void outer(double *dW, Py_ssize_t lddW, const double *d, Py_ssize_
         for (Py_ssize_t g = 0; g < n; g += ROWS_OF_DW) {
             Py_ssize_t rows = n - g < ROWS_OF_DW ? n - g : ROWS_OF_DW, sxj = 1, sxk = ldd;
             const double *from = d + k0 * ldd + g;
-            if (K >= 8 * PANEL) {
+            if (K >= TURNED) {
                 transpose(room, nk, from, ldd, nk, rows);
                 from = room;
                 sxj = nk;

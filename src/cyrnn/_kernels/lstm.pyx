@@ -35,8 +35,8 @@ from libc.string cimport memcpy, memset
 
 from .arguments cimport box, matrix, sequence, state
 from .gemm cimport (
-    ADD, BIAS, OUTER_ROOM, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
-    multiply_transposed, outer, pack_columns, pack_rows, start, step_multiply, step_multiply_transposed,
+    ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
+    multiply_transposed, outer, outer_room, pack_columns, pack_rows, start, step_multiply, step_multiply_transposed,
     step_outer, sum_rows, weights, weights_of,
 )
 from .layout cimport (
@@ -332,7 +332,7 @@ cdef struct Backward:
     double *db                  # (4, n_a)
     double *das                 # scratch (block * m, n_a)
     double *xs                  # scratch (block * m, n_x)
-    double *dxs                 # scratch (block * m, n_x)
+    double *dxs                 # the same place: (block * m, n_x), when the steps of a block are done
     double *dgates              # scratch (4, block * m, ld); for m = 1 (block, ld) with the gates side by side
     double *da_carry            # scratch (m, n_a), da of the step before
     double *dc_carry            # scratch (m, n_a)
@@ -344,13 +344,12 @@ cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept 
     cdef Py_ssize_t columns = r.block * r.m
     carve_weights(&r.W_x, &scratch)
     carve_weights(&r.W_a, &scratch)
-    r.das = carve(&scratch, columns * r.n_a)
+    r.das = r.dxs = carve(&scratch, columns * max(r.n_a, r.n_x))
     r.xs = carve(&scratch, columns * r.n_x)
-    r.dxs = carve(&scratch, columns * r.n_x)
     r.dgates = carve(&scratch, columns * r.ld if r.m == 1 else 4 * r.sd)
     r.da_carry = carve(&scratch, r.m * r.n_a)
     r.dc_carry = carve(&scratch, r.m * r.n_a)
-    r.rooms = carve(&scratch, threads * OUTER_ROOM)
+    r.rooms = carve(&scratch, threads * outer_room(max(r.n_x, r.n_a)))
     return scratch
 
 
@@ -366,7 +365,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef const double *f
     cdef double *dW
     cdef double *df
-    cdef double *room = r.rooms + me.thread * OUTER_ROOM
+    cdef double *room = r.rooms + me.thread * outer_room(max(n_x, n_a))
     cdef span units = share(n_a, 6, me), inputs = share(n_x, PANEL, me), flat = share(row, 8, me)
     cdef span mine = share(m, 1, me)            # examples of one step
     cdef team step = me if r.rows else alone

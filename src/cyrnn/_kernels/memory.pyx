@@ -122,3 +122,8 @@ def arrays(*shapes: tuple[int, ...]) -> list[ndarray]:
     for shape in shapes:
         made.append(empty(shape))
     return made
+
+
+def bytes_kept() -> int:
+    """The bytes that wait for their next use."""
+    return bytes_waiting

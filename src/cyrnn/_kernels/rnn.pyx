@@ -22,8 +22,8 @@ from libc.string cimport memcpy, memset
 
 from .arguments cimport box, matrix, sequence, state
 from .gemm cimport (
-    ADD, BIAS, OUTER_ROOM, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
-    multiply_transposed, outer, pack_columns, pack_rows, start, step_multiply, step_multiply_transposed,
+    ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
+    multiply_transposed, outer, outer_room, pack_columns, pack_rows, start, step_multiply, step_multiply_transposed,
     step_outer, sum_rows, weights, weights_of,
 )
 from .layout cimport (
@@ -201,7 +201,7 @@ cdef struct Backward:
     double *dba
     double *das                 # scratch (block * m, n_a)
     double *xs                  # scratch (block * m, n_x)
-    double *dxs                 # scratch (block * m, n_x)
+    double *dxs                 # the same place: (block * m, n_x), when the steps of a block are done
     double *dz                  # scratch (block * m, ld)
     double *carry               # scratch (m, n_a), da of the step before
     double *rooms               # scratch, one for each thread
@@ -212,12 +212,11 @@ cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept 
     cdef Py_ssize_t columns = r.block * r.m
     carve_weights(&r.Wax, &scratch)
     carve_weights(&r.Waa, &scratch)
-    r.das = carve(&scratch, columns * r.n_a)
+    r.das = r.dxs = carve(&scratch, columns * max(r.n_a, r.n_x))
     r.xs = carve(&scratch, columns * r.n_x)
-    r.dxs = carve(&scratch, columns * r.n_x)
     r.dz = carve(&scratch, columns * r.ld)
     r.carry = carve(&scratch, r.m * r.n_a)
-    r.rooms = carve(&scratch, threads * OUTER_ROOM)
+    r.rooms = carve(&scratch, threads * outer_room(max(r.n_x, r.n_a)))
     return scratch
 
 
@@ -230,7 +229,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef const double *xs
     cdef const double *a
     cdef double *dz
-    cdef double *room = r.rooms + me.thread * OUTER_ROOM
+    cdef double *room = r.rooms + me.thread * outer_room(max(n_x, n_a))
     cdef span units = share(n_a, 6, me), inputs = share(n_x, PANEL, me)
     cdef span mine = share(m, 1, me)            # examples of one step
     cdef team step = me if r.rows else alone
