@@ -1,30 +1,30 @@
-"""Every function of cyrnn against the notebook's algorithm in plain NumPy, over a grid of sizes.
+"""cyrnn against NumPy and, with --peers, PyTorch, JAX and ONNX Runtime, over a grid of sizes.
 
-    pip install . && python benchmarks/run.py             about four minutes
-    python benchmarks/run.py --quick                      about half a minute
+    pip install '.[bench]'
+    python benchmarks/run.py --quick             within a minute, NumPy alone
+    python benchmarks/run.py --peers --threads 1 2 --readme      everything; writes the README's table
 
-Both contenders run in one process, in turn, round after round; what is printed is the median of the
-ratios of each round with its quartiles, so that a change of the machine's pace in between does not
-count.  NumPy's BLAS is held to one thread, which is what a call of cyrnn uses.  The baseline is
-`cyrnn._plain`: the notebook's steps as its reader would write them.
+All contenders of a row run in one process, in turn, round after round; what is shown is the median of
+the ratios of each round (the peer's time over ours: above 1 we are ahead) with its quartiles, so that a
+change of the machine's pace does not count.  Each number of threads has a process of its own.
+
+The limit is the time of the same floating-point operations at the speed of a large matrix product of
+NumPy's BLAS, plus that of the tanh, sigmoid and exp at the speed of our own loop over 4,096 values,
+both measured beside each row; the share of the limit is that time over ours.
 """
 
-import os
-
-for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
-    os.environ[variable] = "1"  # before NumPy is imported: its BLAS reads it once
-
 import argparse
+import json
+import os
 import platform
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from types import SimpleNamespace
+from pathlib import Path
 
-import numpy as np
-
-import cyrnn
-from cyrnn import _plain
+from peers import WORDS
 
 SIZES = [  # n_x, n_a, n_y, m, T_x, from the notebook's own to a real network
     (3, 5, 2, 10, 4),
@@ -36,46 +36,15 @@ SIZES = [  # n_x, n_a, n_y, m, T_x, from the notebook's own to a real network
     (256, 512, 128, 64, 20),
     (512, 1024, 256, 64, 8),
 ]
+ROOT = Path(__file__).parent.parent
 
 
-def problem(kind, n_x, n_a, n_y, m, T_x):
-    """Random input of a size, weights scaled as for training."""
-    rng = np.random.default_rng(0)
-    scale = 1 / np.sqrt(n_a + n_x)
-    if kind == "rnn":
-        shapes = {"Wax": (n_a, n_x), "Waa": (n_a, n_a), "Wya": (n_y, n_a), "ba": (n_a, 1), "by": (n_y, 1)}
-    else:
-        shapes = {"W" + gate: (n_a, n_a + n_x) for gate in "fico"} | {"b" + gate: (n_a, 1) for gate in "fico"}
-        shapes |= {"Wy": (n_y, n_a), "by": (n_y, 1)}
-    return SimpleNamespace(
-        p={name: rng.standard_normal(shape) * scale for name, shape in shapes.items()},
-        x=rng.standard_normal((n_x, m, T_x)),
-        xt=rng.standard_normal((n_x, m)),
-        a0=rng.standard_normal((n_a, m)),
-        c0=rng.standard_normal((n_a, m)),
-        da=rng.standard_normal((n_a, m, T_x)),
-        z=rng.standard_normal((n_y, m)),
-    )
-
-
-def calls(module, kind, q):
-    """The functions of one contender on one problem, by the name shown."""
-    forward, backward = getattr(module, f"{kind}_forward"), getattr(module, f"{kind}_backward")
-    cell, cell_back = getattr(module, f"{kind}_cell_forward"), getattr(module, f"{kind}_cell_backward")
-    states = (q.a0,) if kind == "rnn" else (q.a0, q.c0)
-    cell_cache = cell(q.xt, *states, q.p)[-1]
-    caches = forward(q.x, q.a0, q.p)[-1]
-    return {
-        f"{kind}_cell_forward": lambda: cell(q.xt, *states, q.p),
-        f"{kind}_cell_backward": lambda: cell_back(*states, cell_cache),
-        f"{kind}_forward": lambda: forward(q.x, q.a0, q.p),
-        f"{kind}_backward": lambda: backward(q.da, caches),
-        f"{kind} forward + backward": lambda: backward(q.da, forward(q.x, q.a0, q.p)[-1]),
-    }
-
-
-def activation_calls(module, q):
-    return {"softmax": lambda: module.softmax(q.z), "sigmoid": lambda: module.sigmoid(q.z)}
+def one_process(threads):
+    """Environment that holds every library to this number of threads."""
+    names = ("OPENBLAS", "MKL", "OMP", "VECLIB_MAXIMUM", "CYRNN")
+    eigen = "" if threads > 1 else "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    limits = {f"{name}_NUM_THREADS" if "_" not in name else f"{name}_THREADS": str(threads) for name in names}
+    return {**os.environ, **limits, "XLA_FLAGS": eigen, "JAX_PLATFORMS": "cpu"}
 
 
 def elapsed(call, repeat):
@@ -85,52 +54,185 @@ def elapsed(call, repeat):
     return (time.perf_counter() - start) / repeat
 
 
-def duel(numpy_call, our_call, seconds):
-    """Interleaved rounds: our median time, and the quartiles of NumPy's time over ours."""
-    elapsed(numpy_call, 1), elapsed(our_call, 1)
-    repeat = max(1, int(2e-3 / elapsed(our_call, 3)))
-    ours, ratios = [], []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(ratios) < 5:
-        theirs = elapsed(numpy_call, repeat)
-        ours.append(elapsed(our_call, repeat))
-        ratios.append(theirs / ours[-1])
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    return statistics.median(ours), low, middle, high
+class Limit:
+    """The speed of a large product and of the activations, measured when asked."""
+
+    def __init__(self):
+        import numpy as np
+
+        from cyrnn import _kernels
+
+        self.matrix = np.random.default_rng(0).standard_normal((1536, 1536))
+        self.values = np.random.default_rng(0).standard_normal(4096)
+        self.loops = {name: getattr(_kernels.activations, name) for name in ("exp", "tanh", "sigmoid")}
+
+    def measure(self):
+        self.flops = 2 * len(self.matrix) ** 3 / min(elapsed(lambda: self.matrix @ self.matrix, 1) for _ in range(4))
+        self.seconds = {
+            name: min(elapsed(lambda loop=loop: loop(self.values.copy()), 20) for _ in range(3)) / len(self.values)
+            for name, loop in self.loops.items()
+        }
+
+    def time(self, kind, what, size, threads):
+        n_x, n_a, n_y, m, T_x = size
+        gates, s = 4 if kind == "lstm" else 1, self.seconds
+        operations = 2 * m * T_x * n_a * (gates * (n_a + n_x) + n_y)
+        one = 3 * s["sigmoid"] + 2 * s["tanh"] if kind == "lstm" else s["tanh"]
+        values = m * T_x * (n_a * one + n_y * s["exp"])
+        if what == "fb":
+            operations += 4 * m * T_x * n_a * gates * (n_a + n_x)
+            values += m * T_x * n_a * s["tanh"] if kind == "lstm" else 0
+        return operations / self.flops + values / threads
+
+
+def compete(calls, ours, seconds):
+    """Rounds in turn: our times, and each peer's ratios."""
+    repeats = {}
+    for name, call in {**calls, "cyrnn": ours}.items():
+        elapsed(call, 2)
+        repeats[name] = max(1, int(2e-3 / elapsed(call, 3)))
+    times, ratios = [], {name: [] for name in calls}
+    end = time.perf_counter() + seconds * len(calls)
+    while time.perf_counter() < end or len(times) < 5:
+        times.append(elapsed(ours, repeats["cyrnn"]))
+        for name, call in calls.items():
+            ratios[name].append(elapsed(call, repeats[name]) / times[-1])
+    return times, {name: statistics.quantiles(values, n=4) for name, values in ratios.items()}
+
+
+def measure(arguments, threads):
+    """All rows for one number of threads, in this process."""
+    import peers
+    from tqdm import tqdm
+
+    import cyrnn
+    from cyrnn import _kernels, _plain
+
+    cyrnn.set_num_threads(threads)
+    makers = peers.contenders(threads, arguments.peers)
+    sizes = SIZES[:5] if arguments.quick else SIZES
+    seconds = arguments.seconds or (0.12 if arguments.quick else 1.0)
+    limit, rows = Limit(), []
+    cases = [(size, kind) for size in sizes for kind in ("rnn", "lstm")]
+    for size, kind in tqdm(cases, desc=f"{threads} thread{'s' * (threads > 1)}", unit="case", disable=None):
+        q = peers.problem(kind, *size)
+        ours, numpy_calls = peers.functions(cyrnn, q), peers.functions(_plain, q)
+        others = {name: make(q) for name, make in makers.items()}
+        if kind == "rnn":
+            ours, numpy_calls = ours | peers.activations(cyrnn, q), numpy_calls | peers.activations(_plain, q)
+        for what, call in ours.items():
+            rivals = {"NumPy": numpy_calls[what]} | {name: c[what] for name, c in others.items() if what in c}
+            row = {"size": size, "kind": kind, "what": what, "threads": threads}
+            limit.measure()
+            times, row["ratios"] = compete(rivals, call, seconds)
+            row["seconds"] = statistics.median(times)
+            if what in ("f", "fb"):
+                row["share"] = limit.time(kind, what, size, threads) / row["seconds"]
+                row["GFLOP/s"] = limit.flops / 1e9
+            rows.append(row)
+    return {"rows": rows, "build": _kernels.build, "cyrnn": cyrnn.__version__}
+
+
+def text(row):
+    """One row as a person reads it."""
+    shown = "".join(f"   {name} {r[1]:.2f} ({r[0]:.2f} to {r[2]:.2f})" for name, r in row["ratios"].items())
+    share = f"{row['share']:5.2f}" if "share" in row else "     "
+    what = f"{row['kind']} {WORDS[row['what']]}" if row["what"] in WORDS else row["what"]
+    return f"{row['size']!s:<24}{what:<26}{row['seconds'] * 1e6:>12,.1f} us {share}{shown}"
+
+
+def markdown(result):
+    """The README's table."""
+    names = list(dict.fromkeys(name for row in result["rows"] for name in row["ratios"]))
+    head = ["n_x, n_a, n_y, m, T_x", "", "threads", "time", "share of the limit", *names]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in result["rows"]:
+        if row["what"] in ("f", "fb"):
+            ratios = [f"{row['ratios'][name][1]:.1f}" if name in row["ratios"] else "" for name in names]
+            size = ", ".join(map(str, row["size"]))
+            seconds = row["seconds"]
+            shown = f"{seconds * 1e6:.0f} us" if seconds < 1e-3 else f"{seconds * 1e3:.1f} ms"
+            what = f"{row['kind'].upper()} {WORDS[row['what']]}"
+            cells = [size, what, str(row["threads"]), shown, f"{row['share']:.2f}", *ratios]
+            lines.append(f"| {' | '.join(cells)} |")
+    behind = [
+        f"- {name} is ahead: {row['kind']} {WORDS.get(row['what'], row['what'])} at {row['size']},"
+        f" {row['threads']} thread(s), {r[1]:.2f}"
+        for row in result["rows"] for name, r in row["ratios"].items() if r[1] < 1
+    ]  # fmt: skip
+    return "\n".join([*lines, "", *(behind or ["No peer is ahead at any of these sizes."])])
+
+
+def picture(result, path):
+    """Bars of every peer's time over ours, one panel for each kind of pass."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    threads = result["rows"][0]["threads"]
+    panels = [(kind, what) for kind in ("rnn", "lstm") for what in ("f", "fb")]
+    names = list(dict.fromkeys(name for row in result["rows"] for name in row["ratios"]))
+    figure, axes = plt.subplots(2, 2, figsize=(13, 8), sharey=True, layout="constrained")
+    for axis, (kind, what) in zip(axes.flat, panels, strict=True):
+        rows = [r for r in result["rows"] if (r["kind"], r["what"], r["threads"]) == (kind, what, threads)]
+        for k, name in enumerate(names):
+            bars = [(i, row["ratios"][name]) for i, row in enumerate(rows) if name in row["ratios"]]
+            if bars:
+                middle = [r[1] for _, r in bars]
+                spread = [[r[1] - r[0] for _, r in bars], [r[2] - r[1] for _, r in bars]]
+                at = [i + (k - len(names) / 2 + 0.5) * 0.8 / len(names) for i, _ in bars]
+                axis.bar(at, middle, 0.8 / len(names), yerr=spread, label=name)
+        axis.axhline(1, color="black", linewidth=1)
+        axis.set(yscale="log", title=f"{kind.upper()} {WORDS[what]}", ylabel="time of the peer / time of cyrnn")
+        labels = [",".join(map(str, row["size"])) for row in rows]
+        axis.set_xticks(range(len(rows)), labels, rotation=25, ha="right", fontsize=8)
+        axis.grid(axis="y", alpha=0.3)
+    axes.flat[0].legend()
+    figure.suptitle(f"Above the line cyrnn is ahead; {threads} thread{'s' * (threads > 1)}; n_x,n_a,n_y,m,T_x")
+    figure.savefig(path, dpi=110)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer sizes, shorter rounds")
-    parser.add_argument("--seconds", type=float, default=None, help="time for each row")
+    parser.add_argument("--quick", action="store_true", help="the smaller sizes, short rounds: under a minute")
+    parser.add_argument("--peers", action="store_true", help="PyTorch, JAX and ONNX Runtime too, where installed")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1], help="numbers of threads, a process for each")
+    parser.add_argument("--seconds", type=float, help="time for each contender of a row")
+    parser.add_argument("--json", type=Path, help="write every figure to this file")
+    parser.add_argument("--picture", type=Path, help="write a picture to this file")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    seconds = arguments.seconds or (0.2 if arguments.quick else 1.5)
-    sizes = SIZES[:5] if arguments.quick else SIZES
-
-    cyrnn.show_config()
-    print(f"processor          {platform.processor() or platform.machine()}, {os.cpu_count()} CPUs; one thread each\n")
-    heading = f"{'n_x, n_a, n_y, m, T_x':<24}{'function':<28}{'cyrnn':>12}{'NumPy / cyrnn':>16}   quartiles"
-    print(f"{heading}\n{'-' * len(heading)}")
-    slower = []
-    for size in sizes:
-        for kind in ("rnn", "lstm"):
-            q = problem(kind, *size)
-            pairs = [calls(module, kind, q) for module in (_plain, cyrnn)]
-            if kind == "rnn":
-                pairs = [activation_calls(_plain, q) | pairs[0], activation_calls(cyrnn, q) | pairs[1]]
-            for name, numpy_call in pairs[0].items():
-                ours, low, middle, high = duel(numpy_call, pairs[1][name], seconds)
-                if middle < 1:
-                    slower.append((size, name, middle))
-                time_text = f"{ours * 1e6:,.1f} us"
-                print(f"{size!s:<24}{name:<28}{time_text:>12}{middle:>14.2f} x   {low:.2f} ... {high:.2f}", flush=True)
-        print()
-    for size, name, middle in slower:
-        print(f"slower than NumPy: {name} at {size}, {middle:.2f} x")
-    if not slower:
-        print("No function is slower than NumPy at any of these sizes.")
-    return 0
+    if arguments.child:
+        arguments.child.write_text(json.dumps(measure(arguments, arguments.threads[0])))
+        return
+    result = {"rows": [], "processor": platform.processor() or platform.machine(), "processors": os.cpu_count()}
+    with tempfile.TemporaryDirectory() as folder:
+        for threads in arguments.threads:
+            path = Path(folder, "rows.json")
+            passed = [word for word in sys.argv[1:] if word in ("--quick", "--peers")]
+            passed += ["--seconds", str(arguments.seconds)] if arguments.seconds else []
+            command = [sys.executable, __file__, *passed, "--threads", str(threads), "--child", str(path)]
+            subprocess.run(command, env=one_process(threads), check=True)
+            part = json.loads(path.read_text())
+            rows = result["rows"] + part.pop("rows")
+            result |= part | {"rows": rows}
+    print(f"cyrnn {result['cyrnn']}, build {result['build']}, {result['processor']}, {result['processors']} CPUs")
+    print(f"{'n_x, n_a, n_y, m, T_x':<24}{'function':<26}{'cyrnn':>15} share   the peer's time / ours (quartiles)")
+    for row in result["rows"]:
+        print(text(row))
+    print("\n" + markdown(result).split("\n\n")[-1])
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1))
+    if arguments.picture:
+        picture(result, arguments.picture)
+    if arguments.readme:
+        readme = ROOT / "README.md"
+        before, rest = readme.read_text().split("<!-- benchmark -->\n")
+        after = rest.split("<!-- end -->\n")[1]
+        readme.write_text(f"{before}<!-- benchmark -->\n{markdown(result)}\n<!-- end -->\n{after}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -150,7 +150,7 @@ def test_the_times(capsys, monkeypatch):
     monkeypatch.setattr(program, "in_turn", lambda plain, ours, rounds, seconds: (5e-3, 2e-3, 2.5))
     status, out = run(capsys)
     assert status == 0
-    assert "NumPy uses as many BLAS threads as it is set to; cyrnn uses one thread" in out
+    assert "NumPy uses as many BLAS threads as it is set to; cyrnn takes one thread" in out
     lines = [line.split() for line in out.splitlines() if line.endswith("2.5")]
     assert [line[0] for line in lines[:10]] == [
         "softmax", "sigmoid",

@@ -45,6 +45,14 @@ def test_calls_leave_nothing_behind(cell):
     assert counts == [sys.getrefcount(value) for value in (q.x, q.a0, q.da, q.p, *q.p.values())]
 
 
+@pytest.fixture(autouse=True)
+def _one_thread_and_no_buffer_of_another_test():
+    cyrnn.set_num_threads(1)
+    memory.free_kept()
+    yield
+    cyrnn.set_num_threads(None)
+
+
 def kept(value, seen):
     """Bytes of the arrays in a result, those of its caches with them, each buffer once."""
     if isinstance(value, np.ndarray):
@@ -74,7 +82,6 @@ def peak_and_kept(call, *inputs):
 def test_a_training_forward_needs_little_beside_what_it_returns(cell, size):
     n_x, n_a, n_y, m, T_x = size
     q = problem(cell.name, *size)
-    cyrnn.set_num_threads(1)
     forward = getattr(cyrnn, f"{cell.name}_forward")
     peak, returned = peak_and_kept(lambda: forward(q.x, q.a0, q.p), q.x)
     gates = 4 if cell.name == "lstm" else 1
@@ -84,23 +91,23 @@ def test_a_training_forward_needs_little_beside_what_it_returns(cell, size):
     states = 8 * n_a * m * ((6 * T_x + 2) if cell.name == "lstm" else T_x + 1)
     outputs = 8 * m * T_x * (n_y + (2 if cell.name == "lstm" else 1) * n_a)
     assert returned == states + outputs
-    cyrnn.set_num_threads(None)
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
 @pytest.mark.parametrize("way", ["forward_only", "backward"])
 def test_what_is_not_returned_does_not_grow_with_the_sequence(cell, way):
     """A buffer that is used again may be a quarter larger than what is asked for, no more."""
-    cyrnn.set_num_threads(1)
     extra = []
     for T_x in (300, 2400):
         q = problem(cell.name, 20, 40, 10, 8, T_x)
         forward, backward = (getattr(cyrnn, f"{cell.name}_{name}") for name in ("forward", "backward"))
         caches = forward(q.x, q.a0, q.p)[-1]
-        call = (lambda: forward(q.x, q.a0, q.p, cache=False)) if way == "forward_only" else lambda: backward(q.da, caches)
-        peak, returned = peak_and_kept(call, q.x, q.da)
+        calls = {
+            "forward_only": lambda q=q, forward=forward: forward(q.x, q.a0, q.p, cache=False),
+            "backward": lambda q=q, backward=backward, caches=caches: backward(q.da, caches),
+        }
+        peak, returned = peak_and_kept(calls[way], q.x, q.da)
         extra.append(peak - returned)
-    cyrnn.set_num_threads(None)
     assert extra[1] < 1.25 * extra[0] + 0.26 * returned
 
 

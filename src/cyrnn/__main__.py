@@ -144,7 +144,7 @@ def show_times(screen: Screen) -> None:
     screen.section(
         "Speed at the notebook's sizes",
         "   3 inputs, 5 units, 10 examples, 4 steps (7 in lstm_forward). Medians of 21 rounds.",
-        "   NumPy uses as many BLAS threads as it is set to; cyrnn uses one thread.",
+        "   NumPy uses as many BLAS threads as it is set to; cyrnn takes one thread for so little.",
     )
     sides = [(module, arguments(module)) for module in (_plain, cyrnn)]
     for _, cells in sides:

@@ -20,8 +20,8 @@ Parameters = Mapping[str, Any]
 FLOAT64 = np.dtype(np.float64)
 MOST_COLUMNS = 1 << 40  # examples times steps, as in arguments.pyx
 
-# What a function tries first is to run with the arguments as they are: the typed signature of a
-# kernel and its shape checks refuse whatever does not fit, for less than a microsecond a call.  It
+# What a function tries first is to run with the arguments as they are: a kernel looks at
+# every argument and refuses whatever does not fit, for a microsecond a call at most.  It
 # does so with one of these; then the checks of this module convert the arguments or name the culprit.
 MISFIT = (AttributeError, BufferError, IndexError, KeyError, TypeError, ValueError)
 

@@ -4,6 +4,8 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
+
 from ._kernels import threads
 
 __all__ = ["get_num_threads", "set_num_threads"]
@@ -11,15 +13,13 @@ __all__ = ["get_num_threads", "set_num_threads"]
 
 def quota(root: str = "/sys/fs/cgroup") -> float:
     """Return the processors that a container's limit allows, infinite without a limit (Linux cgroups)."""
-    try:
-        limit, period = Path(root, "cpu.max").read_text().split()  # version 2
-    except (OSError, ValueError):
+    for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):  # versions 2 and 1
         try:
-            limit = Path(root, "cpu/cpu.cfs_quota_us").read_text()  # version 1
-            period = Path(root, "cpu/cpu.cfs_period_us").read_text()
-        except OSError:
-            return math.inf
-    return math.inf if limit.strip() in ("max", "-1") else int(limit) / int(period)
+            limit, period = " ".join(Path(root, name).read_text() for name in names).split()
+            return int(limit) / int(period) if int(limit) > 0 else math.inf
+        except (OSError, ValueError, ZeroDivisionError):
+            continue  # no such file, "max", or nothing that can be read
+    return math.inf
 
 
 def processors() -> int:
@@ -33,16 +33,11 @@ def processors() -> int:
 
 def checked(name: str, n: object) -> int:
     """Return a number of threads, or raise the error that names the setting."""
-    try:
-        count = int(n)  # type: ignore[call-overload]
-        if count != n and not isinstance(n, str):
-            raise ValueError
-    except (TypeError, ValueError):
-        kind = TypeError if not isinstance(n, (str, float)) else ValueError
-        raise kind(f"{name}: expected a whole number of threads, got {n!r}") from None
-    if not 1 <= count <= 1024:
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+        raise TypeError(f"{name}: expected a whole number of threads, got {n!r}")
+    if not 1 <= n <= 1024:
         raise ValueError(f"{name}: expected 1 to 1024 threads, got {n!r}")
-    return count
+    return int(n)
 
 
 def set_num_threads(n: int | None) -> None:
@@ -88,8 +83,8 @@ def get_num_threads() -> int:
     Returns
     -------
     int
-        What was set, or the default; 1 where the compiler had no OpenMP and in the forked child of a
-        process that has used several; never more than a limit set meanwhile with `threadpoolctl`.
+        What was set, or the default; 1 where the compiler had no OpenMP and in a forked child (GNU
+        OpenMP could hang there); never more than a limit set meanwhile with `threadpoolctl`.
 
     Raises
     ------
@@ -101,9 +96,18 @@ def get_num_threads() -> int:
     >>> cyrnn.get_num_threads() >= 1
     True
     """
-    return threads.get()
+    count: int = threads.get()
+    return count
 
 
-FROM_ENVIRONMENT = os.environ.get("CYRNN_NUM_THREADS", "").strip()
-DEFAULT = checked("CYRNN_NUM_THREADS", FROM_ENVIRONMENT) if FROM_ENVIRONMENT else 0
+def from_environment() -> int:
+    """Return what ``CYRNN_NUM_THREADS`` says, 0 if it says nothing."""
+    text = os.environ.get("CYRNN_NUM_THREADS", "").strip()
+    try:
+        return checked("CYRNN_NUM_THREADS", int(text)) if text else 0
+    except ValueError:
+        raise ImportError(f"CYRNN_NUM_THREADS: expected 1 to 1024 threads, got {text!r}") from None
+
+
+DEFAULT = from_environment()
 set_num_threads(None)

@@ -57,7 +57,8 @@ def _run(x: Array, a0: Array, c0: Array | None, p: Parameters, cache: bool) -> t
     shapes = (n_a, m, T_x), (n_y, m, T_x), (n_a, m, T_x)
     a, y, c, kept = arrays(*shapes, (6 * T_x + 2, m, n_a)) if cache else (*arrays(*shapes), None)
     _kernels.lstm.forward(
-        n_x, n_a, n_y, m, T_x, x, a0, c0, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"],
+        n_x, n_a, n_y, m, T_x, x, a0, c0,
+        p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"],
         a, y, c, kept,
     )  # fmt: skip
     return a, y, c, kept
@@ -69,7 +70,8 @@ def _step(xt: Array, a_prev: Array, c_prev: Array, p: Parameters) -> tuple[Array
     n_y, n_a = p["Wy"].shape
     a_next, c_next, yt, gates = arrays((n_a, m), (n_a, m), (n_y, m), (4, n_a, m))
     _kernels.lstm.cell_forward(
-        n_x, n_a, n_y, m, xt, a_prev, c_prev, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"],
+        n_x, n_a, n_y, m, xt, a_prev, c_prev,
+        p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"],
         a_next, c_next, yt, gates,
     )  # fmt: skip
     return a_next, c_next, yt, gates
@@ -137,8 +139,8 @@ def lstm_cell_forward(
         x = _arrays.dimensions("xt", xt, "n_x, m")
         n_x, m = x.shape
         _arrays.columns_fit("xt", m)
-        states, weights = _checked(m, n_x, parameters, a_prev=a_prev, c_prev=c_prev)
-        result = _step(x, *states, weights)
+        (a, c), weights = _checked(m, n_x, parameters, a_prev=a_prev, c_prev=c_prev)
+        result = _step(x, a, c, weights)
     a_next, c_next, yt_pred, (ft, it, cct, ot) = result
     return a_next, c_next, yt_pred, (a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters)
 

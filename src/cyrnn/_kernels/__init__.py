@@ -11,18 +11,23 @@ The best one that this processor can run is picked at import.  The environment v
 
 The modules, and what each is for:
 
-- ``activations``: exp, tanh, sigmoid over an array
-- ``rnn``, ``lstm``: the time loops, forward and backward; the equations stand at their top
-- ``output``: softmax(Wy a + by) over all steps, and softmax alone
-- ``cpu``: the processor's features
+- ``activations``: exp, tanh, sigmoid and softmax over an array
+- ``rnn``, ``lstm``: one step and the time loops, forward and backward; the equations stand at their top
 
-Under them lie ``vmath.h`` (the functions), ``gemm.h`` (the packed product), ``layout.h`` (transposes),
-``simd.h`` (one vector).  All buffers are float64, time-major, units innermost: x ``(T_x, m, n_x)``,
-a and c ``(T_x + 1, m, n_a)`` with the initial state in row 0, gates ``(T_x, m, 4, n_a)`` in the order
-f, i, c, o.  The caller owns and allocates every buffer; ``work`` is scratch of the size that a module's
-``*_work`` tells, its contents mean nothing between calls.  A kernel's typed signature and its one
-expression of shape checks refuse what does not fit before anything is written; the Python layer then
-finds out what it was.  Any size may be 0.
+and compiled once, for all builds:
+
+- ``cpu``: the processor's features
+- ``arguments``: a caller's arrays as addresses and strides
+- ``memory``: arrays and scratch whose memory is used again
+- ``threads``: how many threads a call takes
+
+Under them lie ``vmath.h`` (the functions), ``gemm.h`` (the packed product), ``output.pxd`` (the output
+layer), ``layout.h`` (transposes), ``team.h`` (threads), ``simd.h`` (one vector).  In a sequence all buffers
+are float64, time-major, units innermost: x ``(T_x, m, n_x)``, a and c ``(T_x + 1, m, n_a)`` with the initial
+state in row 0, gates ``(4, T_x, m, n_a)`` in the order f, i, c, o; ``lstm.pyx`` has the case m = 1.  The
+Python layer owns what goes in and comes out; a kernel takes its scratch from ``memory`` and gives it
+back.  A kernel looks at every argument before it writes anything, and refuses what is no float64 array of
+the shape that the sizes ask for; the Python layer then finds out what it was.  Any size may be 0.
 """
 
 import importlib

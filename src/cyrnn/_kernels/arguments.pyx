@@ -20,8 +20,7 @@ cdef extern from "Python.h":
 
 cdef object ndarray_type = ndarray
 cdef Py_ssize_t DOUBLE = sizeof(double)
-cdef enum:
-    MOST_COLUMNS = 1LL << 40    # examples times steps; more would let the size of a workspace overflow
+cdef double MOST_COLUMNS = 1LL << 40    # examples times steps; more would let the size of a workspace overflow
 
 
 cdef double *look(object value, int ndim, Py_ssize_t *shape, Py_ssize_t *strides) except? NULL:

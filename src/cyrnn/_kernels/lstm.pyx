@@ -527,10 +527,7 @@ def cell_backward(
         step_multiply_transposed(dx, n_x, m, &W_x, df, spare)
         step_multiply_transposed(da, n_a, m, &W_a, df, spare)
         for g in range(4):
-            step_outer(dW_g, W_a.ld, n_a, n_a, df, a, m)
-            step_outer(dW_g + n_a, W_a.ld, n_a, n_x, df, x, m)
-            sum_rows(db_g, df, n_a, m)
-            df += row
-            dW_g += n_a * W_a.ld
-            db_g += n_a
+            step_outer(dW_g + g * n_a * W_a.ld, W_a.ld, n_a, n_a, df + g * row, a, m)
+            step_outer(dW_g + g * n_a * W_a.ld + n_a, W_a.ld, n_a, n_x, df + g * row, x, m)
+            sum_rows(db_g + g * n_a, df + g * row, n_a, m)
     give(scratch)

@@ -124,6 +124,12 @@ def arrays(*shapes: tuple[int, ...]) -> list[ndarray]:
     return made
 
 
+def free_kept() -> None:
+    """Give the buffers that wait back to the system."""
+    while count_waiting:
+        lines_free(forget(0))
+
+
 def bytes_kept() -> int:
     """The bytes that wait for their next use."""
     return bytes_waiting

@@ -173,6 +173,8 @@ cdef inline void fill_rows(double *z, const double *bias, Py_ssize_t n, Py_ssize
 
 cdef inline void softmax_step(double *z, double *y, Py_ssize_t n, Py_ssize_t m) noexcept nogil:
     """y (n, m) = softmax of every column of z (n, m), which is used up."""
+    if n == 0:
+        return
     if n < FEW:
         softmax_columns(z, y, n, m)
         return

@@ -31,8 +31,7 @@ cdef int setting = 0                    # what the user said; 0 for the default
 cdef int default = 1                    # the processors that this process may use
 cdef int openmp_limit = omp_get_max_threads()
 cdef int busy = 0                       # threads that calls are using now
-cdef bint used = False                  # whether any call has had more than one
-cdef bint serial = not CYRNN_OPENMP
+cdef bint serial = not CYRNN_OPENMP     # one thread for good
 
 
 cdef int limit() noexcept:
@@ -55,8 +54,7 @@ cdef int worth(double work, Py_ssize_t shares) noexcept:
 
 cdef void hire(int threads) noexcept:
     """Count them as busy."""
-    global busy, used
-    used = used or threads > 1
+    global busy
     busy += threads
 
 
@@ -90,9 +88,9 @@ def busy_threads() -> int:
 
 
 def _in_child() -> None:
-    # GNU OpenMP hangs in a forked child whose parent has used it
+    # GNU OpenMP hangs in a forked child whose parent has used it, for whatever library
     global serial, busy
-    serial = serial or used
+    serial = True
     busy = 0
 
 

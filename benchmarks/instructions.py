@@ -1,0 +1,90 @@
+"""Instructions that cyrnn's own modules take for fixed calls: a guard that does not hang on the machine's mood.
+
+    python benchmarks/instructions.py              compare with instructions.json; fails past the margin
+    python benchmarks/instructions.py --update     write it anew
+
+Needs valgrind, whose callgrind counts the same in every run.  It knows no AVX-512, so the v3 build is
+counted; what Python and NumPy do is left out, since it changes with their versions.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import peers
+
+import cyrnn
+
+STORED = Path(__file__).with_suffix(".json")
+MARGIN = 0.10
+REPEAT = 5
+SIZES = ((3, 5, 2, 10, 4), (16, 32, 16, 1, 20), (32, 64, 32, 16, 10), (20, 140, 10, 33, 3))
+CALLS = {f"{kind} {part}": (kind, part) for kind in ("rnn", "lstm") for part in ("sequence", "cell")}
+
+
+def child(name):
+    """Make the calls of one name, at every size."""
+    kind, part = CALLS[name]
+    cyrnn.set_num_threads(1)
+    for size in SIZES:
+        calls = peers.functions(cyrnn, peers.problem(kind, *size))
+        for _ in range(REPEAT):
+            for what in ("f", "fb") if part == "sequence" else ("cell f", "cell b"):
+                calls[what]()
+
+
+def counted(name):
+    """Instructions in our shared libraries while these calls are made."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "callgrind.out")
+        tool = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--compress-strings=no"]
+        command = [*tool, sys.executable, __file__, "--child", name]
+        environment = {**os.environ, "CYRNN_BUILD": "v3", "OPENBLAS_NUM_THREADS": "1", "OPENBLAS_CORETYPE": "Haswell"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"{' '.join(command)}\n{done.stderr}")
+        total, ours, skip = 0, False, False
+        for line in out.read_text().splitlines():
+            if line.startswith("ob="):
+                ours = re.search(r"cyrnn/_kernels/.*\.(so|dylib)", line) is not None
+            elif line.startswith("calls="):
+                skip = True  # the next line is what the called function took
+            elif re.match(r"[\d+*-]", line):
+                total += 0 if skip or not ours else int(line.split()[1])
+                skip = False
+        return total
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--update", action="store_true", help=f"write {STORED.name} anew")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments.child)
+        return
+    if shutil.which("valgrind") is None:
+        sys.exit("valgrind is not installed")
+    stored = json.loads(STORED.read_text()) if STORED.exists() else {}
+    found, worse = {}, []
+    print(f"{'call':<36}{'instructions':>14}{'stored':>12}")
+    for name in CALLS:
+        found[name] = counted(name)
+        before = stored.get(name, 0)
+        print(f"{name:<36}{found[name]:>14,}{before:>12,}", flush=True)
+        if before and found[name] > before * (1 + MARGIN):
+            worse.append(f"{name}: {found[name]:,} instructions, {found[name] / before - 1:.0%} more than stored")
+    if arguments.update:
+        STORED.write_text(json.dumps(found, indent=1) + "\n")
+    elif worse or found.keys() != stored.keys():
+        sys.exit("\n".join(worse) or f"{STORED.name} has other calls: --update it")
+
+
+if __name__ == "__main__":
+    main()
