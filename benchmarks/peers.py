@@ -175,6 +175,7 @@ def onnxruntime_calls(q, threads):
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would take the others' processors
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     feed = {"x": np.ascontiguousarray(q.x.T, np.float32), "a0": np.ascontiguousarray(q.a0.T[None], np.float32)}
     return {"f": lambda: session.run(None, feed)}

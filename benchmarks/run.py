@@ -158,12 +158,24 @@ def markdown(result):
             what = f"{row['kind'].upper()} {WORDS[row['what']]}"
             cells = [size, what, str(row["threads"]), shown, f"{row['share']:.2f}", *ratios]
             lines.append(f"| {' | '.join(cells)} |")
-    behind = [
-        f"- {name} is ahead: {row['kind']} {WORDS.get(row['what'], row['what'])} at {row['size']},"
-        f" {row['threads']} thread(s), {r[1]:.2f}"
-        for row in result["rows"] for name, r in row["ratios"].items() if r[1] < 1
-    ]  # fmt: skip
-    return "\n".join([*lines, "", *(behind or ["No peer is ahead at any of these sizes."])])
+    return "\n".join([*lines, "", *behind(result["rows"], names)])
+
+
+def behind(rows, names):
+    """Where a peer is ahead, a line for each peer and number of threads."""
+    lines = []
+    for name in names:
+        for threads in dict.fromkeys(row["threads"] for row in rows):
+            mine = [row for row in rows if row["threads"] == threads and name in row["ratios"]]
+            ahead = [
+                f"{row['kind']} {WORDS.get(row['what'], row['what'])}"
+                f" at {tuple(row['size'])}: {row['ratios'][name][1]:.2f}"
+                for row in mine if row["ratios"][name][1] < 1
+            ]  # fmt: skip
+            if ahead:
+                where = f"on {threads} thread{'s' * (threads > 1)} in {len(ahead)} of {len(mine)}"
+                lines.append(f"- {name} is ahead {where}: {'; '.join(ahead)}.")
+    return lines or ["No peer is ahead at any of these sizes."]
 
 
 def picture(result, path):
