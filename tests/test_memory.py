@@ -70,6 +70,7 @@ def kept(value, seen):
 def peak_and_kept(call, *inputs):
     call()
     gc.collect()
+    memory.free_kept()  # a buffer that is used again may be larger than what is asked for
     tracemalloc.start()
     result = call()
     _, peak = tracemalloc.get_traced_memory()
@@ -77,47 +78,51 @@ def peak_and_kept(call, *inputs):
     return peak, kept(result, {id(value) for value in inputs})
 
 
+def calls_of(cell, q):
+    """Every call on a sequence, by name."""
+    forward, backward = (getattr(cyrnn, f"{cell.name}_{name}") for name in ("forward", "backward"))
+    caches = forward(q.x, q.a0, q.p)[-1]
+    return {
+        "forward": lambda: forward(q.x, q.a0, q.p),
+        "forward_only": lambda: forward(q.x, q.a0, q.p, cache=False),
+        "backward": lambda: backward(q.da, caches),
+    }
+
+
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
-@pytest.mark.parametrize("size", [(32, 64, 32, 16, 50), (64, 128, 64, 32, 60), (40, 200, 30, 20, 100)], ids=str)
-def test_a_training_forward_needs_little_beside_what_it_returns(cell, size):
+@pytest.mark.parametrize("way", ["forward", "forward_only", "backward"])
+@pytest.mark.parametrize("size", [(64, 128, 64, 32, 60), (40, 200, 30, 20, 100), (128, 256, 64, 64, 20)], ids=str)
+def test_a_call_needs_little_beside_what_it_returns(cell, way, size):
     n_x, n_a, n_y, m, T_x = size
     q = problem(cell.name, *size)
-    forward = getattr(cyrnn, f"{cell.name}_forward")
-    peak, returned = peak_and_kept(lambda: forward(q.x, q.a0, q.p), q.x)
+    peak, returned = peak_and_kept(calls_of(cell, q)[way], q.x, q.da)
     gates = 4 if cell.name == "lstm" else 1
     packed = 8 * (gates * (n_a + 40) * (n_a + n_x) + (n_y + 40) * n_a)
     assert peak < 1.3 * returned + packed
-    # what is kept for the backward pass: the notebook's arrays, each once
-    states = 8 * n_a * m * ((6 * T_x + 2) if cell.name == "lstm" else T_x + 1)
-    outputs = 8 * m * T_x * (n_y + (2 if cell.name == "lstm" else 1) * n_a)
-    assert returned == states + outputs
+    if way == "forward":  # what is kept for the backward pass: the notebook's arrays, each once
+        states = 8 * n_a * m * ((6 * T_x + 2) if cell.name == "lstm" else T_x + 1)
+        outputs = 8 * m * T_x * (n_y + (2 if cell.name == "lstm" else 1) * n_a)
+        assert returned == states + outputs
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
 @pytest.mark.parametrize("way", ["forward_only", "backward"])
 def test_what_is_not_returned_does_not_grow_with_the_sequence(cell, way):
-    """A buffer that is used again may be a quarter larger than what is asked for, no more."""
     extra = []
-    for T_x in (300, 2400):
+    for T_x in (1200, 2400):
         q = problem(cell.name, 20, 40, 10, 8, T_x)
-        forward, backward = (getattr(cyrnn, f"{cell.name}_{name}") for name in ("forward", "backward"))
-        caches = forward(q.x, q.a0, q.p)[-1]
-        calls = {
-            "forward_only": lambda q=q, forward=forward: forward(q.x, q.a0, q.p, cache=False),
-            "backward": lambda q=q, backward=backward, caches=caches: backward(q.da, caches),
-        }
-        peak, returned = peak_and_kept(calls[way], q.x, q.da)
+        peak, returned = peak_and_kept(calls_of(cell, q)[way], q.x, q.da)
         extra.append(peak - returned)
-    assert extra[1] < 1.25 * extra[0] + 0.26 * returned
+    assert extra[1] < 1.05 * extra[0]
 
 
 def test_what_waits_for_its_next_use_is_bounded():
     q = problem("lstm", 64, 200, 10, 32, 120)
-    results = [cyrnn.lstm_forward(q.x, q.a0, q.p) for _ in range(5)]  # 50 MB each, in four buffers
+    results = [cyrnn.lstm_forward(q.x, q.a0, q.p) for _ in range(9)]  # 50 MB each, in four buffers
     held = memory.bytes_kept()
     del results
     gc.collect()
-    assert held < memory.bytes_kept() <= 1 << 27
+    assert held < memory.bytes_kept() <= 1 << 28
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)

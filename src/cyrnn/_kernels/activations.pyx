@@ -42,7 +42,7 @@ def softmax(
     sequence(x, n, m, T_x, False, &x_in)
     sequence(y, n, m, T_x, True, &out)
 
-    cdef Py_ssize_t block = block_of(m, T_x), b, t0, count
+    cdef Py_ssize_t block = block_of(m, T_x, n, <double> n * m * T_x, 16), b, t0, count
     cdef double *z = take(block * m * n)
     cdef span all_n = share(n, 1, alone)
 
@@ -50,10 +50,10 @@ def softmax(
         if 0 < n < FEW and x_in.su == m * T_x and (x_in.sj == T_x or m == 1) and (x_in.st == 1 or T_x == 1):
             softmax_columns(x_in.data, out.data, n, m * T_x)
         else:
-            for b in range(blocks_of(m, T_x)):
+            for b in range(blocks_of(m, T_x, block)):
                 t0 = b * block
                 count = min(block, T_x - t0)
-                load_steps(z, x_in, n, m, t0, count, all_n)
+                load_steps(z, n, x_in, m, t0, count, all_n)
                 softmax_rows(z, count * m, n)
                 store_steps(out, z, n, m, t0, count, all_n)
     give(z)

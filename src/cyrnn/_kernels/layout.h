@@ -78,9 +78,9 @@ typedef struct {
     Py_ssize_t su, sj, st;
 } steps;
 
-/* dst (count, m, n) = src[:, :, first : first + count]; any strides, fast where one of them is 1.
- * Only the units of `mine`. */
-static inline void load_steps(double *dst, steps src, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first,
+/* dst (count, m, units) = src[:, :, first : first + count], row length ld; any strides, fast where
+ * one of them is 1.  Only the units of `mine`. */
+static inline void load_steps(double *dst, Py_ssize_t ld, steps src, Py_ssize_t m, Py_ssize_t first,
                               Py_ssize_t count, span mine)
 {
     const double *s = src.data + first * src.st + mine.lo * src.su;
@@ -90,18 +90,18 @@ static inline void load_steps(double *dst, steps src, Py_ssize_t n, Py_ssize_t m
     if (src.su == 1) {
         for (Py_ssize_t t = 0; t < count; t++)
             for (Py_ssize_t j = 0; j < m; j++)
-                memcpy(dst + (t * m + j) * n, s + t * src.st + j * src.sj, (size_t)units * sizeof *s);
+                memcpy(dst + (t * m + j) * ld, s + t * src.st + j * src.sj, (size_t)units * sizeof *s);
     } else if (src.st == 1 && count > 1) {
         for (Py_ssize_t j = 0; j < m; j++)
-            transpose_in(dst + j * n, m * n, s + j * src.sj, src.su, units, count);
+            transpose_in(dst + j * ld, m * ld, s + j * src.sj, src.su, units, count);
     } else if (src.sj == 1) {
         for (Py_ssize_t t = 0; t < count; t++)
-            transpose(dst + t * m * n, n, s + t * src.st, src.su, units, m);
+            transpose(dst + t * m * ld, ld, s + t * src.st, src.su, units, m);
     } else {
         for (Py_ssize_t t = 0; t < count; t++)
             for (Py_ssize_t j = 0; j < m; j++)
                 for (Py_ssize_t u = 0; u < units; u++)
-                    dst[(t * m + j) * n + u] = s[u * src.su + j * src.sj + t * src.st];
+                    dst[(t * m + j) * ld + u] = s[u * src.su + j * src.sj + t * src.st];
     }
 }
 
@@ -115,7 +115,7 @@ static inline const double *columns_of(steps s, Py_ssize_t n, Py_ssize_t m, Py_s
         *ld = m == 1 ? s.st : s.sj;
         return s.data + first * s.st;
     }
-    load_steps(room, s, n, m, first, count, mine);
+    load_steps(room, n, s, m, first, count, mine);
     *ld = n;
     return room;
 }

@@ -15,7 +15,7 @@ cdef extern from "layout.h" nogil:
         double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t rows, Py_ssize_t cols,
     )
     void load_steps(
-        double *dst, steps src, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first, Py_ssize_t count, span mine,
+        double *dst, Py_ssize_t ld, steps src, Py_ssize_t m, Py_ssize_t first, Py_ssize_t count, span mine,
     )
     void store_steps(
         steps dst, const double *src, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first, Py_ssize_t count, span mine,
@@ -27,16 +27,21 @@ cdef extern from "layout.h" nogil:
     const double *flat_of(steps s, Py_ssize_t n, Py_ssize_t m, double *room)
 
 
-cdef inline Py_ssize_t block_of(Py_ssize_t m, Py_ssize_t T_x) noexcept nogil:
-    """Steps that are worked on together: about 256 columns (steps times examples), which is what
-    the projection of the inputs wants, in whole cache lines (8 steps) of the caller's arrays."""
-    cdef Py_ssize_t block = 256 // max(m, 1) // 8 * 8
-    return max(min(max(block, 8), T_x), 1)
+cdef inline Py_ssize_t block_of(
+    Py_ssize_t m, Py_ssize_t T_x, double column, double returned, Py_ssize_t columns,
+) noexcept nogil:
+    """Steps that are worked on together: about 256 columns (steps times examples), which is what the
+    products want, and at least 24 steps, three cache lines of the caller's arrays.  But the scratch, so many
+    doubles a column, shall stay below a quarter of the doubles returned as long as so many columns are left."""
+    cdef Py_ssize_t most = max(256 // max(m, 1), 24), least = max(columns // max(m, 1), 1), block
+    cdef double fit = 0.25 * returned / (column * max(m, 1) + 1.0)
+    block = most if fit > most else max(<Py_ssize_t> fit, least)
+    block = block // 8 * 8 if block > 8 else block
+    return max(min(block, T_x), 1)
 
 
-cdef inline Py_ssize_t blocks_of(Py_ssize_t m, Py_ssize_t T_x) noexcept nogil:
+cdef inline Py_ssize_t blocks_of(Py_ssize_t m, Py_ssize_t T_x, Py_ssize_t block) noexcept nogil:
     """The number of such blocks, the last of which may be shorter; none without examples."""
-    cdef Py_ssize_t block = block_of(m, T_x)
     return (T_x + block - 1) // block if m else 0
 
 

@@ -43,7 +43,7 @@ from .layout cimport (
     block_of, blocks_of, carve, columns_of, flat_of, load_steps, odd_lines, steps, store_steps,
 )
 from .memory cimport give, take
-from .output cimport carve_output, fill_rows, output, output_of, predict, softmax_step
+from .output cimport fill_rows, output, output_of, predict, softmax_step
 from .team cimport alone, barrier, run_team, share, span, team
 from .threads cimport dismiss, hire, worth
 from .vmath cimport sigmoid, tanh
@@ -108,7 +108,7 @@ cdef struct Forward:
     double *c                   # (T_x + 1 or block + 1, m, n_a)
     double *gates               # (4, T_x or block, m, n_a); for m = 1 (T_x or block, 4, n_a)
     double *bias                # scratch (4, n_a)
-    double *xs                  # scratch (block * m, n_x)
+    double *xs                  # scratch (block * m, n_x); the same place as out.z
     output out
 
 
@@ -116,9 +116,9 @@ cdef double *carve_forward(Forward *r, double *scratch) noexcept nogil:
     """Give the scratch buffers their places from `scratch` on; the end of the last."""
     carve_weights(&r.W_x, &scratch)
     carve_weights(&r.W_a, &scratch)
-    carve_output(&r.out, &scratch, r.block * r.m)
+    carve_weights(&r.out.Wy, &scratch)
     r.bias = carve(&scratch, 4 * r.n_a)
-    r.xs = carve(&scratch, r.block * r.m * r.n_x)
+    r.xs = r.out.z = carve(&scratch, r.block * r.m * max(r.n_x, r.out.n_y))
     if not r.keep:
         r.a = carve(&scratch, (r.block + 1) * r.m * r.n_a)
         r.c = carve(&scratch, (r.block + 1) * r.m * r.n_a)
@@ -152,12 +152,12 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     if me.thread == 0:
         for k in range(4):
             memcpy(r.bias + k * n_a, r.b[k], n_a * sizeof(double))
-    load_steps(r.a, r.a0, n_a, m, 0, 1, units)
+    load_steps(r.a, n_a, r.a0, m, 0, 1, units)
     if r.c_given:
-        load_steps(r.c, r.c0, n_a, m, 0, 1, units)
+        load_steps(r.c, n_a, r.c0, m, 0, 1, units)
     else:
         memset(r.c + flat.lo, 0, (flat.hi - flat.lo) * sizeof(double))
-    for b in range(blocks_of(m, r.T_x)):
+    for b in range(blocks_of(m, r.T_x, r.block)):
         t0 = b * r.block
         count = min(r.block, r.T_x - t0)
         k = t0 if r.keep else 0
@@ -181,6 +181,7 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
             memcpy(a + flat.lo, a + count * row + flat.lo, (flat.hi - flat.lo) * sizeof(double))
             memcpy(c + flat.lo, c + count * row + flat.lo, (flat.hi - flat.lo) * sizeof(double))
         predict(&r.out, a + row, n_a, m, t0, count, me)
+        barrier(me)
 
 
 def forward(
@@ -206,7 +207,11 @@ def forward(
     """a[0] = a0, c[0] = c0, then the forward equations above for all t, and y[t] = softmax(Wy a[t+1] + by)."""
     cdef Forward r
     cdef Py_ssize_t row = m * n_a, shares
-    r.n_x, r.n_a, r.m, r.T_x, r.block = n_x, n_a, m, T_x, block_of(m, T_x)
+    r.keep = cache is not None
+    r.n_x, r.n_a, r.m, r.T_x = n_x, n_a, m, T_x
+    r.block = block_of(
+        m, T_x, max(n_x, n_y) + (0 if r.keep else 6 * n_a), (n_a * (8 if r.keep else 2) + n_y) * <double> m * T_x, 16
+    )
     sequence(x, n_x, m, T_x, False, &r.x)
     state(a0, n_a, m, False, &r.a0)
     r.c_given = c0 is not None
@@ -215,10 +220,9 @@ def forward(
     gates_of(Wf, Wi, Wc, Wo, n_a, n_x, m == 1, &r.W_a, &r.W_x)
     r.W_a.once, r.W_x.once = T_x == 1, T_x <= r.block
     r.b[0], r.b[1], r.b[2], r.b[3] = matrix(bf, n_a, 1), matrix(bi, n_a, 1), matrix(bc, n_a, 1), matrix(bo, n_a, 1)
-    output_of(&r.out, Wy, by, y, n_a, n_y, m, T_x)
+    output_of(&r.out, Wy, by, y, n_a, n_y, m, T_x, r.block)
     sequence(a, n_a, m, T_x, True, &r.a_out)
     sequence(c, n_a, m, T_x, True, &r.c_out)
-    r.keep = cache is not None
     if r.keep:
         r.a = box(cache, 6 * T_x + 2, m, n_a)
         r.c = r.a + (T_x + 1) * row
@@ -295,10 +299,10 @@ def cell_forward(
 cdef void unit_backward(
     const double *restrict f, const double *restrict i, const double *restrict cct,
     const double *restrict o, const double *restrict c_prev,        # IN      (n)
-    const double *restrict c_next, const double *restrict da,       # IN      (n)
-    const double *restrict da_carry, double *restrict dc_carry,     # IN, IN/OUT (n)
-    double *restrict df, double *restrict di, double *restrict dcct,
-    double *restrict do_,                                           # OUT     (n)
+    const double *restrict c_next, const double *restrict da_carry, # IN      (n)
+    double *restrict dc_carry,                                      # IN/OUT  (n)
+    double *restrict df, double *restrict di, double *restrict dcct,    # OUT (n)
+    double *restrict do_,                                           # IN/OUT  (n), da comes in
     Py_ssize_t n,
 ) noexcept nogil:
     """The backward equations above for n units."""
@@ -310,7 +314,7 @@ cdef void unit_backward(
         for u in range(min(CHUNK, n - u0)):
             tanh_c[u] = tanh(c_next[u0 + u])
         for u in range(u0, min(u0 + CHUNK, n)):
-            da_u = da[u] + da_carry[u]
+            da_u = do_[u] + da_carry[u]
             dc = dc_carry[u] + da_u * o[u] * (1.0 - tanh_c[u - u0] * tanh_c[u - u0])
             do_[u] = da_u * tanh_c[u - u0] * o[u] * (1.0 - o[u])
             df[u] = dc * c_prev[u] * f[u] * (1.0 - f[u])
@@ -330,10 +334,9 @@ cdef struct Backward:
     Py_ssize_t sg               # from gate to gate
     double *dW                  # (4, n_a, n_a + n_x)
     double *db                  # (4, n_a)
-    double *das                 # scratch (block * m, n_a)
-    double *xs                  # scratch (block * m, n_x)
-    double *dxs                 # the same place: (block * m, n_x), when the steps of a block are done
-    double *dgates              # scratch (4, block * m, ld); for m = 1 (block, ld) with the gates side by side
+    double *xs                  # scratch (block * m, n_x); dx, when the block's weight gradients are done
+    double *dgates              # scratch (4, block * m, ld); for m = 1 (block, ld) with the gates side by side;
+                                # da stands in the place of do until its step comes
     double *da_carry            # scratch (m, n_a), da of the step before
     double *dc_carry            # scratch (m, n_a)
     double *rooms               # scratch, one for each thread
@@ -344,7 +347,6 @@ cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept 
     cdef Py_ssize_t columns = r.block * r.m
     carve_weights(&r.W_x, &scratch)
     carve_weights(&r.W_a, &scratch)
-    r.das = r.dxs = carve(&scratch, columns * max(r.n_a, r.n_x))
     r.xs = carve(&scratch, columns * r.n_x)
     r.dgates = carve(&scratch, columns * r.ld if r.m == 1 else 4 * r.sd)
     r.da_carry = carve(&scratch, r.m * r.n_a)
@@ -357,8 +359,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     """One thread's share of the backward equations, from the last step to the first."""
     cdef Backward *r = <Backward *> problem
     cdef Py_ssize_t n_x = r.n_x, n_a = r.n_a, m = r.m, row = m * n_a, ldW = n_a + n_x, sg = r.sg, sd = r.sd, ld = r.ld
-    cdef Py_ssize_t b, t0, t, j, g, k, n, count, ldd, ldx
-    cdef const double *das
+    cdef Py_ssize_t b, t0, t, j, g, k, n, count, ldx
     cdef const double *xs
     cdef const double *a
     cdef const double *c
@@ -374,7 +375,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     if not r.rows:
         j0, js = mine.lo, mine.hi - mine.lo
 
-    if blocks_of(m, r.T_x) == 0 and me.thread == 0:
+    if blocks_of(m, r.T_x, r.block) == 0 and me.thread == 0:
         memset(r.dW, 0, 4 * n_a * ldW * sizeof(double))
     for g in range(4):
         memset(r.db + g * n_a + units.lo, 0, mine_units * sizeof(double))
@@ -382,31 +383,29 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     memset(r.dc_carry + flat.lo, 0, (flat.hi - flat.lo) * sizeof(double))
     pack_columns(&r.W_x, me)
     pack_columns(&r.W_a, me)
-    for b in range(blocks_of(m, r.T_x) - 1, -1, -1):
+    for b in range(blocks_of(m, r.T_x, r.block) - 1, -1, -1):
         t0 = b * r.block
         count = min(r.block, r.T_x - t0)
         a, c = r.a + t0 * row, r.c + t0 * row
-        das = columns_of(r.da, n_a, m, t0, count, r.das, &ldd, share(n_a, 8, me))
+        load_steps(r.dgates + 3 * sd, ld, r.da, m, t0, count, share(n_a, 8, me))
         xs = columns_of(r.x, n_x, m, t0, count, r.xs, &ldx, share(n_x, 8, me))
         barrier(me)
         for t in range(count - 1, -1, -1):
             n = n_a
-            if m > 1 and ldd == n_a and ld == n_a:      # the examples of a step as one long row
+            if m > 1 and ld == n_a:             # the examples of a step as one long row
                 n = (mine.hi - mine.lo) * n_a
             for j in range(mine.lo, mine.hi if n == n_a else min(mine.lo + 1, mine.hi)):
                 k = t * row + j * n_a
                 f = r.gates + (t0 * row + k if m > 1 else 4 * (t0 + t) * n_a)
                 df = r.dgates + (t * m + j) * ld
                 unit_backward(
-                    f, f + sg, f + 2 * sg, f + 3 * sg, c + k, c + row + k, das + (t * m + j) * ldd,
-                    r.da_carry + j * n_a, r.dc_carry + j * n_a, df, df + sd, df + 2 * sd, df + 3 * sd, n,
+                    f, f + sg, f + 2 * sg, f + 3 * sg, c + k, c + row + k, r.da_carry + j * n_a,
+                    r.dc_carry + j * n_a, df, df + sd, df + 2 * sd, df + 3 * sd, n,
                 )
             barrier(step)
             multiply_transposed(r.da_carry + j0 * n_a, n_a, &r.W_a, r.dgates + (t * m + j0) * ld, sd, ld, js, step)
             barrier(step)
         barrier(me)
-        multiply_transposed(r.dxs, n_x, &r.W_x, r.dgates, sd, ld, count * m, me)
-        store_steps(r.dx, r.dxs, n_x, m, t0, count, inputs)
         for g in range(4):
             df = r.dgates + g * sd + units.lo
             dW = r.dW + (g * n_a + units.lo) * ldW
@@ -414,6 +413,9 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
             outer(dW + n_a, ldW, df, ld, mine_units, xs, ldx, n_x, count * m, how, room)
             add_rows(r.db + g * n_a + units.lo, df, ld, mine_units, count * m)
         how = ADD
+        barrier(me)
+        multiply_transposed(r.xs, n_x, &r.W_x, r.dgates, sd, ld, count * m, me)
+        store_steps(r.dx, r.xs, n_x, m, t0, count, inputs)
         barrier(me)
     store_steps(r.da0, r.da_carry, n_a, m, 0, 1, units)
 
@@ -438,8 +440,11 @@ def backward(
     cdef Py_ssize_t row = m * n_a, shares
     if T_cache < T_x:
         raise ValueError("the cache has too few steps")
-    r.n_x, r.n_a, r.m, r.T_x, r.block = n_x, n_a, m, T_x, block_of(m, T_x)
+    r.n_x, r.n_a, r.m, r.T_x = n_x, n_a, m, T_x
     r.ld = odd_lines(n_a) if m > 1 else odd_lines(4 * n_a)
+    r.block = block_of(
+        m, T_x, n_x + (4 * r.ld if m > 1 else r.ld), <double> n_x * m * T_x + 4.0 * n_a * (n_a + n_x), 64
+    )
     r.sd = r.block * m * r.ld if m > 1 else n_a
     r.sg = T_cache * row if m > 1 else n_a
     sequence(da, n_a, m, T_x, False, &r.da)
@@ -515,12 +520,12 @@ def cell_backward(
     cdef const double *x
     with nogil:
         memset(da, 0, row * sizeof(double))
+        memcpy(df + 3 * row, flat_of(da_in, n_a, m, room + 6 * row), row * sizeof(double))
         memcpy(dc, flat_of(dc_in, n_a, m, room), row * sizeof(double))
         unit_backward(
             flat_of(f_in, n_a, m, room), flat_of(i_in, n_a, m, room + row), flat_of(g_in, n_a, m, room + 2 * row),
             flat_of(o_in, n_a, m, room + 3 * row), flat_of(c_in, n_a, m, room + 4 * row),
-            flat_of(next_in, n_a, m, room + 5 * row), flat_of(da_in, n_a, m, room + 6 * row), da, dc,
-            df, df + row, df + 2 * row, df + 3 * row, row,
+            flat_of(next_in, n_a, m, room + 5 * row), da, dc, df, df + row, df + 2 * row, df + 3 * row, row,
         )
         a = flat_of(a_in, n_a, m, room + 7 * row)
         x = flat_of(x_in, n_x, m, room + 8 * row)

@@ -32,7 +32,7 @@ cdef enum:
     SMALL = 1 << 16                     # bytes up to which malloc is as good
     MOST = 1LL << 52                    # bytes; the error for more is NumPy's
 
-cdef size_t KEEP = 1 << 27              # 128 MB
+cdef size_t KEEP = 1 << 28              # 256 MB
 
 cdef struct Block:
     size_t size

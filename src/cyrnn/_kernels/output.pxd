@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 
 from .arguments cimport matrix, sequence
 from .gemm cimport BIAS, carve_weights, multiply_shared, weights, weights_of
-from .layout cimport block_of, carve, steps, store_steps, transpose
+from .layout cimport carve, steps, store_steps, transpose
 from .team cimport barrier, share, span, team
 from .vmath cimport exp
 
@@ -127,7 +127,7 @@ cdef struct output:
     # y = softmax(Wy a + by) of a sequence, a block of steps at a time
     weights Wy
     const double *by                    # (n_y)
-    double *z                           # (block * m, n_y)
+    double *z                           # scratch (block * m, n_y), the caller's
     steps y                             # (n_y, m, T_x)
     Py_ssize_t n_y
 
@@ -137,18 +137,14 @@ cdef inline int output_of(
     Wy,                                 # IN   (n_y, n_a)
     by,                                 # IN   (n_y, 1)
     y,                                  # OUT  (n_y, m, T_x)
-    Py_ssize_t n_a, Py_ssize_t n_y, Py_ssize_t m, Py_ssize_t T_x,
+    Py_ssize_t n_a, Py_ssize_t n_y, Py_ssize_t m, Py_ssize_t T_x, Py_ssize_t block,
 ) except -1:
-    o.Wy = weights_of(matrix(Wy, n_y, n_a), n_a, n_y, n_a, T_x <= block_of(m, T_x))
+    o.Wy = weights_of(matrix(Wy, n_y, n_a), n_a, n_y, n_a, T_x <= block)
     o.by = matrix(by, n_y, 1)
     o.n_y = n_y
     return sequence(y, n_y, m, T_x, True, &o.y)
 
 
-cdef inline void carve_output(output *o, double **rest, Py_ssize_t columns) noexcept nogil:
-    """Set aside its scratch for a block of so many examples times steps."""
-    carve_weights(&o.Wy, rest)
-    o.z = carve(rest, columns * o.n_y)
 
 
 cdef inline void predict(

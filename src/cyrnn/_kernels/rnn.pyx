@@ -30,7 +30,7 @@ from .layout cimport (
     block_of, blocks_of, carve, columns_of, flat_of, load_steps, odd_lines, steps, store_steps,
 )
 from .memory cimport give, take
-from .output cimport carve_output, fill_rows, output, output_of, predict, softmax_step
+from .output cimport fill_rows, output, output_of, predict, softmax_step
 from .team cimport alone, barrier, run_team, share, span, team
 from .threads cimport dismiss, hire, worth
 from .vmath cimport tanh
@@ -44,7 +44,7 @@ cdef struct Forward:
     weights Wax, Waa
     const double *ba
     double *a                   # (T_x + 1 or block + 1, m, n_a)
-    double *xs                  # scratch (block * m, n_x)
+    double *xs                  # scratch (block * m, n_x); the same place as out.z
     output out
 
 
@@ -52,8 +52,8 @@ cdef double *carve_forward(Forward *r, double *scratch) noexcept nogil:
     """Give the scratch buffers their places from `scratch` on; the end of the last."""
     carve_weights(&r.Wax, &scratch)
     carve_weights(&r.Waa, &scratch)
-    carve_output(&r.out, &scratch, r.block * r.m)
-    r.xs = carve(&scratch, r.block * r.m * r.n_x)
+    carve_weights(&r.out.Wy, &scratch)
+    r.xs = r.out.z = carve(&scratch, r.block * r.m * max(r.n_x, r.out.n_y))
     if not r.keep:
         r.a = carve(&scratch, (r.block + 1) * r.m * r.n_a)
     return scratch
@@ -78,8 +78,8 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     pack_rows(&r.Wax, me)
     pack_rows(&r.Waa, me)
     pack_rows(&r.out.Wy, me)
-    load_steps(r.a, r.a0, n_a, m, 0, 1, units)
-    for b in range(blocks_of(m, r.T_x)):
+    load_steps(r.a, n_a, r.a0, m, 0, 1, units)
+    for b in range(blocks_of(m, r.T_x, r.block)):
         t0 = b * r.block
         count = min(r.block, r.T_x - t0)
         a = r.a + (t0 * row if r.keep else 0)
@@ -99,6 +99,7 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
         if not r.keep:
             memcpy(a + flat.lo, a + count * row + flat.lo, (flat.hi - flat.lo) * sizeof(double))
         predict(&r.out, a + row, n_a, m, t0, count, me)
+        barrier(me)
 
 
 def forward(
@@ -117,15 +118,18 @@ def forward(
     """a[0] = a0, a[t+1] = tanh(Wax x[t] + Waa a[t] + ba), y[t] = softmax(Wya a[t+1] + by)."""
     cdef Forward r
     cdef Py_ssize_t shares
-    r.n_x, r.n_a, r.m, r.T_x, r.block = n_x, n_a, m, T_x, block_of(m, T_x)
+    r.keep = a_cache is not None
+    r.n_x, r.n_a, r.m, r.T_x = n_x, n_a, m, T_x
+    r.block = block_of(
+        m, T_x, max(n_x, n_y) + (0 if r.keep else n_a), (n_a * (2 if r.keep else 1) + n_y) * <double> m * T_x, 16
+    )
     sequence(x, n_x, m, T_x, False, &r.x)
     state(a0, n_a, m, False, &r.a0)
     r.Wax = weights_of(matrix(Wax, n_a, n_x), n_x, n_a, n_x, T_x <= r.block)
     r.Waa = weights_of(matrix(Waa, n_a, n_a), n_a, n_a, n_a, T_x == 1)
     r.ba = matrix(ba, n_a, 1)
-    output_of(&r.out, Wya, by, y, n_a, n_y, m, T_x)
+    output_of(&r.out, Wya, by, y, n_a, n_y, m, T_x, r.block)
     sequence(a, n_a, m, T_x, True, &r.a_out)
-    r.keep = a_cache is not None
     r.a = box(a_cache, T_x + 1, m, n_a) if r.keep else NULL
     r.rows = by_rows(&r.Waa, m, &shares)
 
@@ -181,13 +185,13 @@ def cell_forward(
 
 
 cdef void unit_backward(
-    const double *restrict a_next, const double *restrict da, const double *restrict carry,   # IN  (n)
-    double *restrict dz,                                                                      # OUT (n)
+    const double *restrict a_next, const double *restrict carry,    # IN     (n)
+    double *restrict dz,                                            # IN/OUT (n), da comes in
     Py_ssize_t n,
 ) noexcept nogil:
     cdef Py_ssize_t u
     for u in range(n):
-        dz[u] = (1.0 - a_next[u] * a_next[u]) * (da[u] + carry[u])
+        dz[u] = (1.0 - a_next[u] * a_next[u]) * (dz[u] + carry[u])
 
 
 cdef struct Backward:
@@ -199,10 +203,8 @@ cdef struct Backward:
     double *dWax
     double *dWaa
     double *dba
-    double *das                 # scratch (block * m, n_a)
-    double *xs                  # scratch (block * m, n_x)
-    double *dxs                 # the same place: (block * m, n_x), when the steps of a block are done
-    double *dz                  # scratch (block * m, ld)
+    double *xs                  # scratch (block * m, n_x); dx, when the block's dWax is done
+    double *dz                  # scratch (block * m, ld); da, until its step comes
     double *carry               # scratch (m, n_a), da of the step before
     double *rooms               # scratch, one for each thread
     Py_ssize_t ld
@@ -212,7 +214,6 @@ cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept 
     cdef Py_ssize_t columns = r.block * r.m
     carve_weights(&r.Wax, &scratch)
     carve_weights(&r.Waa, &scratch)
-    r.das = r.dxs = carve(&scratch, columns * max(r.n_a, r.n_x))
     r.xs = carve(&scratch, columns * r.n_x)
     r.dz = carve(&scratch, columns * r.ld)
     r.carry = carve(&scratch, r.m * r.n_a)
@@ -224,8 +225,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     """One thread's share of the backward equations, from the last step to the first."""
     cdef Backward *r = <Backward *> problem
     cdef Py_ssize_t n_x = r.n_x, n_a = r.n_a, m = r.m, row = m * n_a, ld = r.ld
-    cdef Py_ssize_t b, t0, t, j, count, ldd, ldx
-    cdef const double *das
+    cdef Py_ssize_t b, t0, t, j, k, count, ldx
     cdef const double *xs
     cdef const double *a
     cdef double *dz
@@ -237,43 +237,42 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef Py_ssize_t mine_units = units.hi - units.lo
     cdef start how = ZERO
 
-    if blocks_of(m, r.T_x) == 0 and me.thread == 0:
+    if blocks_of(m, r.T_x, r.block) == 0 and me.thread == 0:
         memset(r.dWax, 0, n_a * n_x * sizeof(double))
         memset(r.dWaa, 0, n_a * n_a * sizeof(double))
     memset(r.dba + units.lo, 0, mine_units * sizeof(double))
     memset(r.carry + mine.lo * n_a, 0, (mine.hi - mine.lo) * n_a * sizeof(double))
     pack_columns(&r.Wax, me)
     pack_columns(&r.Waa, me)
-    for b in range(blocks_of(m, r.T_x) - 1, -1, -1):
+    for b in range(blocks_of(m, r.T_x, r.block) - 1, -1, -1):
         t0 = b * r.block
         count = min(r.block, r.T_x - t0)
         a = r.a + t0 * row
-        das = columns_of(r.da, n_a, m, t0, count, r.das, &ldd, share(n_a, 8, me))
+        load_steps(r.dz, ld, r.da, m, t0, count, share(n_a, 8, me))
         xs = columns_of(r.x, n_x, m, t0, count, r.xs, &ldx, share(n_x, 8, me))
         barrier(me)
         for t in range(count - 1, -1, -1):
             dz = r.dz + t * m * ld
-            if ldd == n_a and ld == n_a:
+            k = (t + 1) * row
+            if ld == n_a:       # the examples of a step as one long row
                 unit_backward(
-                    a + (t + 1) * row + mine.lo * n_a, das + t * row + mine.lo * n_a, r.carry + mine.lo * n_a,
-                    dz + mine.lo * n_a, (mine.hi - mine.lo) * n_a,
+                    a + k + mine.lo * n_a, r.carry + mine.lo * n_a, dz + mine.lo * n_a, (mine.hi - mine.lo) * n_a
                 )
             else:
                 for j in range(mine.lo, mine.hi):
-                    unit_backward(
-                        a + (t + 1) * row + j * n_a, das + (t * m + j) * ldd, r.carry + j * n_a, dz + j * ld, n_a
-                    )
+                    unit_backward(a + k + j * n_a, r.carry + j * n_a, dz + j * ld, n_a)
             barrier(step)
             multiply_transposed(r.carry + j0 * n_a, n_a, &r.Waa, dz + j0 * ld, 0, ld, js, step)
             barrier(step)
         barrier(me)
-        multiply_transposed(r.dxs, n_x, &r.Wax, r.dz, 0, ld, count * m, me)
-        store_steps(r.dx, r.dxs, n_x, m, t0, count, inputs)
         dz = r.dz + units.lo
         outer(r.dWax + units.lo * n_x, n_x, dz, ld, mine_units, xs, ldx, n_x, count * m, how, room)
         outer(r.dWaa + units.lo * n_a, n_a, dz, ld, mine_units, a, n_a, n_a, count * m, how, room)
         add_rows(r.dba + units.lo, dz, ld, mine_units, count * m)
         how = ADD
+        barrier(me)
+        multiply_transposed(r.xs, n_x, &r.Wax, r.dz, 0, ld, count * m, me)
+        store_steps(r.dx, r.xs, n_x, m, t0, count, inputs)
         barrier(me)
     store_steps(r.da0, r.carry, n_a, m, 0, 1, units)
 
@@ -297,7 +296,8 @@ def backward(
     cdef Py_ssize_t shares
     if T_cache < T_x:
         raise ValueError("the cache has too few steps")
-    r.n_x, r.n_a, r.m, r.T_x, r.block, r.ld = n_x, n_a, m, T_x, block_of(m, T_x), odd_lines(n_a)
+    r.n_x, r.n_a, r.m, r.T_x, r.ld = n_x, n_a, m, T_x, odd_lines(n_a)
+    r.block = block_of(m, T_x, n_x + r.ld, <double> n_x * m * T_x + <double> n_a * (n_a + n_x), 64)
     sequence(da, n_a, m, T_x, False, &r.da)
     sequence(x, n_x, m, T_x, False, &r.x)
     r.a = box(a_cache, T_cache + 1, m, n_a)
@@ -353,7 +353,8 @@ def cell_backward(
     cdef double *spare = dz + row
     with nogil:
         memset(da, 0, row * sizeof(double))
-        unit_backward(flat_of(next_in, n_a, m, room), flat_of(da_in, n_a, m, room + row), da, dz, row)
+        memcpy(dz, flat_of(da_in, n_a, m, room + row), row * sizeof(double))
+        unit_backward(flat_of(next_in, n_a, m, room), da, dz, row)
         step_multiply_transposed(dx, n_x, m, &W_x, dz, spare)
         step_multiply_transposed(da, n_a, m, &W_a, dz, spare)
         step_outer(dW_x, n_x, n_a, n_x, dz, flat_of(x_in, n_x, m, room + 3 * row), m)
