@@ -69,7 +69,7 @@ def _step(xt: Array, a_prev: Array, c_prev: Array, p: Parameters) -> tuple[Array
     n_x, m = xt.shape
     n_y, n_a = p["Wy"].shape
     a_next, c_next, yt, gates = arrays((n_a, m), (n_a, m), (n_y, m), (4, n_a, m))
-    _kernels.lstm.cell_forward(
+    _kernels.lstm_step.forward(
         n_x, n_a, n_y, m, xt, a_prev, c_prev,
         p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"],
         a_next, c_next, yt, gates,
@@ -234,7 +234,7 @@ def _step_back(da: Array, dc: Array, cache: Sequence[Any], p: Parameters) -> dic
         raise ValueError  # not read here, but a cache whose parts do not fit together is none
     shapes = (n_x, m), (n_a, m), (n_a, m), (4, n_a, n_a + n_x), (4, n_a, 1)
     dxt, da_prev, dc_prev, dW, db = arrays(*shapes)
-    _kernels.lstm.cell_backward(
+    _kernels.lstm_step.backward(
         n_x, n_a, m, da, dc, c_next, a_prev, c_prev, ft, it, cct, ot, xt, p["Wf"], p["Wi"], p["Wc"], p["Wo"],
         dxt, da_prev, dc_prev, dW, db,
     )  # fmt: skip

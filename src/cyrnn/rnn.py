@@ -51,7 +51,7 @@ def _step(xt: Array, a_prev: Array, p: Parameters) -> tuple[Array, ...]:
     n_x, m = xt.shape
     n_y, n_a = p["Wya"].shape
     a_next, yt = arrays((n_a, m), (n_y, m))
-    _kernels.rnn.cell_forward(n_x, n_a, n_y, m, xt, a_prev, p["Wax"], p["Waa"], p["ba"], p["Wya"], p["by"], a_next, yt)
+    _kernels.rnn_step.forward(n_x, n_a, n_y, m, xt, a_prev, p["Wax"], p["Waa"], p["ba"], p["Wya"], p["by"], a_next, yt)
     return a_next, yt
 
 
@@ -192,7 +192,7 @@ def _step_back(da: Array, cache: Sequence[Any], p: Parameters) -> dict[str, Arra
     n_a, m = a_next.shape
     n_x = len(xt)
     dxt, da_prev, dWax, dWaa, dba = arrays((n_x, m), (n_a, m), (n_a, n_x), (n_a, n_a), (n_a, 1))
-    _kernels.rnn.cell_backward(n_x, n_a, m, da, a_next, a_prev, xt, p["Wax"], p["Waa"], dxt, da_prev, dWax, dWaa, dba)
+    _kernels.rnn_step.backward(n_x, n_a, m, da, a_next, a_prev, xt, p["Wax"], p["Waa"], dxt, da_prev, dWax, dWaa, dba)
     return {"dxt": dxt, "da_prev": da_prev, "dWax": dWax, "dWaa": dWaa, "dba": dba}
 
 

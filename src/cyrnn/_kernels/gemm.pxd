@@ -44,18 +44,6 @@ cdef extern from "gemm.h" nogil:
         const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols, start how, double *room,
     )
     void add_rows(double *db, const double *d, Py_ssize_t ldd, Py_ssize_t n, Py_ssize_t cols)
-    void step_multiply(
-        double *c, Py_ssize_t n, Py_ssize_t m, const double *w, Py_ssize_t ld, Py_ssize_t K,
-        const double *x,
-    )
-    void step_multiply_transposed(
-        double *c, Py_ssize_t K, Py_ssize_t m, const weights *W, const double *d, double *room,
-    )
-    void sum_rows(double *db, const double *d, Py_ssize_t n, Py_ssize_t m)
-    void step_outer(
-        double *dW, Py_ssize_t lddW, Py_ssize_t n, Py_ssize_t K, const double *d, const double *x,
-        Py_ssize_t m,
-    )
 
 
 cdef inline weights weights_of(

@@ -1,4 +1,4 @@
-"""LSTM: forward and backward, a whole sequence and one step.
+"""LSTM: forward and backward, a whole sequence.  One step: `lstm_step.pyx`.
 
     f   = sigmoid(Wf [a[t], x[t]] + bf)         forget gate      ft               (forward)
     i   = sigmoid(Wi [a[t], x[t]] + bi)         update gate      it
@@ -23,7 +23,7 @@ the order f, i, c, o (for one example (T_x, 4, n_a), so that a product has one l
 buffer first holds the projection of x with the bias, then the product with a[t] is added, then the
 activations overwrite it: it is the cache of the backward pass.  Steps are worked on in blocks: a block
 of x is turned into this order, projected in one product, stepped through, and its a and c turned back,
-all while it is in the cache.  One step alone stays in the caller's order (n, m).
+all while it is in the cache.
 
 Who owns which buffer and what is checked: see `_kernels/__init__.py`; threads: see `team.h`.
 
@@ -36,64 +36,13 @@ from libc.string cimport memcpy, memset
 from .arguments cimport box, matrix, sequence, state
 from .gemm cimport (
     ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
-    multiply_transposed, outer, outer_room, pack_columns, pack_rows, start, step_multiply, step_multiply_transposed,
-    step_outer, sum_rows, weights, weights_of,
+    multiply_transposed, outer, outer_room, pack_columns, pack_rows, start, weights,
 )
-from .layout cimport (
-    block_of, blocks_of, carve, columns_of, flat_of, load_steps, odd_lines, steps, store_steps,
-)
+from .layout cimport block_of, blocks_of, carve, columns_of, load_steps, odd_lines, steps, store_steps
 from .memory cimport give, take
-from .output cimport fill_rows, output, output_of, predict, softmax_step
+from .output cimport output, output_of, predict
 from .team cimport alone, barrier, run_team, share, span, team
 from .threads cimport dismiss, hire, worth
-from .vmath cimport sigmoid, tanh
-
-
-cdef enum:
-    CHUNK = 256     # values of a gate worked on together, so that all gates stay in L1
-
-
-cdef int gates_of(
-    Wf, Wi, Wc, Wo,                         # IN  (n_a, n_a + n_x)
-    Py_ssize_t n_a, Py_ssize_t n_x, bint joined,
-    weights *W_a, weights *W_x,
-) except -1:
-    """The four weight matrices as one of 4 n_a rows in gate order: the columns of a, those of x."""
-    cdef Py_ssize_t ld = n_a + n_x, g
-    W_a[0] = weights_of(matrix(Wf, n_a, ld), ld, n_a, n_a, False)
-    W_a.part[1], W_a.part[2], W_a.part[3] = matrix(Wi, n_a, ld), matrix(Wc, n_a, ld), matrix(Wo, n_a, ld)
-    W_a.parts = 4
-    W_a.joined = joined
-    W_x[0] = W_a[0]
-    W_x.K = n_x
-    for g in range(4):
-        W_x.part[g] += n_a
-    return 0
-
-
-cdef void step_forward(
-    double *restrict f, double *restrict i, double *restrict cct, double *restrict o,   # IN/OUT  (n)
-    const double *restrict c_prev,                                                      # IN      (n)
-    double *restrict c_next, double *restrict a_next,                                   # OUT     (n)
-    Py_ssize_t n,
-) noexcept nogil:
-    """Sums of the gates in, activations and the new state out, for n units."""
-    cdef Py_ssize_t b, u0, u, end
-    for b in range((n + CHUNK - 1) // CHUNK):
-        u0 = b * CHUNK
-        end = min(u0 + CHUNK, n)
-        for u in range(u0, end):
-            f[u] = sigmoid(f[u])
-        for u in range(u0, end):
-            i[u] = sigmoid(i[u])
-        for u in range(u0, end):
-            cct[u] = tanh(cct[u])
-        for u in range(u0, end):
-            o[u] = sigmoid(o[u])
-        for u in range(u0, end):
-            c_next[u] = f[u] * c_prev[u] + i[u] * cct[u]
-        for u in range(u0, end):
-            a_next[u] = o[u] * tanh(c_next[u])
 
 
 cdef struct Forward:
@@ -239,90 +188,6 @@ def forward(
     give(scratch)
 
 
-def cell_forward(
-    Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t n_y, Py_ssize_t m,
-    xt,             # IN   (n_x, m)
-    a_prev,         # IN   (n_a, m) or (n_a, 1)
-    c_prev,         # IN   (n_a, m) or (n_a, 1)
-    Wf,             # IN   (n_a, n_a + n_x), columns of a before columns of x
-    Wi,             # IN   (n_a, n_a + n_x)
-    Wc,             # IN   (n_a, n_a + n_x)
-    Wo,             # IN   (n_a, n_a + n_x)
-    bf,             # IN   (n_a, 1)
-    bi,             # IN   (n_a, 1)
-    bc,             # IN   (n_a, 1)
-    bo,             # IN   (n_a, 1)
-    Wy,             # IN   (n_y, n_a)
-    by,             # IN   (n_y, 1)
-    a_next,         # OUT  (n_a, m)
-    c_next,         # OUT  (n_a, m)
-    yt,             # OUT  (n_y, m)
-    gates,          # OUT  (4, n_a, m), f i c o
-) -> None:
-    """The same for one step."""
-    cdef weights W_a, W_x
-    cdef const double *b[4]
-    cdef const double *W_y = matrix(Wy, n_y, n_a)
-    cdef const double *b_y = matrix(by, n_y, 1)
-    cdef double *a = matrix(a_next, n_a, m)
-    cdef double *c = matrix(c_next, n_a, m)
-    cdef double *y = matrix(yt, n_y, m)
-    cdef double *f = box(gates, 4, n_a, m)
-    cdef steps x_in, a_in, c_in
-    gates_of(Wf, Wi, Wc, Wo, n_a, n_x, False, &W_a, &W_x)
-    b[0], b[1], b[2], b[3] = matrix(bf, n_a, 1), matrix(bi, n_a, 1), matrix(bc, n_a, 1), matrix(bo, n_a, 1)
-    state(xt, n_x, m, True, &x_in)
-    state(a_prev, n_a, m, False, &a_in)
-    state(c_prev, n_a, m, False, &c_in)
-
-    cdef Py_ssize_t row = n_a * m, g
-    cdef double *scratch = take((n_x + n_y) * m + 2 * row)
-    cdef double *room = scratch          # n_x m: xt; then n_a m each: a_prev, c_prev
-    cdef double *z = room + n_x * m + 2 * row
-    cdef const double *x
-    cdef const double *before
-    with nogil:
-        x = flat_of(x_in, n_x, m, room)
-        before = flat_of(a_in, n_a, m, room + n_x * m)
-        for g in range(4):
-            fill_rows(f + g * row, b[g], n_a, m)
-            step_multiply(f + g * row, n_a, m, W_x.part[g], W_x.ld, n_x, x)
-            step_multiply(f + g * row, n_a, m, W_a.part[g], W_a.ld, n_a, before)
-        before = flat_of(c_in, n_a, m, room + n_x * m + row)
-        step_forward(f, f + row, f + 2 * row, f + 3 * row, before, c, a, row)
-        fill_rows(z, b_y, n_y, m)
-        step_multiply(z, n_y, m, W_y, n_a, n_a, a)
-        softmax_step(z, y, n_y, m)
-    give(scratch)
-
-
-cdef void unit_backward(
-    const double *restrict f, const double *restrict i, const double *restrict cct,
-    const double *restrict o, const double *restrict c_prev,        # IN      (n)
-    const double *restrict c_next, const double *restrict da_carry, # IN      (n)
-    double *restrict dc_carry,                                      # IN/OUT  (n)
-    double *restrict df, double *restrict di, double *restrict dcct,    # OUT (n)
-    double *restrict do_,                                           # IN/OUT  (n), da comes in
-    Py_ssize_t n,
-) noexcept nogil:
-    """The backward equations above for n units."""
-    cdef double tanh_c[CHUNK]
-    cdef Py_ssize_t b, u0, u
-    cdef double da_u, dc
-    for b in range((n + CHUNK - 1) // CHUNK):
-        u0 = b * CHUNK
-        for u in range(min(CHUNK, n - u0)):
-            tanh_c[u] = tanh(c_next[u0 + u])
-        for u in range(u0, min(u0 + CHUNK, n)):
-            da_u = do_[u] + da_carry[u]
-            dc = dc_carry[u] + da_u * o[u] * (1.0 - tanh_c[u - u0] * tanh_c[u - u0])
-            do_[u] = da_u * tanh_c[u - u0] * o[u] * (1.0 - o[u])
-            df[u] = dc * c_prev[u] * f[u] * (1.0 - f[u])
-            di[u] = dc * cct[u] * i[u] * (1.0 - i[u])
-            dcct[u] = dc * i[u] * (1.0 - cct[u] * cct[u])
-            dc_carry[u] = dc * f[u]
-
-
 cdef struct Backward:
     Py_ssize_t n_x, n_a, m, T_x, block
     bint rows                   # threads share the units of a step, else its examples
@@ -466,73 +331,4 @@ def backward(
     with nogil:
         run_team(run_backward, &r, threads)
     dismiss(threads)
-    give(scratch)
-
-
-def cell_backward(
-    Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m,
-    da_next,        # IN   (n_a, m)
-    dc_next,        # IN   (n_a, m)
-    c_next,         # IN   (n_a, m), the memory after the step
-    a_prev,         # IN   (n_a, m) or (n_a, 1), the state before it
-    c_prev,         # IN   (n_a, m) or (n_a, 1), the memory before it
-    ft,             # IN   (n_a, m), the gates after their activations
-    it,             # IN   (n_a, m)
-    cct,            # IN   (n_a, m)
-    ot,             # IN   (n_a, m)
-    xt,             # IN   (n_x, m)
-    Wf,             # IN   (n_a, n_a + n_x), columns of a before columns of x
-    Wi,             # IN   (n_a, n_a + n_x)
-    Wc,             # IN   (n_a, n_a + n_x)
-    Wo,             # IN   (n_a, n_a + n_x)
-    dxt,            # OUT  (n_x, m)
-    da_prev,        # OUT  (n_a, m)
-    dc_prev,        # OUT  (n_a, m)
-    dW,             # OUT  (4, n_a, n_a + n_x), f i c o
-    db,             # OUT  (4, n_a, 1), f i c o
-) -> None:
-    """The same for one step."""
-    cdef weights W_a, W_x
-    cdef double *dx = matrix(dxt, n_x, m)
-    cdef double *da = matrix(da_prev, n_a, m)       # zeros while it stands for the gradient from the step after
-    cdef double *dc = matrix(dc_prev, n_a, m)
-    cdef double *dW_g = box(dW, 4, n_a, n_a + n_x)
-    cdef double *db_g = box(db, 4, n_a, 1)
-    cdef steps da_in, dc_in, next_in, a_in, c_in, f_in, i_in, g_in, o_in, x_in
-    gates_of(Wf, Wi, Wc, Wo, n_a, n_x, False, &W_a, &W_x)
-    state(da_next, n_a, m, True, &da_in)
-    state(dc_next, n_a, m, True, &dc_in)
-    state(c_next, n_a, m, True, &next_in)
-    state(a_prev, n_a, m, False, &a_in)
-    state(c_prev, n_a, m, False, &c_in)
-    state(ft, n_a, m, True, &f_in)
-    state(it, n_a, m, True, &i_in)
-    state(cct, n_a, m, True, &g_in)
-    state(ot, n_a, m, True, &o_in)
-    state(xt, n_x, m, True, &x_in)
-
-    cdef Py_ssize_t row = n_a * m, g
-    cdef double *scratch = take(12 * row + (n_x + max(n_x, n_a)) * m)
-    cdef double *df = scratch                       # 4 n_a m: the gates' gradients
-    cdef double *room = df + 4 * row                # n_a m each: what comes in; then n_x m: xt
-    cdef double *spare = room + 8 * row + n_x * m
-    cdef const double *a
-    cdef const double *x
-    with nogil:
-        memset(da, 0, row * sizeof(double))
-        memcpy(df + 3 * row, flat_of(da_in, n_a, m, room + 6 * row), row * sizeof(double))
-        memcpy(dc, flat_of(dc_in, n_a, m, room), row * sizeof(double))
-        unit_backward(
-            flat_of(f_in, n_a, m, room), flat_of(i_in, n_a, m, room + row), flat_of(g_in, n_a, m, room + 2 * row),
-            flat_of(o_in, n_a, m, room + 3 * row), flat_of(c_in, n_a, m, room + 4 * row),
-            flat_of(next_in, n_a, m, room + 5 * row), da, dc, df, df + row, df + 2 * row, df + 3 * row, row,
-        )
-        a = flat_of(a_in, n_a, m, room + 7 * row)
-        x = flat_of(x_in, n_x, m, room + 8 * row)
-        step_multiply_transposed(dx, n_x, m, &W_x, df, spare)
-        step_multiply_transposed(da, n_a, m, &W_a, df, spare)
-        for g in range(4):
-            step_outer(dW_g + g * n_a * W_a.ld, W_a.ld, n_a, n_a, df + g * row, a, m)
-            step_outer(dW_g + g * n_a * W_a.ld + n_a, W_a.ld, n_a, n_x, df + g * row, x, m)
-            sum_rows(db_g + g * n_a, df + g * row, n_a, m)
     give(scratch)

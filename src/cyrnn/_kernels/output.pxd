@@ -14,6 +14,7 @@ from libc.string cimport memcpy
 from .arguments cimport matrix, sequence
 from .gemm cimport BIAS, carve_weights, multiply_shared, weights, weights_of
 from .layout cimport carve, steps, store_steps, transpose
+from .step cimport rows_of, step_multiply
 from .team cimport barrier, share, span, team
 from .vmath cimport exp
 
@@ -159,10 +160,10 @@ cdef inline void predict(
     store_steps(o.y, o.z, o.n_y, m, first, count, share(o.n_y, 8, me))
 
 
-cdef inline void fill_rows(double *z, const double *bias, Py_ssize_t n, Py_ssize_t m) noexcept nogil:
-    """Every row of z (n, m) becomes its bias."""
+cdef inline void fill_rows(double *z, const double *bias, Py_ssize_t m, span mine) noexcept nogil:
+    """Every example of z (n, m) becomes the bias, for the units of `mine`."""
     cdef Py_ssize_t u, j
-    for u in range(n):
+    for u in range(mine.lo, mine.hi):
         for j in range(m):
             z[u * m + j] = bias[u]
 
@@ -178,3 +179,20 @@ cdef inline void softmax_step(double *z, double *y, Py_ssize_t n, Py_ssize_t m) 
     softmax_rows(y, m, n)
     transpose(z, m, y, n, m, n)
     memcpy(y, z, n * m * sizeof(double))
+
+
+cdef inline void predict_step(
+    const double *Wy,                   # IN  (n_y, n_a)
+    const double *by,                   # IN  (n_y)
+    const double *a,                    # IN  (n_a, m)
+    double *z,                          # scratch (n_y, m)
+    double *y,                          # OUT (n_y, m)
+    Py_ssize_t n_y, Py_ssize_t n_a, Py_ssize_t m, team me,
+) noexcept nogil:
+    """y of one step from its hidden state, when every thread has written its part of it."""
+    cdef span mine = rows_of(n_y, m, me)
+    fill_rows(z, by, m, mine)
+    step_multiply(z, m, Wy, n_a, n_a, a, mine)
+    barrier(me)
+    if me.thread == 0:
+        softmax_step(z, y, n_y, m)

@@ -1,4 +1,4 @@
-"""Basic RNN: forward and backward, a whole sequence and one step.
+"""Basic RNN: forward and backward, a whole sequence.  One step: `rnn_step.pyx`.
 
     a[t+1] = tanh(Wax x[t] + Waa a[t] + ba)                                          (forward)
 
@@ -9,8 +9,7 @@
 In a sequence time comes first and units are innermost: a is (T_x + 1, m, n_a), row 0 the initial
 state.  Wax x[t] + ba is written where a[t+1] will stand, Waa a[t] is added to it, tanh overwrites
 it.  Steps are worked on in blocks: a block of x is turned into this order, projected in one
-product, stepped through, and its a turned back, all while it is in the cache.  One step alone stays
-in the caller's order (n, m).
+product, stepped through, and its a turned back, all while it is in the cache.
 
 Who owns which buffer and what is checked: see `_kernels/__init__.py`; threads: see `team.h`.
 
@@ -23,14 +22,11 @@ from libc.string cimport memcpy, memset
 from .arguments cimport box, matrix, sequence, state
 from .gemm cimport (
     ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
-    multiply_transposed, outer, outer_room, pack_columns, pack_rows, start, step_multiply, step_multiply_transposed,
-    step_outer, sum_rows, weights, weights_of,
+    multiply_transposed, outer, outer_room, pack_columns, pack_rows, start, weights, weights_of,
 )
-from .layout cimport (
-    block_of, blocks_of, carve, columns_of, flat_of, load_steps, odd_lines, steps, store_steps,
-)
+from .layout cimport block_of, blocks_of, carve, columns_of, load_steps, odd_lines, steps, store_steps
 from .memory cimport give, take
-from .output cimport fill_rows, output, output_of, predict, softmax_step
+from .output cimport output, output_of, predict
 from .team cimport alone, barrier, run_team, share, span, team
 from .threads cimport dismiss, hire, worth
 from .vmath cimport tanh
@@ -140,47 +136,6 @@ def forward(
     with nogil:
         run_team(run_forward, &r, threads)
     dismiss(threads)
-    give(scratch)
-
-
-def cell_forward(
-    Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t n_y, Py_ssize_t m,
-    xt,             # IN   (n_x, m)
-    a_prev,         # IN   (n_a, m) or (n_a, 1)
-    Wax,            # IN   (n_a, n_x)
-    Waa,            # IN   (n_a, n_a)
-    ba,             # IN   (n_a, 1)
-    Wya,            # IN   (n_y, n_a)
-    by,             # IN   (n_y, 1)
-    a_next,         # OUT  (n_a, m)
-    yt,             # OUT  (n_y, m)
-) -> None:
-    """The same for one step."""
-    cdef const double *W_x = matrix(Wax, n_a, n_x)
-    cdef const double *W_a = matrix(Waa, n_a, n_a)
-    cdef const double *W_y = matrix(Wya, n_y, n_a)
-    cdef const double *b_a = matrix(ba, n_a, 1)
-    cdef const double *b_y = matrix(by, n_y, 1)
-    cdef double *a = matrix(a_next, n_a, m)
-    cdef double *y = matrix(yt, n_y, m)
-    cdef steps x_in, a_in
-    cdef Py_ssize_t u
-    state(xt, n_x, m, True, &x_in)
-    state(a_prev, n_a, m, False, &a_in)
-
-    cdef double *scratch = take((n_x + n_a + n_y) * m)
-    cdef double *x_room = scratch
-    cdef double *a_room = x_room + n_x * m
-    cdef double *z = a_room + n_a * m
-    with nogil:
-        fill_rows(a, b_a, n_a, m)
-        step_multiply(a, n_a, m, W_x, n_x, n_x, flat_of(x_in, n_x, m, x_room))
-        step_multiply(a, n_a, m, W_a, n_a, n_a, flat_of(a_in, n_a, m, a_room))
-        for u in range(n_a * m):
-            a[u] = tanh(a[u])
-        fill_rows(z, b_y, n_y, m)
-        step_multiply(z, n_y, m, W_y, n_a, n_a, a)
-        softmax_step(z, y, n_y, m)
     give(scratch)
 
 
@@ -315,49 +270,4 @@ def backward(
     with nogil:
         run_team(run_backward, &r, threads)
     dismiss(threads)
-    give(scratch)
-
-
-def cell_backward(
-    Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m,
-    da_next,        # IN   (n_a, m)
-    a_next,         # IN   (n_a, m)
-    a_prev,         # IN   (n_a, m) or (n_a, 1)
-    xt,             # IN   (n_x, m)
-    Wax,            # IN   (n_a, n_x)
-    Waa,            # IN   (n_a, n_a)
-    dxt,            # OUT  (n_x, m)
-    da_prev,        # OUT  (n_a, m)
-    dWax,           # OUT  (n_a, n_x)
-    dWaa,           # OUT  (n_a, n_a)
-    dba,            # OUT  (n_a, 1)
-) -> None:
-    """The same for one step."""
-    cdef weights W_x = weights_of(matrix(Wax, n_a, n_x), n_x, n_a, n_x, True)
-    cdef weights W_a = weights_of(matrix(Waa, n_a, n_a), n_a, n_a, n_a, True)
-    cdef double *dx = matrix(dxt, n_x, m)
-    cdef double *da = matrix(da_prev, n_a, m)       # zeros while it stands for the gradient from the step after
-    cdef double *dW_x = matrix(dWax, n_a, n_x)
-    cdef double *dW_a = matrix(dWaa, n_a, n_a)
-    cdef double *db = matrix(dba, n_a, 1)
-    cdef steps da_in, next_in, prev_in, x_in
-    state(da_next, n_a, m, True, &da_in)
-    state(a_next, n_a, m, True, &next_in)
-    state(a_prev, n_a, m, False, &prev_in)
-    state(xt, n_x, m, True, &x_in)
-
-    cdef Py_ssize_t row = n_a * m
-    cdef double *scratch = take(4 * row + (n_x + max(n_x, n_a)) * m)
-    cdef double *room = scratch          # n_a m each: da_next, a_next, a_prev; then n_x m: xt
-    cdef double *dz = room + 3 * row + n_x * m
-    cdef double *spare = dz + row
-    with nogil:
-        memset(da, 0, row * sizeof(double))
-        memcpy(dz, flat_of(da_in, n_a, m, room + row), row * sizeof(double))
-        unit_backward(flat_of(next_in, n_a, m, room), da, dz, row)
-        step_multiply_transposed(dx, n_x, m, &W_x, dz, spare)
-        step_multiply_transposed(da, n_a, m, &W_a, dz, spare)
-        step_outer(dW_x, n_x, n_a, n_x, dz, flat_of(x_in, n_x, m, room + 3 * row), m)
-        step_outer(dW_a, n_a, n_a, n_a, dz, flat_of(prev_in, n_a, m, room + 2 * row), m)
-        sum_rows(db, dz, n_a, m)
     give(scratch)
