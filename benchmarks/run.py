@@ -86,11 +86,18 @@ class Limit:
         return operations / self.flops + values / threads
 
 
-def compete(calls, ours, seconds):
+def compete(calls, ours, seconds, pause):
     """Rounds in turn: our times, and each peer's ratios.
 
-    A turn begins with an untimed call, so that nobody pays for the caches that another has filled.
+    A turn begins with an untimed call, so that nobody pays for the caches that another has filled, after a
+    pause in which the threads of another go to sleep: OpenMP's and OpenBLAS's spin for a while.
     """
+
+    def turn(call, repeat):
+        time.sleep(pause)
+        call()
+        return elapsed(call, repeat)
+
     repeats = {}
     for name, call in {**calls, "cyrnn": ours}.items():
         elapsed(call, 2)
@@ -98,11 +105,9 @@ def compete(calls, ours, seconds):
     times, ratios = [], {name: [] for name in calls}
     end = time.perf_counter() + 2 * seconds * len(calls)
     while time.perf_counter() < end or len(times) < 5:
-        ours()
-        times.append(elapsed(ours, repeats["cyrnn"]))
+        times.append(turn(ours, repeats["cyrnn"]))
         for name, call in calls.items():
-            call()
-            ratios[name].append(elapsed(call, repeats[name]) / times[-1])
+            ratios[name].append(turn(call, repeats[name]) / times[-1])
     return times, {name: statistics.quantiles(values, n=4) for name, values in ratios.items()}
 
 
@@ -132,7 +137,7 @@ def measure(arguments, threads):
             rivals = {"NumPy": numpy_calls[what]} | {name: c[what] for name, c in others.items() if what in c}
             row = {"size": size, "kind": kind, "what": what, "threads": threads}
             limit.measure()
-            times, row["ratios"] = compete(rivals, call, seconds)
+            times, row["ratios"] = compete(rivals, call, seconds, 0.06 if threads > 1 else 0.0)
             row["seconds"] = statistics.median(times)
             if what in ("f", "fb"):
                 row["share"] = limit.time(kind, what, size, threads) / row["seconds"]

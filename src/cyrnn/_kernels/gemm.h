@@ -26,6 +26,8 @@
 #define PANEL (4 * VLEN)
 #define KBLOCK 160 /* k summed per visit of a panel: 40 kB of it with AVX-512, to stay in L1 */
 #define NCOLS 6    /* examples per register tile */
+#define AXPY 8      /* rows of W that one column reads side by side */
+#define ONE_SET 512 /* doubles: lines so far apart fall into one set of L1 */
 #define ROWS_OF_DW 192 /* rows of a weight gradient per pass over the panels */
 #define TURNED (8 * PANEL) /* columns of dW from which on D is turned into rows for them */
 #define LEAST_EXAMPLES 8 /* of a step, to be shared between two threads */
@@ -170,11 +172,10 @@ static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double
     } while (k0 < end);
 }
 
-/* One column with W as it is: V vectors of units, `last` of them in the last vector.  Rows of W are
- * transposed in registers, VLEN k at a time (s_k == 1), or already are vectors (s_row == 1). */
+/* One column with W as it is, one row per unit: V vectors of units, `last` of them in the last vector.  Rows
+ * are transposed in registers, VLEN k at a time. */
 ALWAYS_INLINE void column(const int V, const int last, double *c, const double *w, Py_ssize_t s_row,
-                          Py_ssize_t s_k, Py_ssize_t K, const double *x, Py_ssize_t sxk,
-                          enum start start, const double *bias)
+                          Py_ssize_t K, const double *x, Py_ssize_t sxk, enum start start, const double *bias)
 {
     vec acc[4], square[VLEN];
     const double *from = start == BIAS ? bias : c;
@@ -182,31 +183,64 @@ ALWAYS_INLINE void column(const int V, const int last, double *c, const double *
         acc[v] = start == ZERO ? vec_zero()
                  : v < V - 1   ? vec_load(from + v * VLEN)
                                : vec_load_n(from + v * VLEN, last);
-    if (s_k == 1)
-        for (Py_ssize_t k = 0; k < K; k += VLEN) {
-            int nk = K - k < VLEN ? (int)(K - k) : VLEN;
-            for (int v = 0; v < V; v++) {
-                const int rows = v < V - 1 ? VLEN : last;
-                const double *wv = w + v * VLEN * s_row + k;
-                for (int i = 0; i < VLEN; i++)
-                    square[i] = i >= rows    ? vec_zero()
-                                : nk == VLEN ? vec_load(wv + i * s_row)
-                                             : vec_load_n(wv + i * s_row, nk);
-                vec_transpose(square);
-                for (int i = 0; i < VLEN; i++)
-                    if (i < nk) acc[v] = vec_fma(square[i], vec_set1(x[(k + i) * sxk]), acc[v]);
-            }
+    for (Py_ssize_t k = 0; k < K; k += VLEN) {
+        int nk = K - k < VLEN ? (int)(K - k) : VLEN;
+        for (int v = 0; v < V; v++) {
+            const int rows = v < V - 1 ? VLEN : last;
+            const double *wv = w + v * VLEN * s_row + k;
+            for (int i = 0; i < VLEN; i++)
+                square[i] = i >= rows    ? vec_zero()
+                            : nk == VLEN ? vec_load(wv + i * s_row)
+                                         : vec_load_n(wv + i * s_row, nk);
+            vec_transpose(square);
+            for (int i = 0; i < VLEN; i++)
+                if (i < nk) acc[v] = vec_fma(square[i], vec_set1(x[(k + i) * sxk]), acc[v]);
         }
-    else
-        for (Py_ssize_t k = 0; k < K; k++)
-            for (int v = 0; v < V; v++) {
-                const double *wv = w + k * s_k + v * VLEN;
-                vec wk = v < V - 1 || last == VLEN ? vec_load(wv) : vec_load_n(wv, last);
-                acc[v] = vec_fma(wk, vec_set1(x[k * sxk]), acc[v]);
-            }
+    }
     for (int v = 0; v < V; v++)
         if (v < V - 1) vec_store(c + v * VLEN, acc[v]);
         else vec_store_n(c + v * VLEN, acc[v], last);
+}
+
+/* All units of it: two vectors of rows at a time, since one would wait for the latency of the FMA, but one
+ * where what is fetched ahead of more rows would push each other out of L1. */
+static inline void columns_by_rows(double *c, Py_ssize_t rows, const double *w, Py_ssize_t s_row, Py_ssize_t K,
+                                   const double *x, Py_ssize_t sxk, enum start start, const double *bias)
+{
+    const int two = s_row % ONE_SET != 0;
+    for (Py_ssize_t r = 0, left; (left = rows - r) > 0;) {
+        const double *b = bias ? bias + r : NULL;
+        if (two && left >= 2 * VLEN) column(2, VLEN, c + r, w + r * s_row, s_row, K, x, sxk, start, b);
+        else column(1, left < VLEN ? (int)left : VLEN, c + r, w + r * s_row, s_row, K, x, sxk, start, b);
+        r += two && left >= 2 * VLEN ? 2 * VLEN : VLEN;
+    }
+}
+
+/* One column with W as it is, one row per k: `AXPY` rows are read side by side, each from its beginning to its
+ * end, and added to all units. */
+static inline void column_by_k(double *restrict c, Py_ssize_t rows, const double *w, Py_ssize_t s_k, Py_ssize_t K,
+                               const double *x, Py_ssize_t sxk, enum start start, const double *bias)
+{
+    if (start != ADD)
+        for (Py_ssize_t r = 0; r < rows; r++) c[r] = start == BIAS ? bias[r] : 0.0;
+    for (Py_ssize_t k = 0; k < K; k += AXPY) {
+        int nk = K - k < AXPY ? (int)(K - k) : AXPY;
+        vec xk[AXPY];
+        for (int i = 0; i < nk; i++) xk[i] = vec_set1(x[(k + i) * sxk]);
+        for (Py_ssize_t r = 0; r < rows; r += VLEN) {
+            const double *wk = w + k * s_k + r;
+            if (nk == AXPY && rows - r >= VLEN) {
+                vec sum = vec_load(c + r);
+                for (int i = 0; i < AXPY; i++) sum = vec_fma(vec_load(wk + i * s_k), xk[i], sum);
+                vec_store(c + r, sum);
+            } else {
+                int last = rows - r < VLEN ? (int)(rows - r) : VLEN;
+                vec sum = vec_load_n(c + r, last);
+                for (int i = 0; i < nk; i++) sum = vec_fma(vec_load_n(wk + i * s_k, last), xk[i], sum);
+                vec_store_n(c + r, sum, last);
+            }
+        }
+    }
 }
 
 /* The same with W as it is, element (r, k) at w[r * s_row + k * s_k] (one stride is 1): each block
@@ -218,15 +252,11 @@ static inline void gemm_once(double *c, Py_ssize_t ldc, Py_ssize_t rows, const d
 {
     ON_LINES double buffer[PANEL * KBLOCK]; /* 40 kB with AVX-512 */
     Py_ssize_t k0 = 0;
-    for (Py_ssize_t r = 0; cols == 1 && r < rows;) { /* nothing to reuse: not even a panel is packed */
-        int four = rows - r >= PANEL, last = rows - r < VLEN ? (int)(rows - r) : VLEN;
-        if (four)
-            column(4, VLEN, c + r, w + r * s_row, s_row, s_k, K, x, sxk, start, bias ? bias + r : NULL);
-        else
-            column(1, last, c + r, w + r * s_row, s_row, s_k, K, x, sxk, start, bias ? bias + r : NULL);
-        r += four ? PANEL : VLEN;
+    if (cols == 1) { /* nothing to reuse: not even a panel is packed */
+        if (s_k == 1) columns_by_rows(c, rows, w, s_row, K, x, sxk, start, bias);
+        else column_by_k(c, rows, w, s_k, K, x, sxk, start, bias);
+        return;
     }
-    if (cols == 1) return;
     do {
         Py_ssize_t nk = kblock(K - k0);
         for (Py_ssize_t r = 0; r < rows; r += PANEL) {

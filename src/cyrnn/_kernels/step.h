@@ -78,9 +78,14 @@ static inline void sum_rows(double *db, const double *d, Py_ssize_t m, span mine
 
 /* dW (n, K) with row length lddW = D X' for the rows of `mine`; D (n, m), X (K, m).  Of few inputs and many
  * examples each sum is cut into lanes: a panel of so few would be mostly empty. */
-static inline void step_outer(double *dW, Py_ssize_t lddW, Py_ssize_t K, const double *d, const double *x,
+static inline void step_outer(double *restrict dW, Py_ssize_t lddW, Py_ssize_t K, const double *d, const double *x,
                               Py_ssize_t m, span mine)
 {
+    if (m == 1) { /* row after row, as memory likes it */
+        for (Py_ssize_t u = mine.lo; u < mine.hi; u++)
+            for (Py_ssize_t k = 0; k < K; k++) dW[u * lddW + k] = d[u] * x[k];
+        return;
+    }
     if (m < LEAST_DOT || K >= 2 * PANEL) {
         for (Py_ssize_t g = mine.lo; g < mine.hi; g += ROWS_OF_DW)
             gemm_once(dW + g * lddW, lddW, K, x, m, 1, m, d + g * m, m, 1,
