@@ -36,8 +36,9 @@ cdef inline Py_ssize_t block_of(
     cdef Py_ssize_t most = max(256 // max(m, 1), 24), least = max(columns // max(m, 1), 1), block
     cdef double fit = 0.25 * returned / (column * max(m, 1) + 1.0)
     block = most if fit > most else max(<Py_ssize_t> fit, least)
-    block = block // 8 * 8 if block > 8 else block
-    return max(min(block, T_x), 1)
+    if block >= T_x:
+        return max(T_x, 1)
+    return block // 8 * 8 if block > 8 else block
 
 
 cdef inline Py_ssize_t blocks_of(Py_ssize_t m, Py_ssize_t T_x, Py_ssize_t block) noexcept nogil:
