@@ -26,8 +26,13 @@ def python(code, **environment):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["activations", "rnn", "lstm", "_config"])
-def test_docstring_examples(name):
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [("activations", ""), ("rnn", ""), ("lstm", ""), ("_config", ""), ("exchange", "torch")],
+)
+def test_docstring_examples(name, needs):
+    if needs:
+        pytest.importorskip(needs)
     result = doctest.testmod(importlib.import_module(f"cyrnn.{name}"), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0
     assert result.attempted > 0

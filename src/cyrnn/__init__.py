@@ -8,11 +8,14 @@ from ._config import show_config
 from ._threads import get_num_threads, set_num_threads
 from ._version import __version__
 from .activations import sigmoid, softmax
+from .exchange import from_keras, from_torch, to_keras, to_torch
 from .lstm import lstm_backward, lstm_cell_backward, lstm_cell_forward, lstm_forward
 from .rnn import rnn_backward, rnn_cell_backward, rnn_cell_forward, rnn_forward
 
 __all__ = [
     "__version__",
+    "from_keras",
+    "from_torch",
     "get_num_threads",
     "lstm_backward",
     "lstm_cell_backward",
@@ -26,4 +29,6 @@ __all__ = [
     "show_config",
     "sigmoid",
     "softmax",
+    "to_keras",
+    "to_torch",
 ]

@@ -87,18 +87,18 @@ def state(name: str, value: Any, n_a: int, m: int) -> Array:
     return array
 
 
-def mapping(parameters: Any) -> None:
+def mapping(parameters: Any, name: str = "parameters") -> None:
     """Refuse parameters that are no mapping."""
     if not (isinstance(parameters, Mapping) or hasattr(parameters, "keys")):
         kind = type(parameters).__name__
-        raise TypeError(f"parameters: expected a mapping from names to arrays, got {kind}")
+        raise TypeError(f"{name}: expected a mapping from names to arrays, got {kind}")
 
 
-def entry(parameters: Parameters, key: str) -> Any:
+def entry(parameters: Parameters, key: str, name: str = "parameters") -> Any:
     """Return one entry of the caller's parameters."""
-    mapping(parameters)
+    mapping(parameters, name)
     if key not in parameters:
-        raise KeyError(f"parameters: expected an entry {key!r}, got only {sorted(map(str, parameters))}")
+        raise KeyError(f"{name}: expected an entry {key!r}, got only {sorted(map(str, parameters))}")
     return parameters[key]
 
 

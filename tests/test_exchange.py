@@ -1,0 +1,425 @@
+"""Weights from and to PyTorch and Keras, against the frameworks themselves where they are installed."""
+
+import importlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cells import CELLS, IDS
+from numpy.testing import assert_array_equal
+from reference import close, problem
+
+import cyrnn
+
+SHAPE = 3, 5, 2, 4, 7  # n_x, n_a, n_y, m, T_x
+TOLERANCE = 1e-12
+
+each_cell = pytest.mark.parametrize("cell", CELLS, ids=IDS)
+each_output = pytest.mark.parametrize("output", [True, False], ids=["output", "no output"])
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch", reason="PyTorch is not installed")
+
+
+@pytest.fixture
+def keras(monkeypatch):
+    pytest.importorskip("torch", reason="PyTorch, the backend of Keras here, is not installed")
+    keras = pytest.importorskip("keras", reason="Keras is not installed")
+    # Everywhere but on TensorFlow Keras multiplies float64 matrices in float32; here it does not.
+    table = importlib.import_module("keras.src.backend.common.dtypes").BIT64_TO_BIT32_DTYPE
+    monkeypatch.setitem(table, "float64", "float64")
+    return keras
+
+
+def only(cell, p, output):
+    return {name: value for name, value in p.items() if output or name not in cell.output}
+
+
+def same_bits(got, expected):
+    assert list(got) == list(expected)
+    for name, value in got.items():
+        assert value.dtype == np.float64
+        assert value.flags.carray
+        assert value.shape == expected[name].shape
+        assert value.tobytes() == np.ascontiguousarray(expected[name]).tobytes()
+
+
+def parameters(cell, output=True):
+    """Parameters in the order of the conversions, a negative zero in every bias, and a copy of them."""
+    q = problem(cell.name, *SHAPE)
+    for name in q.p:
+        if name.startswith("b"):
+            q.p[name][1] = -0.0
+    p = {name: q.p[name] for name in [*cell.inputs, *cell.output]}
+    p = only(cell, p, output)
+    return p, {name: value.copy() for name, value in p.items()}
+
+
+def refuse(error, message, function, *args):
+    with pytest.raises(error) as caught:
+        function(*args)
+    assert re.fullmatch(message, caught.value.args[0]), caught.value.args[0]
+
+
+# PyTorch
+
+
+def network(torch, cell, output=True, **options):
+    """A module with random float64 weights."""
+    torch.manual_seed(5)
+    n_x, n_a, n_y, _, _ = SHAPE
+    module = torch.nn.Module()
+    module.lstm_or_rnn = (torch.nn.RNN if cell.name == "rnn" else torch.nn.LSTM)(n_x, n_a, **options)
+    if output:
+        module.head = torch.nn.Linear(n_a, n_y)
+    return module.double()
+
+
+def torch_states(torch, cell, layer, q):
+    """What the layer gives for x and a0, and for c0 = 0 as in `lstm_forward`."""
+    a0 = torch.from_numpy(q.a0.T.copy())[None]
+    with torch.no_grad():
+        a, _ = layer(torch.from_numpy(q.x.transpose(2, 1, 0).copy()), a0 if cell.name == "rnn" else (a0, 0 * a0))
+    return a
+
+
+def of_torch(tensor):
+    return tensor.numpy().transpose(2, 1, 0)
+
+
+@each_cell
+@each_output
+def test_torch_round_trip(torch, cell, output):
+    p, before = parameters(cell, output)
+    state_dict = cyrnn.to_torch(p)
+    assert all(value.dtype == torch.float64 for value in state_dict.values())
+    second = state_dict["rnn.bias_hh_l0" if output else "bias_hh_l0"]
+    assert not second.any()
+    back = cyrnn.from_torch(state_dict)
+    same_bits(back, p)
+    for value in [*state_dict.values(), *back.values()]:
+        value += 1  # nothing is shared
+    same_bits(p, before)
+    for name, value in cyrnn.from_torch(cyrnn.to_torch(p)).items():
+        assert not np.shares_memory(value, p[name])
+
+
+@each_cell
+def test_from_torch_computes_the_same(torch, cell):
+    q = problem(cell.name, *SHAPE)
+    module = network(torch, cell)
+    q.p = cyrnn.from_torch(module.state_dict())
+    out = cell.forward(q)
+    a = torch_states(torch, cell, module.lstm_or_rnn, q)
+    with torch.no_grad():
+        y = torch.softmax(module.head(a), -1)
+    close(out.a, of_torch(a), TOLERANCE)
+    close(out.y, of_torch(y), TOLERANCE)
+
+
+@each_cell
+def test_to_torch_computes_the_same(torch, cell):
+    q = problem(cell.name, *SHAPE)
+    module = network(torch, cell)
+    module.load_state_dict(cyrnn.to_torch(q.p, layer="lstm_or_rnn", output="head"))
+    out = cell.forward(q)
+    a = torch_states(torch, cell, module.lstm_or_rnn, q)
+    with torch.no_grad():
+        y = torch.softmax(module.head(a), -1)
+    close(out.a, of_torch(a), TOLERANCE)
+    close(out.y, of_torch(y), TOLERANCE)
+    bare = network(torch, cell, output=False).lstm_or_rnn
+    bare.load_state_dict(cyrnn.to_torch(only(cell, q.p, False)))
+    assert_array_equal(torch_states(torch, cell, bare, q), a)
+    bare.float().load_state_dict(cyrnn.to_torch(only(cell, q.p, False)))  # torch rounds by itself
+
+
+@each_cell
+def test_a_torch_cell(torch, cell):
+    q = problem(cell.name, *SHAPE)
+    n_x, n_a, *_ = SHAPE
+    twin = (torch.nn.RNNCell if cell.name == "rnn" else torch.nn.LSTMCell)(n_x, n_a).double()
+    p = cyrnn.from_torch(twin.state_dict()) | {name: q.p[name] for name in cell.output}
+    xt, a0, c0 = (torch.from_numpy(value.T.copy()) for value in (q.x[:, :, 0], q.a0, q.c0))
+    with torch.no_grad():
+        want = (twin(xt, a0),) if cell.name == "rnn" else twin(xt, (a0, c0))
+    got = cell.cell_forward(q.x[:, :, 0], q.a0, q.c0, p)
+    close(got.a, want[0].numpy().T, TOLERANCE)
+    if cell.name == "lstm":
+        close(got.c, want[1].numpy().T, TOLERANCE)
+    twin.load_state_dict({name.removesuffix("_l0"): value for name, value in cyrnn.to_torch(p, layer="").items()
+                          if name not in ("fc.weight", "fc.bias")})  # fmt: skip
+    same_bits(cyrnn.from_torch(twin.state_dict()), only(cell, p, False))
+
+
+@each_cell
+def test_kinds_of_tensors(torch, cell):
+    for module in (network(torch, cell), torch.nn.DataParallel(network(torch, cell))):
+        exact = cyrnn.from_torch(module.state_dict())
+        same_bits(cyrnn.from_torch(dict(module.named_parameters())), exact)
+        same_bits(cyrnn.from_torch({name: value.numpy() for name, value in module.state_dict().items()}), exact)
+        for dtype in (torch.float32, torch.bfloat16):
+            narrow = module.to(dtype)
+            wide = {name: value.double() for name, value in narrow.state_dict().items()}
+            same_bits(cyrnn.from_torch(narrow.state_dict()), cyrnn.from_torch(wide))
+        module.double()
+
+
+@each_cell
+@each_output
+def test_without_biases(torch, cell, output):
+    module = network(torch, cell, output, bias=False)
+    p = cyrnn.from_torch(module.state_dict())
+    biases = [name for name in cell.inputs if name.startswith("b")]
+    assert all(not p[name].any() and p[name].shape == (5, 1) for name in biases)
+    q = problem(cell.name, *SHAPE)
+    q.p |= p
+    close(cell.forward(q).a, of_torch(torch_states(torch, cell, module.lstm_or_rnn, q)), TOLERANCE)
+
+
+def entries(cell, output=True, prefix="rnn."):
+    """A state dict of arrays."""
+    g, (n_x, n_a, n_y, _, _) = (1 if cell.name == "rnn" else 4), SHAPE
+    shapes = {"weight_ih_l0": (g * n_a, n_x), "weight_hh_l0": (g * n_a, n_a)}
+    shapes |= {"bias_ih_l0": (g * n_a,), "bias_hh_l0": (g * n_a,)}
+    shapes = {prefix + name: shape for name, shape in shapes.items()}
+    shapes |= {"fc.weight": (n_y, n_a), "fc.bias": (n_y,)} if output else {}
+    return {name: np.ones(shape) for name, shape in shapes.items()}
+
+
+@each_cell
+@each_output
+@pytest.mark.parametrize("prefix", ["rnn.", ""])
+def test_every_missing_entry_is_named(cell, output, prefix):
+    for name in entries(cell, output, prefix):
+        rest = entries(cell, output, prefix)
+        del rest[name]
+        refuse(
+            KeyError, rf"state_dict: expected an entry '{re.escape(name)}', got only \[.*\]", cyrnn.from_torch, rest
+        )
+
+
+@each_cell
+def test_every_wrong_shape_is_named(cell):
+    for name, value in entries(cell).items():
+        for wrong in (value[:-1], value[..., None], value[0], np.ones(value.shape[::-1])):
+            if wrong.shape == value.shape or (name.endswith("weight_ih_l0") and wrong.ndim == 1):
+                continue
+            if name == "fc.weight" and wrong.shape[1:] == (5,):
+                continue  # another n_y: then the bias does not fit
+            refuse(
+                ValueError, rf"state_dict\['{re.escape(name)}'\]: expected .*, got .*",
+                cyrnn.from_torch, entries(cell) | {name: wrong},
+            )  # fmt: skip
+    refuse(
+        ValueError, r"state_dict\['fc.bias'\]: expected shape \(n_y\) = \(1,\), got \(2,\)",
+        cyrnn.from_torch, entries(cell) | {"fc.weight": np.ones((1, 5))},
+    )  # fmt: skip
+    for bad in (["a"] * 5, None, np.ones(5) * 1j):
+        refuse(
+            TypeError, r"state_dict\['rnn.bias_hh_l0'\]: expected real numbers, got .*",
+            cyrnn.from_torch, entries(cell) | {"rnn.bias_hh_l0": bad},
+        )  # fmt: skip
+
+
+@each_cell
+def test_torch_layers_without_a_counterpart(torch, cell):
+    for options, what in (
+        ({"bidirectional": True}, r"state_dict\['.*_l0_reverse'\]: a bidirectional layer, which has no .*"),
+        ({"num_layers": 2}, r"state_dict\['.*_l1'\]: a second layer, which has no .*"),
+        ({"proj_size": 2}, r"state_dict\['.*weight_hr_l0'\]: a projection, which has no .*"),
+    ):
+        if "proj_size" not in options or cell.name == "lstm":
+            refuse(ValueError, what, cyrnn.from_torch, network(torch, cell, **options).state_dict())
+    refuse(
+        ValueError, r"state_dict\['weight_hh_l0'\]: .* got \(15, 5\), that of a GRU",
+        cyrnn.from_torch, torch.nn.GRU(3, 5).state_dict(),
+    )  # fmt: skip
+    module = network(torch, cell)
+    refuse(TypeError, "state_dict: expected a mapping from names to arrays, got Module", cyrnn.from_torch, module)
+    module.norm = torch.nn.BatchNorm1d(5)
+    refuse(ValueError, r"state_dict\['norm.running_mean'\]: .*", cyrnn.from_torch, module.state_dict())
+    module.norm = torch.nn.Embedding(9, 3)
+    refuse(
+        ValueError, "state_dict: .* at most one linear layer, got 'head.weight' and 'norm.weight'",
+        cyrnn.from_torch, module.state_dict(),
+    )  # fmt: skip
+    module = network(torch, cell, output=False)
+    module.embedding = torch.nn.Embedding(9, 5)  # an entry as of a linear layer without a bias
+    refuse(KeyError, "state_dict: expected an entry 'embedding.bias', .*", cyrnn.from_torch, module.state_dict())
+    module.embedding = network(torch, cell, output=False)
+    refuse(
+        ValueError, "state_dict: expected one RNN or LSTM layer, got 'lstm_or_rnn.w.*' and 'embedding.lstm_or_rnn.w.*'",
+        cyrnn.from_torch, module.state_dict(),
+    )  # fmt: skip
+    refuse(
+        KeyError, "state_dict: expected an entry 'weight_ih_l0' .*, got only .*",
+        cyrnn.from_torch, torch.nn.Linear(2, 2).state_dict(),
+    )  # fmt: skip
+
+
+# Keras
+
+
+def model(keras, cell, output=True, **options):
+    keras.utils.set_random_seed(5)
+    n_x, n_a, n_y, _, _ = SHAPE
+    layer = keras.layers.SimpleRNN if cell.name == "rnn" else keras.layers.LSTM
+    layers = [layer(n_a, return_sequences=True, dtype="float64", bias_initializer="random_normal", **options)]
+    if output:
+        layers += [keras.layers.Dense(n_y, "softmax", dtype="float64", bias_initializer="random_normal")]
+    return keras.Sequential([keras.Input((None, n_x), dtype="float64"), *layers])
+
+
+def keras_results(net, q):
+    """What every layer gives for x, from a state of zeros."""
+    results, x = [], q.x.transpose(1, 2, 0).copy()
+    for layer in net.layers:
+        x = layer(x)
+        results.append(x.detach().numpy().transpose(2, 0, 1))
+    return results
+
+
+quiet = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't:DeprecationWarning")  # Keras on PyTorch
+
+
+@each_cell
+@each_output
+def test_keras_round_trip(cell, output):
+    p, before = parameters(cell, output)
+    weights = cyrnn.to_keras(p)
+    back = cyrnn.from_keras(weights)
+    same_bits(back, p)
+    for value in [*weights, *back.values()]:
+        value += 1  # nothing is shared
+    same_bits(p, before)
+
+
+@quiet
+@each_cell
+def test_from_keras_computes_the_same(keras, cell):
+    q = problem(cell.name, *SHAPE)
+    q.a0[:] = 0
+    net = model(keras, cell)
+    q.p = cyrnn.from_keras(net.get_weights())
+    out = cell.forward(q)
+    a, y = keras_results(net, q)
+    close(out.a, a, TOLERANCE)
+    close(out.y, y, TOLERANCE)
+    p = cyrnn.from_keras(net.layers[0].get_weights())
+    same_bits(p, only(cell, q.p, False))
+    weights = [value.astype(np.float32) for value in net.get_weights()]
+    same_bits(cyrnn.from_keras(weights), cyrnn.from_keras([value.astype(np.float64) for value in weights]))
+
+
+@quiet
+@each_cell
+def test_to_keras_computes_the_same(keras, cell):
+    q = problem(cell.name, *SHAPE)
+    q.a0[:] = 0
+    net = model(keras, cell)
+    net.set_weights(cyrnn.to_keras(q.p))
+    same_bits(cyrnn.from_keras(net.get_weights()), {name: q.p[name] for name in [*cell.inputs, *cell.output]})
+    out = cell.forward(q)
+    a, y = keras_results(net, q)
+    close(out.a, a, TOLERANCE)
+    close(out.y, y, TOLERANCE)
+
+
+@quiet
+@each_cell
+def test_keras_without_biases(keras, cell):
+    q = problem(cell.name, *SHAPE)
+    q.a0[:] = 0
+    net = model(keras, cell, use_bias=False)
+    q.p = cyrnn.from_keras(net.get_weights())
+    a, y = keras_results(net, q)
+    close(cell.forward(q).a, a, TOLERANCE)
+    close(cell.forward(q).y, y, TOLERANCE)
+    p = cyrnn.from_keras(net.get_weights()[:3])  # nor in the output layer
+    assert not p["by"].any()
+
+
+@each_cell
+def test_wrong_keras_weights(cell):
+    p, _ = parameters(cell)
+    weights = cyrnn.to_keras(p)
+    for k, value in enumerate(weights):
+        for wrong in (value[..., :-1], value[..., None], value[:1, :1, None] if value.ndim == 2 else value[:1]):
+            if k == 3 and wrong.ndim == 2 and len(wrong) == 5:
+                continue  # another n_y: then the bias does not fit
+            where = r"weights" if k == 2 and wrong.ndim == 2 else rf"weights\[{k}\]"
+            changed = [*weights[:k], wrong, *weights[k + 1 :]]
+            refuse(ValueError, f"{where}: expected .*, got .*", cyrnn.from_keras, changed)
+    refuse(
+        ValueError, r"weights\[4\]: expected shape \(n_y\) = \(1,\), got \(2,\)",
+        cyrnn.from_keras, [*weights[:3], weights[3][:, :1], weights[4]],
+    )  # fmt: skip
+    for bad in (None, "text", [[1], [1, 2]]):
+        refuse((TypeError, ValueError), r"weights\[2\]: expected .*", cyrnn.from_keras, [*weights[:2], bad])
+    refuse(ValueError, ".* at least, got 1 arrays", cyrnn.from_keras, weights[:1])
+    refuse(TypeError, "weights: expected a list of arrays, .* got dict", cyrnn.from_keras, {"kernel": weights[0]})
+    refuse(
+        ValueError, r"weights: expected those of one SimpleRNN .*, got arrays of shapes \[.*\]",
+        cyrnn.from_keras, weights[:3] * 2,
+    )  # fmt: skip
+
+
+@quiet
+@each_cell
+def test_keras_layers_without_a_counterpart(keras, cell):
+    layer = keras.layers.SimpleRNN if cell.name == "rnn" else keras.layers.LSTM
+    n_x, n_a, *_ = SHAPE
+    for layers in (
+        [keras.layers.Bidirectional(layer(n_a))],
+        [layer(n_a, return_sequences=True), layer(n_a)],
+        [keras.layers.GRU(n_a)],
+        [layer(n_a), keras.layers.Dense(4), keras.layers.Dense(2)],
+        [keras.layers.Dense(n_a), layer(n_a)],
+    ):
+        net = keras.Sequential([keras.Input((7, n_x)), *layers])
+        with pytest.raises(ValueError, match=r"weights(\[\d\])?: expected "):
+            cyrnn.from_keras(net.get_weights())
+
+
+# Both
+
+
+@each_cell
+@pytest.mark.parametrize("convert", ["to_torch", "to_keras"])
+def test_wrong_parameters(cell, convert, request):
+    if convert == "to_torch":
+        request.getfixturevalue("torch")
+    function = getattr(cyrnn, convert)
+    p, _ = parameters(cell)
+    for name in p:
+        rest = {key: value for key, value in p.items() if key != name}
+        refuse(KeyError, f"parameters: expected an entry .*'{name}'.*, got only .*", function, rest)
+        for wrong in (p[name][:-1], p[name][..., 0], np.ones((5, 5, 5))):
+            if name == cell.output[0] and wrong.ndim == 2:
+                continue  # another n_y: then the bias does not fit
+            refuse(ValueError, r"parameters\['.*'\]: expected .*, got .*", function, p | {name: wrong})
+        refuse(TypeError, rf"parameters\['{name}'\]: expected real numbers, .*", function, p | {name: "text"})
+    refuse(TypeError, "parameters: expected a mapping from names to arrays, got list", function, [1])
+    refuse(ValueError, r"parameters: expected the entries of .* got both", function, {"Wax": 1, "Wf": 1})
+    empty = {name: value[:0, : 1 if name.startswith("b") else 0] for name, value in p.items()}
+    refuse(ValueError, "parameters: expected one unit at least, got n_a = 0", function, empty)
+    if cell.name == "lstm":
+        too_few = r"parameters\['Wf'\]: expected shape \(n_a, n_a \+ n_x\), got \(5, 4\)"
+        refuse(ValueError, too_few, function, p | {"Wf": p["Wf"][:, :4]})
+
+
+def test_nothing_is_imported_before_it_is_used():
+    code = (
+        "import sys, numpy, cyrnn\n"
+        "p = {'Wax': numpy.eye(2), 'Waa': numpy.eye(2), 'ba': numpy.zeros((2, 1))}\n"
+        "cyrnn.from_keras(cyrnn.to_keras(p))\n"
+        "cyrnn.from_torch({'weight_ih_l0': numpy.eye(2), 'weight_hh_l0': numpy.eye(2)})\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('torch', 'keras', 'onnx', 'google')])\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
