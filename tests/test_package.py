@@ -28,7 +28,7 @@ def python(code, **environment):
 
 @pytest.mark.parametrize(
     ("name", "needs"),
-    [("activations", ""), ("rnn", ""), ("lstm", ""), ("_config", ""), ("exchange", "torch")],
+    [("activations", ""), ("rnn", ""), ("lstm", ""), ("_config", ""), ("exchange", "torch"), ("onnx_files", "onnx")],
 )
 def test_docstring_examples(name, needs):
     if needs:

@@ -10,13 +10,16 @@ from ._version import __version__
 from .activations import sigmoid, softmax
 from .exchange import from_keras, from_torch, to_keras, to_torch
 from .lstm import lstm_backward, lstm_cell_backward, lstm_cell_forward, lstm_forward
+from .onnx_files import export_onnx, import_onnx
 from .rnn import rnn_backward, rnn_cell_backward, rnn_cell_forward, rnn_forward
 
 __all__ = [
     "__version__",
+    "export_onnx",
     "from_keras",
     "from_torch",
     "get_num_threads",
+    "import_onnx",
     "lstm_backward",
     "lstm_cell_backward",
     "lstm_cell_forward",
