@@ -137,11 +137,3 @@ def test_no_flag_that_changes_arithmetic():
 def test_subnormals_survive_the_import():
     code = "import cyrnn; x = 5e-324; assert x * 1.0 == 5e-324 and 2.3e-308 / 4 > 0; print('ok')"
     assert python(code).stdout.strip() == "ok"
-
-
-def test_readme_example(capsys):
-    """The output that the README shows is what its code prints."""
-    readme = (ROOT / "README.md").read_text()
-    code, shown = re.search(r"```python\n(.*?)```\s*```\n(.*?)```", readme, re.DOTALL).groups()
-    exec(code, {})
-    assert capsys.readouterr().out == shown
