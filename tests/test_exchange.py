@@ -14,7 +14,7 @@ from reference import close, problem
 import cyrnn
 
 SHAPE = 3, 5, 2, 4, 7  # n_x, n_a, n_y, m, T_x
-TOLERANCE = 1e-12
+TOLERANCE = 1e-14
 
 each_cell = pytest.mark.parametrize("cell", CELLS, ids=IDS)
 each_output = pytest.mark.parametrize("output", [True, False], ids=["output", "no output"])

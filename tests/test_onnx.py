@@ -90,7 +90,7 @@ def test_reference_evaluator(cell, shape, path):
         want = expected(cell, r)
         assert set(got) == set(want)
         for name, value in want.items():
-            close(got[name], value, 1e-12)
+            close(got[name], value, 1e-14)
 
 
 @each_cell
@@ -109,7 +109,7 @@ def test_onnx_runtime(cell, shape, path):
         assert set(got) == set(want)
         for name, value in want.items():
             assert got[name].dtype == np.float32
-            close(got[name], value, 4e-6)  # 32 units in the last place of float32
+            close(got[name], value, 1e-6)  # 8 units in the last place of float32
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's
