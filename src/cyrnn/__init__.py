@@ -12,8 +12,10 @@ from .exchange import from_keras, from_torch, to_keras, to_torch
 from .lstm import lstm_backward, lstm_cell_backward, lstm_cell_forward, lstm_forward
 from .onnx_files import export_onnx, import_onnx
 from .rnn import rnn_backward, rnn_cell_backward, rnn_cell_forward, rnn_forward
+from .stream import Stream
 
 __all__ = [
+    "Stream",
     "__version__",
     "export_onnx",
     "from_keras",

@@ -7,7 +7,7 @@ memoryview, which holds on to the buffer, takes three times as long (0.17 us aga
 the notebook's sizes the 17 arrays of an LSTM cell cost more than its arithmetic.
 """
 
-from cpython.buffer cimport PyBUF_RECORDS_RO, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_RECORDS, PyBUF_RECORDS_RO, PyBuffer_Release, PyObject_GetBuffer
 
 from .layout cimport steps
 
@@ -23,14 +23,16 @@ cdef Py_ssize_t DOUBLE = sizeof(double)
 cdef double MOST_COLUMNS = 1LL << 40    # examples times steps; more would let the size of a workspace overflow
 
 
-cdef double *look(object value, int ndim, Py_ssize_t *shape, Py_ssize_t *strides) except? NULL:
+cdef double *look(
+    object value, int ndim, Py_ssize_t *shape, Py_ssize_t *strides, int how=PyBUF_RECORDS_RO
+) except? NULL:
     """Address, shape and strides in doubles of a float64 array of so many dimensions."""
     cdef Py_buffer view
     cdef Py_ssize_t odd
     cdef int k
     if <void *> Py_TYPE(value) != <void *> ndarray_type:
         raise TypeError("no numpy.ndarray")
-    PyObject_GetBuffer(value, &view, PyBUF_RECORDS_RO)
+    PyObject_GetBuffer(value, &view, how)
     if view.ndim != ndim or view.itemsize != DOUBLE or view.format[0] != c'd' or view.format[1] != 0:
         PyBuffer_Release(&view)
         raise ValueError("not the right dimensions or type")
@@ -45,11 +47,11 @@ cdef double *look(object value, int ndim, Py_ssize_t *shape, Py_ssize_t *strides
     return <double *> view.buf
 
 
-cdef double *matrix(object value, Py_ssize_t rows, Py_ssize_t cols) except? NULL:
-    """The first value of a C-contiguous (rows, cols)."""
+cdef double *matrix(object value, Py_ssize_t rows, Py_ssize_t cols, bint of_caller=False) except? NULL:
+    """The first value of a C-contiguous (rows, cols); one `of_caller` that is written must allow it."""
     cdef Py_ssize_t shape[2]
     cdef Py_ssize_t strides[2]
-    cdef double *data = look(value, 2, shape, strides)
+    cdef double *data = look(value, 2, shape, strides, PyBUF_RECORDS if of_caller else PyBUF_RECORDS_RO)
     if shape[0] != rows or shape[1] != cols or rows and cols and not (
         (strides[1] == 1 or cols == 1) and (strides[0] == cols or rows == 1)
     ):

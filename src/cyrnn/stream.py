@@ -1,0 +1,208 @@
+"""A network that is fed one step at a time, prepared once."""
+
+from typing import Any
+
+import numpy as np
+
+from . import _arrays, _kernels
+from ._arrays import Array, Parameters
+from ._kernels.memory import arrays
+from ._stacked import stack
+from .lstm import GATES
+
+__all__ = ["Stream"]
+
+
+class Stream:
+    """A trained RNN or LSTM that is fed one step at a time.
+
+    The weights are copied and packed once and all memory is taken here, so a step is little more than its
+    arithmetic.  Later changes to `parameters` do not reach the stream.  The results are, bit for bit, those
+    of `rnn_forward` or `lstm_forward` over the same steps.  The state begins with zeros.
+
+    A stream is for one thread at a time (another one that calls meanwhile gets a RuntimeError); streams of
+    their own in many threads do not disturb each other.
+
+    Parameters
+    ----------
+    parameters : mapping
+        As for `rnn_forward` (an entry ``Wax``) or `lstm_forward` (an entry ``Wf``); copied.
+    m : int
+        Number of examples that are stepped side by side.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        If `parameters` are not those of an RNN or an LSTM with its output layer, or `m` is no whole number
+        from 1 on; the message names what.
+
+    Examples
+    --------
+    >>> import numpy as np, cyrnn
+    >>> rng = np.random.default_rng(0)
+    >>> p = {"W" + gate: rng.normal(size=(5, 8)) for gate in "fico"} | {"b" + gate: np.zeros((5, 1)) for gate in "fico"}
+    >>> p |= {"Wy": rng.normal(size=(2, 5)), "by": np.zeros((2, 1))}
+    >>> stream = cyrnn.Stream(p)
+    >>> x = rng.normal(size=(3, 1, 100))
+    >>> steps = [stream.step(x[:, :, t]) for t in range(100)]
+    >>> a, y, c, _ = cyrnn.lstm_forward(x, np.zeros((5, 1)), p)
+    >>> np.array_equal(steps[-1][1], y[:, :, -1])
+    True
+    """
+
+    __slots__ = ("_is_lstm", "_net", "_sizes")
+
+    def __init__(self, parameters: Parameters, m: int = 1) -> None:
+        if isinstance(m, bool) or not isinstance(m, (int, np.integer)):
+            raise TypeError(f"m: expected a whole number of examples, got {m!r}")
+        if m < 1:
+            raise ValueError(f"m: expected one example at least, got {m}")
+        p = stack(parameters, GATES)
+        key = "Wy" if p.is_lstm else "Wya"
+        if p.Wy is None or p.by is None:
+            _arrays.entry(parameters, key)  # raises: it is not there
+        rows, n_x = p.W_x.shape
+        n_a = p.W_a.shape[1]
+        Wy, by = np.ascontiguousarray(p.Wy), np.array(p.by)[:, None]
+        W = np.hstack([p.W_x, p.W_a]).reshape(rows // n_a, n_a, n_x + n_a)
+        self._is_lstm = p.is_lstm
+        self._sizes = n_x, n_a, len(by), int(m)
+        self._net = _kernels.stream.Stream(*self._sizes, W, p.b.reshape(rows // n_a, n_a, 1), Wy, by)
+
+    def __repr__(self) -> str:
+        n_x, n_a, n_y, m = self._sizes
+        return f"<Stream of an {'LSTM' if self._is_lstm else 'RNN'}: n_x={n_x}, n_a={n_a}, n_y={n_y}, m={m}>"
+
+    def step(self, xt: Any, out: tuple[Array, Array] | None = None) -> tuple[Array, Array]:
+        """Make one step.
+
+        Parameters
+        ----------
+        xt : array_like, shape (n_x, m)
+            Input of this step.
+        out : tuple of two arrays, optional
+            C-contiguous float64 arrays of the shapes of the results, which are written and returned, so
+            that nothing is allocated.
+
+        Returns
+        -------
+        a : numpy.ndarray of float64, shape (n_a, m)
+            Hidden state after the step, a new array or the one in `out`.
+        y : numpy.ndarray of float64, shape (n_y, m)
+            Prediction, likewise.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of a wrong type or shape; the state is as it was.
+        RuntimeError
+            If another thread is inside this stream.
+
+        Examples
+        --------
+        >>> import numpy as np, cyrnn
+        >>> p = {"Wax": np.ones((2, 3)), "Waa": np.eye(2), "ba": np.zeros((2, 1))}
+        >>> stream = cyrnn.Stream(p | {"Wya": np.eye(2), "by": np.zeros((2, 1))})
+        >>> out = np.empty((2, 1)), np.empty((2, 1))
+        >>> a, y = stream.step(np.ones((3, 1)), out)
+        >>> a is out[0], y[:, 0]
+        (True, array([0.5, 0.5]))
+        """
+        try:
+            result: tuple[Array, Array] = self._net.step(xt, out)
+            return result
+        except _arrays.MISFIT:
+            pass
+        n_x, n_a, n_y, m = self._sizes
+        if out is not None:
+            a, y = _arrays.unpacked("out", out, "a, y")
+            _writeable("out[0]", a, "n_a, m", (n_a, m))
+            _writeable("out[1]", y, "n_y, m", (n_y, m))
+            if np.shares_memory(a, y):
+                raise ValueError("out: expected two arrays that share no memory")
+        result = self._net.step(_arrays.shaped("xt", xt, "n_x, m", (n_x, m)), out)
+        return result
+
+    def run(self, x: Any) -> tuple[Array, Array]:
+        """Make all steps of a block, one after the other.
+
+        Parameters
+        ----------
+        x : array_like, shape (n_x, m, T_x)
+            Input of every step.
+
+        Returns
+        -------
+        a : numpy.ndarray of float64, shape (n_a, m, T_x)
+            Hidden states, a new array.
+        y : numpy.ndarray of float64, shape (n_y, m, T_x)
+            Predictions, a new array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` is of a wrong type or shape; the state is as it was.
+        RuntimeError
+            If another thread is inside this stream.
+
+        Examples
+        --------
+        >>> import numpy as np, cyrnn
+        >>> p = {"Wax": np.ones((2, 3)), "Waa": np.eye(2), "ba": np.zeros((2, 1))}
+        >>> stream = cyrnn.Stream(p | {"Wya": np.eye(2), "by": np.zeros((2, 1))}, m=4)
+        >>> a, y = stream.run(np.ones((3, 4, 7)))
+        >>> a.shape, y.shape
+        ((2, 4, 7), (2, 4, 7))
+        """
+        n_x, n_a, n_y, m = self._sizes
+        x = _arrays.columns("x", x, "n_x", m, np.shape(x)[2] if np.ndim(x) == 3 else 0)
+        x = _arrays.shaped("x", x, "n_x, m, T_x", (n_x, *x.shape[1:]))
+        T_x = x.shape[2]
+        a, y = arrays((n_a, m, T_x), (n_y, m, T_x))
+        self._net.run(T_x, x, a, y)
+        return a, y
+
+    def reset(self) -> None:
+        """Set the state to zeros.
+
+        Examples
+        --------
+        >>> import numpy as np, cyrnn
+        >>> p = {"Wax": np.ones((2, 3)), "Waa": np.eye(2), "ba": np.zeros((2, 1))}
+        >>> stream = cyrnn.Stream(p | {"Wya": np.eye(2), "by": np.zeros((2, 1))})
+        >>> stream.state = np.ones((2, 1))
+        >>> stream.reset()
+        >>> stream.state[:, 0]
+        array([0., 0.])
+        """
+        self._net.reset()
+
+    @property
+    def state(self) -> Any:
+        """The state: a (n_a, m) of an RNN, the pair (a, c) of an LSTM.
+
+        Reading gives copies; what is set is copied, and may be (n_a, 1) for all examples.
+        """
+        _, n_a, _, m = self._sizes
+        a, c = arrays((n_a, m), (n_a, m))
+        self._net.get(a, c if self._is_lstm else None)
+        return (a, c) if self._is_lstm else a
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        _, n_a, _, m = self._sizes
+        if self._is_lstm:
+            a, c = _arrays.unpacked("state", value, "a, c")
+            self._net.set(_arrays.state("state[0]", a, n_a, m), _arrays.state("state[1]", c, n_a, m))
+        else:
+            self._net.set(_arrays.state("state", value, n_a, m), None)
+
+
+def _writeable(name: str, value: Any, letters: str, shape: tuple[int, int]) -> None:
+    """Refuse what a result cannot be written into."""
+    if type(value) is not np.ndarray:
+        raise TypeError(f"{name}: expected a numpy.ndarray to write into, got {type(value).__name__}")
+    _arrays.shaped(name, value, letters, shape)
+    if value.dtype is not _arrays.FLOAT64 or not value.flags.carray:
+        how = f"{value.dtype}, C-contiguous {value.flags.c_contiguous}, writeable {value.flags.writeable}"
+        raise ValueError(f"{name}: expected a writeable C-contiguous float64 array, got {how}")
