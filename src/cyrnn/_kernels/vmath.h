@@ -1,4 +1,4 @@
-/* exp, tanh and sigmoid on doubles, written so that a loop over them vectorises.
+/* exp, tanh, sigmoid and log on doubles, written so that a loop over them vectorises.
  *
  * 1. One core: x = k ln 2 + r with |r| <= ln(2)/2 and expm1(r) = r + r^2 (1/2 + r s(r)), where s
  *    is the near-minimax polynomial of degree 9 (Chebyshev interpolation in 40 digits, relative
@@ -116,6 +116,32 @@ static inline double vsigmoid(double x)
     one_n = FMA(n, 0x1p-64, 1.0);
     rest = FMA(n, 0x1p-64, 1.0 - one_n);
     return n / (one_n + (rest + p)) * 0x1p-64;
+}
+
+/* log(x) of a normal positive number.  x = 2^k (1 + f) with 1 + f between sqrt(1/2) and sqrt(2), and
+ * log(1 + f) = f - (h - s (h + R(s^2))), s = f / (2 + f), h = f^2 / 2: the form and coefficients of fdlibm's
+ * e_log.c.  k comes out of the bits as 1024 + k, so that no shift is signed. */
+static inline double vlog(double x)
+{
+    uint64_t bits, power;
+    double k, f, s, z, w, h, odd, even;
+    memcpy(&bits, &x, sizeof bits);
+    power = (bits - 0x3fe6a09e667f3bcdu + ((uint64_t)1024 << 52)) >> 52;
+    bits -= (power - 1024) << 52;
+    memcpy(&f, &bits, sizeof f);
+    power |= 0x4330000000000000u; /* 2^52 + 1024 + k */
+    memcpy(&k, &power, sizeof k);
+    k -= 0x1p52 + 1024;
+    f -= 1.0;
+    s = f / (2.0 + f);
+    z = s * s;
+    w = z * z;
+    h = 0.5 * f * f;
+    even = FMA(FMA(1.531383769920937332e-01, w, 2.222219843214978396e-01), w, 3.999999999940941908e-01);
+    odd = FMA(FMA(FMA(1.479819860511658591e-01, w, 1.818357216161805012e-01), w, 2.857142874366239149e-01), w,
+              6.666666666666735130e-01);
+    odd = FMA(even, w, odd * z); /* R */
+    return k * LN2_HI - ((h - FMA(s, h + odd, k * LN2_LO)) - f);
 }
 
 #endif

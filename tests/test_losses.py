@@ -1,0 +1,342 @@
+"""Cross-entropy and mean squared error: the values, the gradients, what is scored, bad input."""
+
+import copy
+import math
+import re
+from types import SimpleNamespace
+
+import mpmath
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+from test_gradients import TOLERANCE, derivative
+
+import cyrnn
+from cyrnn import _kernels
+
+TINY = np.finfo(float).tiny
+SHAPES = [
+    (2, 10, 4), (3, 1, 1), (1, 3, 2), (17, 5, 3), (100, 3, 5), (70, 1, 1), (5, 9, 300), (3, 40, 60), (2, 3000, 1),
+    (300, 2, 40),
+]  # fmt: skip
+LOSSES = ["classes", "probabilities", "squares"]
+each_loss = pytest.mark.parametrize("kind", LOSSES)
+
+
+def case(kind, n, m, T, seed=0, scored="lengths and weights"):
+    """Logits z, what the loss reads of them, labels or targets, lengths and weights."""
+    rng = np.random.default_rng([seed, n, m, T])
+    z = 3 * rng.standard_normal((n, m, T))
+    wanted = {
+        "classes": rng.integers(0, n, (m, T)),
+        "probabilities": rng.random((n, m, T)),  # the columns do not sum to 1
+        "squares": rng.standard_normal((n, m, T)),
+    }[kind]
+    lengths = rng.integers(0, T + 1, m) if "lengths" in scored else None
+    weights = rng.random((m, T)) * rng.integers(0, 2, (m, T)) if "weights" in scored else None
+    if lengths is not None:
+        lengths[m // 2] = T
+    if weights is not None:
+        weights[m // 2, T // 2] = 0.5
+    return SimpleNamespace(kind=kind, z=z, wanted=wanted, lengths=lengths, weights=weights)
+
+
+def run(q):
+    if q.kind == "squares":
+        return cyrnn.mean_squared_error(q.z, q.wanted, q.lengths, weights=q.weights)
+    return cyrnn.cross_entropy(cyrnn.softmax(q.z), q.wanted, q.lengths, weights=q.weights)
+
+
+def oracle(q):
+    """Loss and dz, a step at a time."""
+    n, m, T = q.z.shape
+    total, loss, dz = 0.0, [], np.zeros(q.z.shape)
+    for j in range(m):
+        for t in range(T if q.lengths is None else q.lengths[j]):
+            w = 1.0 if q.weights is None else q.weights[j, t]
+            total += w
+            if w == 0.0:
+                continue
+            if q.kind == "squares":
+                off = q.z[:, j, t] - q.wanted[:, j, t]
+                loss.append(w * (off**2).sum() / n)
+                dz[:, j, t] = w * 2 * off / n
+            else:
+                y = reference.softmax(q.z[:, j, t])
+                label = np.eye(n)[q.wanted[j, t]] if q.kind == "classes" else q.wanted[:, j, t]
+                loss.append(w * -(label * np.log(np.maximum(y, TINY))).sum())
+                dz[:, j, t] = w * (y * label.sum() - label)
+    return math.fsum(loss) / total, dz / total
+
+
+@pytest.mark.usefixtures("build")
+@each_loss
+@pytest.mark.parametrize("scored", ["all", "lengths", "weights", "lengths and weights"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_values(kind, shape, scored):
+    q = case(kind, *shape, scored=scored)
+    loss, dz = run(q)
+    want, dz_want = oracle(q)
+    assert type(loss) is float
+    assert loss == pytest.approx(want, rel=1e-14, abs=1e-15)
+    np.testing.assert_allclose(dz, dz_want, rtol=0, atol=1e-14 * np.abs(dz_want).max())
+    assert_array_equal(dz == 0.0, dz_want == 0.0)
+
+
+@pytest.mark.usefixtures("build")
+@each_loss
+def test_gradient_is_that_of_the_logits(kind):
+    q = case(kind, 4, 3, 5)
+    _, dz = run(q)
+    for index in np.ndindex(q.z.shape):
+        assert dz[index] == pytest.approx(derivative(lambda: run(q)[0], q.z, index), rel=TOLERANCE, abs=TOLERANCE)
+
+
+@pytest.mark.usefixtures("build")
+@each_loss
+def test_what_is_not_scored_may_hold_anything(kind):
+    for shape in [(3, 4, 6), (3, 30, 6), (40, 2, 2)]:
+        q = case(kind, *shape)
+        loss, dz = run(q)
+        steps = np.arange(shape[2])
+        off = (steps >= q.lengths[:, None]) | (q.weights == 0)
+        for rubbish in (np.nan, np.inf, -1e300):
+            given = cyrnn.softmax(q.z) if kind != "squares" else q.z.copy()
+            given[:, off] = rubbish
+            wanted = q.wanted.copy()
+            wanted[..., off] = -(2**62) if kind == "classes" else rubbish
+            weights = q.weights.copy()
+            weights[steps >= q.lengths[:, None]] = rubbish
+            function = cyrnn.mean_squared_error if kind == "squares" else cyrnn.cross_entropy
+            again, dz_again = function(given, wanted, q.lengths, weights=weights)
+            assert again == loss
+            assert_array_equal(dz_again, dz)
+
+
+@pytest.mark.usefixtures("build")
+@pytest.mark.parametrize("n", [2, 3, 40])
+def test_probabilities_that_underflow(n):
+    z = np.zeros((n, 3, 1))
+    z[:2, :, 0] = [[1000.0, -1000.0, 1000.0], [-1000.0, 1000.0, 1000.0]]
+    y = cyrnn.softmax(z)
+    loss, dz = cyrnn.cross_entropy(y, [[1], [1], [0]])
+    want = -np.log(TINY) + np.log(2.0)
+    assert loss == pytest.approx(want / 3, rel=1e-15)
+    expected = np.zeros((n, 3, 1))
+    expected[:2, :, 0] = [[1 / 3, 0.0, -1 / 6], [-1 / 3, 0.0, 1 / 6]]
+    np.testing.assert_allclose(dz, expected, rtol=1e-15)
+    soft = np.zeros((n, 3, 1))
+    soft[1, :2], soft[0, 2] = 1.0, 1.0
+    loss_soft, dz_soft = cyrnn.cross_entropy(y, soft)
+    assert loss_soft == pytest.approx(loss, rel=1e-15)
+    assert_array_equal(dz_soft, dz)
+
+
+@pytest.mark.usefixtures("build")
+def test_gradient_of_a_prediction_near_1_keeps_its_digits():
+    y = np.array([[1.0 - 2.0**-40, 2.0**-40]]).T
+    _, dz = cyrnn.cross_entropy(np.repeat(y, 3, axis=1), [0, 0, 0])
+    assert_array_equal(dz[:, 0], np.array([-(2.0**-40), 2.0**-40]) / 3)
+
+
+@pytest.mark.usefixtures("build")
+@each_loss
+def test_one_step_is_a_sequence_of_one(kind):
+    for n, m in [(5, 7), (3, 400), (200, 1)]:
+        q = case(kind, n, m, 1, scored="weights")
+        loss, dz = run(q)
+        one = copy.copy(q)
+        one.z, one.wanted, one.weights = q.z[:, :, 0], q.wanted[..., 0], q.weights[:, 0]
+        loss_one, dz_one = run(one)
+        assert loss_one == loss
+        assert_array_equal(dz_one, dz[:, :, 0])
+        # the last step of a sequence is strided
+        wide = np.repeat(q.z, 3, axis=2)
+        wide[:, :, :2] = np.nan
+        one.z = wide[:, :, 2]
+        given = one.z if kind == "squares" else np.repeat(cyrnn.softmax(q.z), 3, axis=2)[:, :, 2]
+        function = cyrnn.mean_squared_error if kind == "squares" else cyrnn.cross_entropy
+        assert_array_equal(function(given, one.wanted, weights=one.weights)[1], dz[:, :, 0])
+
+
+@each_loss
+def test_types_and_layouts(kind):
+    q = case(kind, 3, 4, 5)
+    q.z = np.round(q.z)
+    loss, dz = run(q)
+    given = q.z if kind == "squares" else cyrnn.softmax(q.z)
+    function = cyrnn.mean_squared_error if kind == "squares" else cyrnn.cross_entropy
+    wanted = q.wanted
+    before = copy.deepcopy((given, wanted, q.lengths, q.weights))
+    for view in (
+        np.asfortranarray,
+        lambda a: a[::1, ...].byteswap().view(a.dtype.newbyteorder()),
+        lambda a: a.tolist(),
+    ):
+        again, dz_again = function(view(given), view(wanted), view(q.lengths), weights=view(q.weights))
+        assert again == loss
+        assert_array_equal(dz_again, dz)
+    for value in (given, wanted, q.lengths, q.weights):
+        value.setflags(write=False)
+    assert function(given, wanted, q.lengths.astype(np.uint8), weights=q.weights)[0] == loss
+    if kind == "classes":
+        assert function(given, wanted.astype(np.uint64), q.lengths, weights=q.weights)[0] == loss
+    mask = q.weights > 0
+    assert (
+        function(given, wanted, q.lengths, weights=mask)[0] == function(given, wanted, q.lengths, weights=mask * 1.0)[0]
+    )
+    for value, kept in zip((given, wanted, q.lengths, q.weights), before, strict=True):
+        assert_array_equal(value, kept)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(LOSSES), st.integers(1, 90), st.integers(1, 12), st.integers(1, 9), st.integers(0, 99))
+def test_any_size(kind, n, m, T, seed):
+    q = case(kind, n, m, T, seed)
+    loss, dz = run(q)
+    want, dz_want = oracle(q)
+    assert loss == pytest.approx(want, rel=1e-14, abs=1e-15)
+    np.testing.assert_allclose(dz, dz_want, rtol=1e-11, atol=1e-15)
+
+
+@pytest.mark.usefixtures("build")
+def test_log():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([
+        np.exp(rng.uniform(-708, 709, 3000)), 1 + rng.uniform(-0.3, 0.5, 3000), 1 + rng.uniform(-1, 1, 500) * 1e-8,
+        [TINY, 1.0, np.nextafter(1, 0), np.nextafter(1, 2), 0.5**0.5, 2**0.5, 2.0, 0.5, np.finfo(float).max],
+    ])  # fmt: skip
+    got = x.copy()
+    _kernels.loss.log(got)
+    with mpmath.workprec(200):
+        for value, result in zip(x, got, strict=True):
+            exact = mpmath.log(mpmath.mpf(value))
+            assert abs(mpmath.mpf(result) - exact) <= 0.9 * math.ulp(float(exact)), value
+
+
+def refuse(error, message, function, *args, **more):
+    with pytest.raises(error) as caught:
+        function(*args, **more)
+    assert re.fullmatch(message, caught.value.args[0]), caught.value.args[0]
+
+
+Y = np.full((3, 4, 5), 1 / 3)
+LABELS = np.ones((4, 5), int)
+
+
+def with_value(array, index, value):
+    array = np.array(array)
+    array[index] = value
+    return array
+
+
+def test_bad_predictions_and_labels():
+    ce = cyrnn.cross_entropy
+    for bad in (np.nan, np.inf, -np.inf, -0.1, 1.1):
+        for labels in (LABELS, Y):
+            refuse(
+                ValueError, rf"y_pred: expected probabilities from 0 to 1, got {bad} at \[2, 1, 3\]",
+                ce, with_value(Y, (2, 1, 3), bad), labels,
+            )  # fmt: skip
+    for bad in (-1, 3, 2**62, -(2**63)):
+        refuse(
+            ValueError, rf"labels: expected classes from 0 to n_y - 1 = 2, got {bad} at \[3, 4\]",
+            ce, Y, with_value(LABELS, (3, 4), bad),
+        )  # fmt: skip
+    for bad in (np.nan, np.inf, -0.1):
+        refuse(
+            ValueError, rf"labels: expected finite numbers that are not negative, got {bad} at \[0, 0, 1\]",
+            ce, Y, with_value(Y, (0, 0, 1), bad),
+        )  # fmt: skip
+    refuse(ValueError, "labels: expected a loss that is finite, got one that overflows", ce, Y, Y * 0 + 1.7e308)
+    two = np.full((2, 1), 0.5)  # the loss is finite, the gradient would not be
+    refuse(ValueError, "labels: expected a loss that is finite, got one that overflows", ce, two, two + 1e308)
+    refuse(TypeError, "labels: expected integers, got dtype float64", ce, Y, LABELS * 1.0)
+    refuse(TypeError, "labels: expected integers, got dtype bool", ce, Y, LABELS > 0)
+    refuse(TypeError, "labels: expected integers, got None", ce, Y, None)
+    refuse(ValueError, r"labels: expected integers below 2\^63, got \d+", ce, Y, np.full((4, 5), 2**63, np.uint64))
+    refuse(ValueError, r"labels: expected shape \(m, T_x\) = \(4, 5\), got \(5, 4\)", ce, Y, LABELS.T)
+    refuse(ValueError, r"labels: expected shape \(m, T_x\) = \(4, 5\), got \(4,\)", ce, Y, LABELS[:, 0])
+    refuse(ValueError, r"labels: expected shape \(m,\) = \(4,\), got \(5,\)", ce, Y[:, :, 0], LABELS[0])
+    refuse(ValueError, r"labels: expected shape \(n_y, m, T_x\) = \(3, 4, 5\), got \(2, 4, 5\)", ce, Y, Y[:2])
+    refuse(ValueError, r"labels: expected shape \(n_y, m\) = \(3, 4\), got \(4, 5\)", ce, Y[:, :, 0], LABELS)
+    for wrong in (Y[0, 0], Y[None], 0.5):
+        refuse(ValueError, r"y_pred: expected shape \(n_y, m, T_x\) or \(n_y, m\), got \(.*\)", ce, wrong, LABELS)
+    refuse(ValueError, r"y_pred: expected at least one unit \(n_y\), got shape \(0, 4, 5\)", ce, Y[:0], LABELS)
+    refuse(TypeError, "y_pred: expected real numbers, got None", ce, None, LABELS)
+    refuse(TypeError, "y_pred: expected real numbers, got dtype complex128", ce, Y * 1j, LABELS)
+
+
+def test_bad_targets():
+    mse = cyrnn.mean_squared_error
+    for bad in (np.nan, np.inf):
+        refuse(
+            ValueError, rf"z: expected finite numbers, got {bad} at \[0, 1, 2\]", mse, with_value(Y, (0, 1, 2), bad), Y
+        )
+        refuse(
+            ValueError, rf"targets: expected finite numbers, got {bad} at \[0, 1, 2\]",
+            mse, Y, with_value(Y, (0, 1, 2), bad),
+        )  # fmt: skip
+    refuse(ValueError, "z: expected a squared error that is finite, got one that overflows", mse, Y * 1e200, Y)
+    refuse(ValueError, r"targets: expected shape \(n_y, m, T_x\) = \(3, 4, 5\), got \(3, 4\)", mse, Y, Y[:, :, 0])
+    refuse(ValueError, r"targets: expected shape \(n_y, m\) = \(3, 4\), got \(3, 4, 5\)", mse, Y[:, :, 0], Y)
+    refuse(ValueError, r"z: expected at least one unit \(n_y\), got shape \(0, 4, 5\)", mse, Y[:0], Y[:0])
+    refuse(TypeError, "targets: expected real numbers, got dtype <U4", mse, Y, "text")
+
+
+@each_loss
+def test_bad_lengths_and_weights(kind):
+    def loss(lengths=None, weights=None, given=Y):
+        if kind == "squares":
+            return cyrnn.mean_squared_error(given, given, lengths, weights=weights)
+        return cyrnn.cross_entropy(given, given if kind == "probabilities" else LABELS, lengths, weights=weights)
+
+    for bad in (-1, 6, 2**40, -(2**63)):
+        refuse(
+            ValueError, rf"lengths: expected integers from 0 to T_x = 5, got {bad} at \[2\]", loss, [5, 1, bad, 0],
+        )  # fmt: skip
+    refuse(TypeError, "lengths: expected integers, got dtype float64", loss, [5.0, 1.0, 2.0, 3.0])
+    refuse(TypeError, "lengths: expected integers, got dtype bool", loss, [True] * 4)
+    refuse(ValueError, r"lengths: expected shape \(m,\) = \(4,\), got \(3,\)", loss, [5, 5, 5])
+    refuse(ValueError, r"lengths: expected shape \(m,\) = \(4,\), got \(\)", loss, 5)
+    refuse(ValueError, "lengths: expected at least one step to score, got none", loss, [0] * 4)
+    ones = np.ones((4, 5))
+    for bad in (np.nan, np.inf, -1e-300):
+        refuse(
+            ValueError, rf"weights: expected finite numbers that are not negative, got {bad} at \[1, 4\]",
+            loss, None, with_value(ones, (1, 4), bad),
+        )  # fmt: skip
+    refuse(ValueError, r"weights: expected shape \(m, T_x\) = \(4, 5\), got \(5, 4\)", loss, None, ones.T)
+    refuse(ValueError, "weights: expected a finite sum, got inf", loss, None, ones * 1e308)
+    refuse(TypeError, "weights: expected real numbers, got dtype <U4", loss, None, "text")
+    refuse(ValueError, "weights: expected at least one step to score, got none", loss, None, ones * 0)
+    refuse(
+        ValueError, "lengths, weights: expected at least one step to score, got none",
+        loss, [0, 1, 0, 0], with_value(ones, (1, 0), 0.0),
+    )  # fmt: skip
+    if kind != "classes":
+        refuse(ValueError, "m, T_x: expected at least one step to score, got none", loss, given=Y[:, :0])
+        refuse(ValueError, "lengths: expected None for one step, .*", loss, [1] * 4, given=Y[:, :, 0])
+
+
+def test_against_torch():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    for shape in [(3, 10, 4), (40, 7, 9)]:
+        for kind in ("classes", "probabilities"):
+            q = case(kind, *shape, scored="all")
+            z = torch.from_numpy(q.z.copy()).requires_grad_()
+            wanted = torch.from_numpy(q.wanted)
+            if kind == "classes":
+                wanted = wanted.clone()
+                wanted[0, :3] = -100  # what torch ignores
+                q.weights = np.ones(shape[1:])
+                q.weights[0, :3] = 0
+            loss = torch.nn.functional.cross_entropy(z.permute(1, 2, 0).reshape(-1, shape[0]), wanted.reshape(-1)
+                if kind == "classes" else wanted.permute(1, 2, 0).reshape(-1, shape[0]))  # fmt: skip
+            loss.backward()
+            got, dz = run(q)
+            assert got == pytest.approx(loss.item(), rel=1e-14)
+            reference.close(dz, z.grad.numpy(), 1e-15)
