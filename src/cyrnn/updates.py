@@ -1,0 +1,330 @@
+"""Updates of the parameters: clipped gradients, Adam, gradient descent.
+
+The gradient of ``parameters["Wf"]`` is ``gradients["dWf"]``: the key with a d in front.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from . import _arrays, _kernels
+from ._arrays import Array
+from ._kernels.memory import arrays
+
+__all__ = ["clip_gradients", "initialize_adam", "update_parameters_with_adam", "update_parameters_with_gd"]
+
+Arrays = Mapping[str, Any]
+
+TINY, MOST = math.ulp(0.0), math.nextafter(math.inf, 0.0)
+NOT_NEGATIVE = "a finite number, 0 or more", 0.0, MOST
+BELOW_1 = "a number from 0 up to, not including, 1", 0.0, math.nextafter(1.0, 0.0)
+POSITIVE = "a number above 0", TINY, math.inf
+
+
+def _named(name: str, value: Any) -> None:
+    """Refuse what is no mapping from names to arrays."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name}: expected a mapping from names to arrays, got {type(value).__name__}")
+
+
+def _number(name: str, value: Any, expected: str, low: float, high: float) -> float:
+    """Return a number from `low` to `high`."""
+    if type(value) is float and low <= value <= high:
+        return value
+    if isinstance(value, (str, bytes)) or np.ndim(value) != 0:
+        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}") from error
+    if not low <= number <= high:
+        raise ValueError(f"{name}: expected {expected}, got {value}")
+    return number
+
+
+def _gradient(name: str, value: Any) -> Array:
+    """Return a gradient as the kernels read it; refuse one that is not finite."""
+    array = _arrays.real(name, value)
+    largest = _kernels.update.LARGEST
+    bad = ~(np.abs(array) <= largest)
+    if bad.any():
+        index = tuple(map(int, np.argwhere(bad)[0]))
+        raise ValueError(
+            f"{name}: expected finite numbers (at most {largest}, so that their squares are), "
+            f"got {array[index]} at {list(index)}"
+        )
+    return array if array.flags.c_contiguous else array.copy()
+
+
+def _written(name: str, values: Arrays, key: str) -> Array:
+    """Return an entry; refuse what cannot be updated in place."""
+    value = values[key]
+    if values[key] is not value:
+        raise TypeError(f"{name}: expected an array to update in place, got a new one at every look")
+    if not isinstance(value, np.ndarray) or value.dtype != _arrays.FLOAT64:
+        got = f"dtype {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise TypeError(f"{name}: expected a float64 numpy.ndarray to update in place, got {got}")
+    if not value.flags.carray:
+        flags = {"C-contiguous": value.flags.c_contiguous, "aligned": value.flags.aligned}
+        lacks = next((flag for flag, there in flags.items() if not there), "writeable")
+        raise ValueError(f"{name}: expected a C-contiguous, aligned, writeable array, got one that is not {lacks}")
+    return value
+
+
+def _checked(parameters: Any, gradients: Any, states: dict[str, Any]) -> dict[str, list[Array]]:
+    """Return the lists that the kernels take, gradients first, or raise the error that names the misfit."""
+    for name, value in {"parameters": parameters, "gradients": gradients, **states}.items():
+        _named(name, value)
+    lists: dict[str, list[Array]] = {name: [] for name in ("gradients", "parameters", *states)}
+    for key in parameters:
+        if not isinstance(key, str):
+            raise TypeError(f"parameters: expected names for keys, got {key!r}")
+        parameter = _written(f"parameters[{key!r}]", parameters, key)
+        lists["parameters"].append(parameter)
+        for name, values in {"gradients": gradients, **states}.items():
+            if "d" + key not in values:
+                got = sorted(map(str, values))
+                raise KeyError(f"{name}: expected an entry {'d' + key!r} for parameters[{key!r}], got only {got}")
+            full = f"{name}[{'d' + key!r}]"
+            array = _gradient(full, values["d" + key]) if name == "gradients" else _written(full, values, "d" + key)
+            if array.shape != parameter.shape:
+                raise ValueError(f"{full}: expected {parameter.shape}, as parameters[{key!r}], got {array.shape}")
+            lists[name].append(array)
+    return lists
+
+
+def _update(kernel: Callable[..., None], lists: dict[str, list[Array]], keys: Iterable[str], *rates: float) -> None:
+    """Call the kernel with what `_checked` returned; what it still refuses is memory that two arrays share."""
+    try:
+        kernel(*lists.values(), *rates)
+    except ValueError as error:
+        d = {name: "" if name == "parameters" else "d" for name in lists}
+        named = [(f"{name}[{d[name] + key!r}]", a) for name in lists for key, a in zip(keys, lists[name], strict=True)]
+        for name, array in named[len(lists["gradients"]) :]:
+            for other, theirs in named:
+                if name != other and np.may_share_memory(array, theirs):
+                    got = f"some that {other} shares"
+                    raise ValueError(f"{name}: expected memory of its own to update, got {got}") from error
+        raise
+
+
+def initialize_adam(parameters: Arrays) -> tuple[dict[str, Array], dict[str, Array]]:
+    """First and second moments of the gradients before the first step of Adam: zeros.
+
+    Parameters
+    ----------
+    parameters : mapping
+        From names to arrays, of which only the shapes are read.
+
+    Returns
+    -------
+    v, s : dict of new float64 arrays
+        Zeros of the parameters' shapes, named like the gradients: ``v["dWf"]`` for ``parameters["Wf"]``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `parameters` is no mapping from names to arrays of real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np, cyrnn
+    >>> v, s = cyrnn.initialize_adam({"Wy": np.ones((1, 2)), "by": np.ones((1, 1))})
+    >>> v
+    {'dWy': array([[0., 0.]]), 'dby': array([[0.]])}
+    """
+    _named("parameters", parameters)
+    shapes = {"d" + key: _arrays.real(f"parameters[{key!r}]", value).shape for key, value in parameters.items()}
+    v, s = ({key: np.zeros(shape) for key, shape in shapes.items()} for _ in "vs")
+    return v, s
+
+
+def update_parameters_with_adam(
+    parameters: dict[str, Array],
+    gradients: Arrays,
+    v: dict[str, Array],
+    s: dict[str, Array],
+    t: int,
+    learning_rate: float = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+    """One step of Adam, in place.
+
+    ``v = beta1 v + (1 - beta1) g``, ``s = beta2 s + (1 - beta2) g^2``, and then
+    ``parameter -= learning_rate v / (1 - beta1^t) / (sqrt(s / (1 - beta2^t)) + epsilon)``
+    (Kingma and Ba 2015, algorithm 1).
+
+    Parameters
+    ----------
+    parameters : mapping
+        From names to float64 arrays, C-contiguous and writeable: **they are updated in place**, without a copy.
+    gradients : mapping
+        ``gradients["dWf"]`` for ``parameters["Wf"]``, of the same shape; only read, and converted to float64.  Every
+        parameter needs its gradient; other entries (``dx``, ``da0``) are not looked at.
+    v, s : mapping
+        First and second moments as `initialize_adam` returns them: **updated in place** too.
+    t : int
+        Number of this step: 1 for the first one.
+    learning_rate : float
+        0 or more.
+    beta1, beta2 : float
+        From 0 up to, not including, 1.
+    epsilon : float
+        Above 0.
+
+    Returns
+    -------
+    parameters, v, s
+        The very objects that were passed.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        If a gradient or moment is missing, of a wrong shape, not finite (or above 1.3e154, whose square is not); if
+        an array to update is not float64, not C-contiguous, read-only, or shares memory with another one; if t or a
+        rate is out of range.  The message names it, and then nothing has been updated.
+
+    Examples
+    --------
+    >>> import numpy as np, cyrnn
+    >>> parameters = {"Wy": np.array([[1.0, 2.0]])}
+    >>> v, s = cyrnn.initialize_adam(parameters)
+    >>> for t in range(1, 11):
+    ...     gradients = {"dWy": 2 * parameters["Wy"]}
+    ...     parameters, v, s = cyrnn.update_parameters_with_adam(parameters, gradients, v, s, t, learning_rate=0.1)
+    >>> parameters["Wy"].round(3)
+    array([[0.076, 1.025]])
+    """
+    if type(t) is not int or t < 1:
+        try:
+            t = operator.index(t)
+        except TypeError as error:
+            raise TypeError(f"t: expected an integer, got {type(t).__name__}") from error
+        if t < 1:
+            raise ValueError(f"t: expected the number of the step, 1 or more, got {t}")
+    learning_rate = _number("learning_rate", learning_rate, *NOT_NEGATIVE)
+    beta1, beta2 = _number("beta1", beta1, *BELOW_1), _number("beta2", beta2, *BELOW_1)
+    epsilon = _number("epsilon", epsilon, "a finite number above 0", TINY, MOST)
+    kernel, exponent = _kernels.update.adam, min(t, 1 << 53)  # a float, whatever t is
+    rates = learning_rate, beta1, beta2, epsilon, 1.0 - beta1**exponent, 1.0 - beta2**exponent
+    if isinstance(parameters, dict) and isinstance(v, dict) and isinstance(s, dict):
+        try:
+            names = ["d" + key for key in parameters]
+            g_list, v_list, s_list = ([values[name] for name in names] for values in (gradients, v, s))
+            kernel(g_list, list(parameters.values()), v_list, s_list, *rates)
+            return parameters, v, s
+        except _arrays.MISFIT:
+            pass
+    _update(kernel, _checked(parameters, gradients, {"v": v, "s": s}), parameters, *rates)
+    return parameters, v, s
+
+
+def update_parameters_with_gd(
+    parameters: dict[str, Array], gradients: Arrays, learning_rate: float
+) -> dict[str, Array]:
+    """One step of gradient descent, in place: ``parameter -= learning_rate g``.
+
+    Parameters
+    ----------
+    parameters : mapping
+        From names to float64 arrays, C-contiguous and writeable: **they are updated in place**, without a copy.
+    gradients : mapping
+        ``gradients["dWf"]`` for ``parameters["Wf"]``, of the same shape; only read, and converted to float64.  Every
+        parameter needs its gradient; other entries (``dx``, ``da0``) are not looked at.
+    learning_rate : float
+        0 or more.
+
+    Returns
+    -------
+    parameters
+        The very object that was passed.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        As `update_parameters_with_adam`; then nothing has been updated.
+
+    Examples
+    --------
+    >>> import numpy as np, cyrnn
+    >>> cyrnn.update_parameters_with_gd({"Wy": np.array([[1.0, 2.0]])}, {"dWy": np.array([[10.0, 0.0]])}, 0.05)
+    {'Wy': array([[0.5, 2. ]])}
+    """
+    learning_rate = _number("learning_rate", learning_rate, *NOT_NEGATIVE)
+    kernel = _kernels.update.descent
+    if isinstance(parameters, dict):
+        try:
+            kernel([gradients["d" + key] for key in parameters], list(parameters.values()), learning_rate)
+            return parameters
+        except _arrays.MISFIT:
+            pass
+    _update(kernel, _checked(parameters, gradients, {}), parameters, learning_rate)
+    return parameters
+
+
+def clip_gradients(
+    gradients: Arrays, *, norm: float | None = None, value: float | None = None
+) -> tuple[dict[str, Any], float]:
+    """Gradients whose norm, or whose every value, is not larger than a limit.
+
+    Exactly one of `norm` and `value` is given.  The norm is that of all weights' gradients together (the entries
+    whose names begin with ``dW`` or ``db``): where it is larger than `norm`, all of them are multiplied by
+    ``norm / (their norm)``.
+
+    Parameters
+    ----------
+    gradients : mapping
+        From names to arrays; only read.
+    norm : float, optional
+        The largest norm of all together, above 0.  ``numpy.inf`` clips nothing and only measures.
+    value : float, optional
+        The largest size of each single value, above 0.
+
+    Returns
+    -------
+    clipped : dict
+        New arrays for the entries that begin with ``dW`` or ``db``.  The other entries (``dx``, ``da0``, ``da``) are
+        passed through as they are and do not count.
+    norm : float
+        The norm before anything was clipped, in either way; it neither overflows nor underflows.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        If not exactly one of the limits is given or it is out of range, if a gradient is not finite (or above
+        1.3e154, whose square is not) or of a wrong type, or if there is no weight's gradient at all; the message
+        names it.
+
+    Examples
+    --------
+    >>> import numpy as np, cyrnn
+    >>> cyrnn.clip_gradients({"dWy": np.array([[3.0, 0.0]]), "dby": np.array([[4.0]])}, norm=1.0)
+    ({'dWy': array([[0.6, 0. ]]), 'dby': array([[0.8]])}, 5.0)
+    >>> cyrnn.clip_gradients({"dWy": np.array([[3.0, 0.0]]), "dby": np.array([[-4.0]])}, value=1.0)
+    ({'dWy': array([[1., 0.]]), 'dby': array([[-1.]])}, 5.0)
+    """
+    if (norm is None) == (value is None):
+        raise TypeError(f"norm, value: expected exactly one of them, got {'neither' if norm is None else 'both'}")
+    by_norm = math.inf if norm is None else _number("norm", norm, *POSITIVE)
+    by_value = math.inf if value is None else _number("value", value, *POSITIVE)
+    _named("gradients", gradients)
+    clipped = dict(gradients)
+    keys = [key for key in clipped if isinstance(key, str) and key[:2] in ("dW", "db")]
+    if not keys:
+        got = sorted(map(str, clipped))
+        raise KeyError(f"gradients: expected entries that begin with 'dW' or 'db', got only {got}")
+    try:
+        before = [clipped[key] for key in keys]
+        after = arrays(*[array.shape for array in before])
+        found = _kernels.update.clip(before, after, by_norm, by_value)
+    except _arrays.MISFIT:
+        before = [_gradient(f"gradients[{key!r}]", clipped[key]) for key in keys]
+        after = arrays(*[array.shape for array in before])
+        found = _kernels.update.clip(before, after, by_norm, by_value)
+    clipped.update(zip(keys, after, strict=True))
+    return clipped, found
