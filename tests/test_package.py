@@ -26,13 +26,16 @@ def python(code, **environment):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "needs"),
-    [("activations", ""), ("rnn", ""), ("lstm", ""), ("_config", ""), ("exchange", "torch"), ("onnx_files", "onnx")],
-)
-def test_docstring_examples(name, needs):
-    if needs:
-        pytest.importorskip(needs)
+NEEDS = {"exchange": "torch", "onnx_files": "onnx"}
+DOCUMENTED = [
+    "activations", "rnn", "lstm", "losses", "output_layer", "parameters", "updates", "stream", "_config", *NEEDS,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_docstring_examples(name):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     result = doctest.testmod(importlib.import_module(f"cyrnn.{name}"), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0
     assert result.attempted > 0

@@ -13,6 +13,7 @@ The modules, and what each is for:
 
 - ``activations``: exp, tanh, sigmoid and softmax over an array
 - ``rnn``, ``lstm``: one step and the time loops, forward and backward; the equations stand at their top
+- ``linear``, ``loss``, ``update``: the output layer without its softmax, the losses, the updates of the parameters
 
 and compiled once, for all builds:
 
@@ -22,12 +23,13 @@ and compiled once, for all builds:
 - ``threads``: how many threads a call takes
 
 Under them lie ``vmath.h`` (the functions), ``gemm.h`` (the packed product), ``output.pxd`` (the output
-layer), ``layout.h`` (transposes), ``team.h`` (threads), ``simd.h`` (one vector).  In a sequence all buffers
-are float64, time-major, units innermost: x ``(T_x, m, n_x)``, a and c ``(T_x + 1, m, n_a)`` with the initial
-state in row 0, gates ``(4, T_x, m, n_a)`` in the order f, i, c, o; ``lstm.pyx`` has the case m = 1.  The
-Python layer owns what goes in and comes out; a kernel takes its scratch from ``memory`` and gives it
-back.  A kernel looks at every argument before it writes anything, and refuses what is no float64 array of
-the shape that the sizes ask for; the Python layer then finds out what it was.  Any size may be 0.
+layer), ``flat.pxd`` (a sequence as a matrix), ``layout.h`` (transposes), ``team.h`` (threads), ``simd.h``
+(one vector).  In a sequence all buffers are float64, time-major, units innermost: x ``(T_x, m, n_x)``, a and
+c ``(T_x + 1, m, n_a)`` with the initial state in row 0, gates ``(4, T_x, m, n_a)`` in the order f, i, c, o;
+``lstm.pyx`` has the case m = 1.  The Python layer owns what goes in and comes out; a kernel takes its
+scratch from ``memory`` and gives it back.  A kernel looks at every argument before it writes anything, and
+refuses what is no float64 array of the shape that the sizes ask for; the Python layer then finds out what
+it was.  Any size may be 0.
 """
 
 import importlib

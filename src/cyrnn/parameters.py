@@ -1,0 +1,182 @@
+"""Parameters to begin with, and those of a trained model."""
+
+import operator
+import os
+from typing import Any
+
+import numpy as np
+
+from . import _arrays
+from ._arrays import Array
+
+__all__ = ["initialize_parameters", "load_parameters"]
+
+GATES = "fico"
+KEYS = {
+    "rnn": ("Wax", "Waa", "ba", "Wya", "by"),
+    "lstm": (*(part + gate for gate in GATES for part in "Wb"), "Wy", "by"),
+}
+
+
+def _glorot(rng: np.random.Generator, rows: int, columns: int) -> Array:
+    """Uniform in +- sqrt(6 / (rows + columns))."""
+    limit = np.sqrt(6.0 / (rows + columns))
+    return rng.uniform(-limit, limit, (rows, columns))
+
+
+def _orthogonal(rng: np.random.Generator, n: int) -> Array:
+    """Return a draw of the uniform distribution on the orthogonal group (Mezzadri, Notices AMS 54, 2007)."""
+    q, r = np.linalg.qr(rng.standard_normal((n, n)))
+    return np.asarray(q * np.copysign(1.0, np.diag(r)))
+
+
+def _size(name: str, value: Any) -> int:
+    try:
+        size = operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}") from error
+    if size < 1:
+        raise ValueError(f"{name}: expected a size of at least 1, got {size}")
+    return size
+
+
+def initialize_parameters(cell: str, n_x: int, n_a: int, n_y: int, rng: np.random.Generator) -> dict[str, Array]:
+    """Random parameters to begin a training with.
+
+    The weights of the inputs and of the output layer are uniform in ``+- sqrt(6 / (columns + rows))`` of their matrix
+    (Glorot and Bengio 2010; for a gate the columns are the n_x inputs), those of the hidden state are a random
+    orthogonal matrix (Saxe et al. 2014), each gate its own.  Biases are 0, but that of the forget gate is 1 (Jozefowicz
+    et al. 2015).
+
+    Parameters
+    ----------
+    cell : {"rnn", "lstm"}
+    n_x, n_a, n_y : int
+        Inputs, hidden units, outputs; at least 1.
+    rng : numpy.random.Generator
+        For the draws: ``numpy.random.default_rng(seed)``.  A seed alone is refused, so that nobody gets the same
+        numbers twice without having said so.
+
+    Returns
+    -------
+    dict of new float64 arrays
+        "rnn": ``Wax`` (n_a, n_x), ``Waa`` (n_a, n_a), ``ba`` (n_a, 1), ``Wya`` (n_y, n_a), ``by`` (n_y, 1).
+        "lstm": ``Wf Wi Wc Wo`` (n_a, n_a + n_x), ``bf bi bc bo`` (n_a, 1), ``Wy`` (n_y, n_a), ``by`` (n_y, 1).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of a wrong type or out of range; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np, cyrnn
+    >>> p = cyrnn.initialize_parameters("lstm", n_x=3, n_a=5, n_y=2, rng=np.random.default_rng(0))
+    >>> p["Wf"].shape, p["bf"][0], p["Wy"].shape
+    ((5, 8), array([1.]), (2, 5))
+    """
+    if cell not in tuple(KEYS):  # which may be compared with anything
+        raise ValueError(f"cell: expected 'rnn' or 'lstm', got {cell!r}")
+    n_x, n_a, n_y = _size("n_x", n_x), _size("n_a", n_a), _size("n_y", n_y)
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng: expected a numpy.random.Generator, as default_rng(seed) makes, got {type(rng).__name__}")
+    parameters: dict[str, Array] = {}
+    if cell == "rnn":
+        parameters["Wax"] = _glorot(rng, n_a, n_x)
+        parameters["Waa"] = _orthogonal(rng, n_a)
+        parameters["ba"] = np.zeros((n_a, 1))
+    else:
+        for gate in GATES:
+            parameters["W" + gate] = np.hstack([_orthogonal(rng, n_a), _glorot(rng, n_a, n_x)])
+            parameters["b" + gate] = np.full((n_a, 1), 1.0 if gate == "f" else 0.0)
+    parameters["Wya" if cell == "rnn" else "Wy"] = _glorot(rng, n_y, n_a)
+    parameters["by"] = np.zeros((n_y, 1))
+    return parameters
+
+
+def _shapes(cell: str, found: dict[str, Array]) -> dict[str, tuple[str, tuple[int, int]]]:
+    """Return what every entry's shape must be, from the sizes of the output layer and of the inputs' weights."""
+    output = "Wya" if cell == "rnn" else "Wy"
+    n_y, n_a = found[output].shape
+    shapes = _arrays.output_shapes(output, n_y, n_a)
+    if cell == "rnn":
+        n_x = found["Wax"].shape[1]
+        return shapes | {"Wax": ("n_a, n_x", (n_a, n_x)), "Waa": ("n_a, n_a", (n_a, n_a)), "ba": ("n_a, 1", (n_a, 1))}
+    columns = max(found["Wf"].shape[1], n_a)
+    for gate in GATES:
+        shapes |= {"W" + gate: ("n_a, n_a + n_x", (n_a, columns)), "b" + gate: ("n_a, 1", (n_a, 1))}
+    return shapes
+
+
+def _arrays_of(path: str) -> dict[str, Any]:
+    """Return everything in the file, never by pickle."""
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        except Exception as error:  # zipfile, zlib and NumPy have many for a file that is broken
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ValueError(
+                f"{path}: expected a file that numpy.savez made, got one that cannot be read ({reason})"
+            ) from error
+
+
+def load_parameters(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """Read the parameters of a model from a file.
+
+    A model is a dict of arrays, so ``numpy.savez(path, **parameters)`` writes one.  This reads it back and checks it.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file that `numpy.savez` or `numpy.savez_compressed` made.
+
+    Returns
+    -------
+    dict of new C-contiguous float64 arrays
+        The parameters of a basic RNN or of an LSTM, in the order of `initialize_parameters`.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If it is no such file, holds pickled objects (they are never read), lacks an entry, or has one that belongs
+        to neither cell, is of a wrong type or shape, or is not finite.  The message names the path and the entry.
+    TypeError
+        If `path` is no path.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np, cyrnn
+    >>> p = cyrnn.initialize_parameters("rnn", n_x=3, n_a=5, n_y=2, rng=np.random.default_rng(0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.npz")
+    ...     np.savez(path, **p)
+    ...     q = cyrnn.load_parameters(path)
+    >>> list(q), bool((q["Waa"] == p["Waa"]).all())
+    (['Wax', 'Waa', 'ba', 'Wya', 'by'], True)
+    """
+    try:
+        path = os.fsdecode(path)
+    except TypeError as error:
+        raise TypeError(f"path: expected a path, got {type(path).__name__}") from error
+    raw = _arrays_of(path)
+    cell = max(KEYS, key=lambda name: len(raw.keys() & set(KEYS[name])))
+    missing, unknown = [key for key in KEYS[cell] if key not in raw], sorted(raw.keys() - set(KEYS[cell]))
+    if missing or unknown:
+        kind = "a basic RNN" if cell == "rnn" else "an LSTM"
+        raise ValueError(
+            f"{path}: expected the entries {', '.join(KEYS[cell])} of {kind}, "
+            f"got {', '.join(sorted(raw)) or 'none'} (missing: {', '.join(missing) or 'none'}; "
+            f"unknown: {', '.join(unknown) or 'none'})"
+        )
+    try:
+        found = {key: _arrays.dimensions(key, raw[key], "rows, columns") for key in KEYS[cell]}
+        for key, (letters, shape) in _shapes(cell, found).items():
+            _arrays.shaped(key, found[key], letters, shape)
+            if not np.isfinite(found[key]).all():
+                raise ValueError(f"{key}: expected finite numbers")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return {key: np.array(value, order="C") for key, value in found.items()}
