@@ -296,7 +296,8 @@ def test_bad_lengths_and_weights(kind):
 
     for bad in (-1, 6, 2**40, -(2**63)):
         refuse(
-            ValueError, rf"lengths: expected integers from 0 to T_x = 5, got {bad} at \[2\]", loss, [5, 1, bad, 0],
+            ValueError, rf"lengths: expected integers from 0 to T_x = 5, got {bad} at \[2\]",
+            loss, np.array([5, 1, bad, 0]),
         )  # fmt: skip
     refuse(TypeError, "lengths: expected integers, got dtype float64", loss, [5.0, 1.0, 2.0, 3.0])
     refuse(TypeError, "lengths: expected integers, got dtype bool", loss, [True] * 4)

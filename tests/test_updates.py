@@ -1,8 +1,10 @@
 """Adam, gradient descent, clipped gradients: values, in place or not at all, bad input."""
 
 import copy
+import gc
 import math
 import re
+import tracemalloc
 from types import MappingProxyType
 
 import numpy as np
@@ -380,3 +382,36 @@ def test_initialize_adam_refuses():
     message = "parameters: expected a mapping from names to arrays, got NoneType"
     refuse(TypeError, message, cyrnn.initialize_adam, None)
     refuse(TypeError, r"parameters\['Wy'\]: expected real numbers, got None", cyrnn.initialize_adam, {"Wy": None})
+
+
+def test_calls_leave_nothing_behind():
+    p, g, v, s = case()
+    bad = {**g, "dby": np.full((5, 1), np.nan)}
+    labels = np.zeros((4, 6), int)
+    y = np.full((2, 4, 6), 0.5)
+
+    def calls():
+        for _ in range(20):
+            cyrnn.update_parameters_with_adam(p, g, v, s, 1)
+            cyrnn.clip_gradients(g, norm=1.0)
+            cyrnn.output_backward(cyrnn.cross_entropy(y, labels)[1], np.ones((33, 4, 6)), {"Wy": p["Wy"][:2]})
+            for call in (
+                lambda: cyrnn.update_parameters_with_gd(p, bad, 0.1),
+                lambda: cyrnn.clip_gradients(bad, value=1.0),
+                lambda: cyrnn.cross_entropy(y, labels + 2),
+            ):
+                with pytest.raises(ValueError, match="expected"):
+                    call()
+
+    calls()
+    gc.collect()
+    tracemalloc.start()
+    calls()
+    gc.collect()
+    before, _ = tracemalloc.get_traced_memory()
+    for _ in range(5):
+        calls()
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 20_000
