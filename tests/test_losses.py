@@ -19,8 +19,8 @@ from cyrnn import _kernels
 
 TINY = np.finfo(float).tiny
 SHAPES = [
-    (2, 10, 4), (3, 1, 1), (1, 3, 2), (17, 5, 3), (100, 3, 5), (70, 1, 1), (5, 9, 300), (3, 40, 60), (2, 3000, 1),
-    (300, 2, 40),
+    (2, 10, 4), (3, 1, 1), (1, 3, 2), (17, 5, 3), (100, 3, 5), (70, 1, 1), (5, 9, 30), (300, 2, 40),
+    (3, 50, 170), (2, 9000, 1),  # more columns than a block of the kernel
 ]  # fmt: skip
 LOSSES = ["classes", "probabilities", "squares"]
 each_loss = pytest.mark.parametrize("kind", LOSSES)
