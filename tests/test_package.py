@@ -48,7 +48,7 @@ def test_public_functions_are_documented():
             assert "Examples\n" in thing.__doc__
             if name != "show_config":
                 assert "Parameters\n" in thing.__doc__
-                assert "Returns\n" in thing.__doc__
+                assert isinstance(thing, type) or "Returns\n" in thing.__doc__
                 assert "Raises\n" in thing.__doc__
 
 

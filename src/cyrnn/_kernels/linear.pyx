@@ -4,16 +4,51 @@
     da = W' dz      dW = sum dz a'      db = sum dz                                  (backward)
 
 No step depends on another one, so everything stays in the caller's order: the m T_x examples and steps are the
-columns of one wide step, and the products are those of a cell (`step_multiply` and its relatives, gemm.h).  Each z is
+columns of one wide step, and the products are those of a cell (step.h), whose rows threads share.  Each z is
 summed as in `predict` (output.pxd): softmax(z) is bit for bit what the forward passes return.
 """
 
 from .arguments cimport matrix, sequence
 from .flat cimport columns_of_sequence, flat, flat_room
-from .gemm cimport step_multiply, step_multiply_transposed, step_outer, weights, weights_of
+from .gemm cimport weights, weights_of
 from .layout cimport steps
 from .memory cimport give, take
 from .output cimport fill_rows, row_sum
+from .step cimport rows_of, step_multiply, step_multiply_transposed, step_outer
+from .team cimport run_team, span, team
+from .threads cimport dismiss, hire, worth
+
+
+cdef struct Output:
+    Py_ssize_t n_y, n_a, columns
+    weights W                   # (n_y, n_a)
+    const double *b             # (n_y)
+    const double *a             # (n_a, columns)
+    double *z                   # (n_y, columns); of the backward pass:
+    const double *dz            # (n_y, columns)
+    double *da                  # (n_a, columns)
+    double *dW                  # (n_y, n_a)
+    double *db                  # (n_y)
+    double *room                # scratch (n_a, columns)
+
+
+cdef void run_forward(void *problem, team me) noexcept nogil:
+    """One thread's share of z."""
+    cdef Output *r = <Output *> problem
+    cdef span mine = rows_of(r.n_y, r.columns, me)
+    fill_rows(r.z, r.b, r.columns, mine)
+    step_multiply(r.z, r.columns, r.W.part[0], r.n_a, r.n_a, r.a, mine)
+
+
+cdef void run_backward(void *problem, team me) noexcept nogil:
+    """One thread's share of the gradients."""
+    cdef Output *r = <Output *> problem
+    cdef span mine = rows_of(r.n_y, r.columns, me)
+    cdef Py_ssize_t u
+    step_multiply_transposed(r.da, r.n_a, r.columns, &r.W, r.dz, r.room, me)
+    step_outer(r.dW, r.n_a, r.n_a, r.dz, r.a, r.columns, mine)
+    for u in range(mine.lo, mine.hi):
+        r.db[u] = row_sum(r.dz + u * r.columns, r.columns)
 
 
 def forward(
@@ -24,17 +59,21 @@ def forward(
     z,              # OUT  (n_y, m, T_x)
 ) -> None:
     """z = W a + b."""
-    cdef const double *W_y = matrix(W, n_y, n_a)
-    cdef const double *b_y = matrix(b, n_y, 1)
-    cdef Py_ssize_t columns = m * T_x
+    cdef Output r
     cdef steps a_in, out
+    r.n_y, r.n_a, r.columns = n_y, n_a, m * T_x
+    r.W, r.b = weights_of(matrix(W, n_y, n_a), n_a, n_y, n_a, True), matrix(b, n_y, 1)
     columns_of_sequence(a, n_a, m, T_x, &a_in)
     sequence(z, n_y, m, T_x, True, &out)
+    r.z = out.data
 
-    cdef double *scratch = take(flat_room(a_in, n_a, columns))
+    cdef int threads = worth(2.0 * r.columns * n_y * n_a, n_y // 4)
+    cdef double *scratch = take(flat_room(a_in, n_a, r.columns))
+    hire(threads)
     with nogil:
-        fill_rows(out.data, b_y, n_y, columns)
-        step_multiply(out.data, n_y, columns, W_y, n_a, n_a, flat(a_in, n_a, columns, scratch))
+        r.a = flat(a_in, n_a, r.columns, scratch)
+        run_team(run_forward, &r, threads)
+    dismiss(threads)
     give(scratch)
 
 
@@ -48,22 +87,24 @@ def backward(
     db,             # OUT  (n_y, 1)
 ) -> None:
     """The gradients, given that of z."""
-    cdef weights W_y = weights_of(matrix(W, n_y, n_a), n_a, n_y, n_a, True)
-    cdef double *dW_y = matrix(dW, n_y, n_a)
-    cdef double *db_y = matrix(db, n_y, 1)
-    cdef Py_ssize_t columns = m * T_x, u
+    cdef Output r
     cdef steps dz_in, a_in, out
+    r.n_y, r.n_a, r.columns = n_y, n_a, m * T_x
+    r.W = weights_of(matrix(W, n_y, n_a), n_a, n_y, n_a, True)
+    r.dW, r.db = matrix(dW, n_y, n_a), matrix(db, n_y, 1)
     columns_of_sequence(dz, n_y, m, T_x, &dz_in)
     columns_of_sequence(a, n_a, m, T_x, &a_in)
     sequence(da, n_a, m, T_x, True, &out)
+    r.da = out.data
 
-    cdef Py_ssize_t room_dz = flat_room(dz_in, n_y, columns), room_a = flat_room(a_in, n_a, columns)
-    cdef double *scratch = take(room_dz + room_a + n_a * columns)
-    cdef const double *dz_y
+    cdef Py_ssize_t room_dz = flat_room(dz_in, n_y, r.columns), room_a = flat_room(a_in, n_a, r.columns)
+    cdef int threads = worth(4.0 * r.columns * n_y * n_a, n_y // 4)
+    cdef double *scratch = take(room_dz + room_a + n_a * r.columns)
+    r.room = scratch + room_dz + room_a
+    hire(threads)
     with nogil:
-        dz_y = flat(dz_in, n_y, columns, scratch)
-        step_multiply_transposed(out.data, n_a, columns, &W_y, dz_y, scratch + room_dz + room_a)
-        step_outer(dW_y, n_a, n_y, n_a, dz_y, flat(a_in, n_a, columns, scratch + room_dz), columns)
-        for u in range(n_y):
-            db_y[u] = row_sum(dz_y + u * columns, columns)
+        r.dz = flat(dz_in, n_y, r.columns, scratch)
+        r.a = flat(a_in, n_a, r.columns, scratch + room_dz)
+        run_team(run_backward, &r, threads)
+    dismiss(threads)
     give(scratch)

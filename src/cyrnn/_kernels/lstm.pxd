@@ -56,7 +56,7 @@ cdef inline void step_forward(
 cdef inline void unit_backward(
     const double *restrict f, const double *restrict i, const double *restrict cct,
     const double *restrict o, const double *restrict c_prev,        # IN      (n)
-    const double *restrict c_next, const double *restrict da_carry, # IN      (n)
+    const double *restrict c_next, const double *restrict da_carry,     # IN      (n)
     double *restrict dc_carry,                                      # IN/OUT  (n)
     double *restrict df, double *restrict di, double *restrict dcct,    # OUT (n)
     double *restrict do_,                                           # IN/OUT  (n), da comes in

@@ -200,8 +200,7 @@ cdef struct Backward:
     double *dW                  # (4, n_a, n_a + n_x)
     double *db                  # (4, n_a)
     double *xs                  # scratch (block * m, n_x); dx, when the block's weight gradients are done
-    double *dgates              # scratch (4, block * m, ld); for m = 1 (block, ld) with the gates side by side;
-                                # da stands in the place of do until its step comes
+    double *dgates              # scratch (4, block * m, ld), do is da until its step comes; for m = 1 as gates
     double *da_carry            # scratch (m, n_a), da of the step before
     double *dc_carry            # scratch (m, n_a)
     double *rooms               # scratch, one for each thread

@@ -146,8 +146,6 @@ cdef inline int output_of(
     return sequence(y, n_y, m, T_x, True, &o.y)
 
 
-
-
 cdef inline void predict(
     output *o, const double *a, Py_ssize_t n_a, Py_ssize_t m, Py_ssize_t first, Py_ssize_t count, team me,
 ) noexcept nogil:
