@@ -5,31 +5,40 @@ from .arguments cimport sequence
 from .layout cimport block_of, blocks_of, load_steps, steps, store_steps
 from .memory cimport give, take
 from .output cimport FEW, softmax_columns, softmax_rows
-from .team cimport alone, share, span
+from .team cimport FP_PLAIN, alone, fp_enter, fp_leave, fp_state, share, span
 
 
 def exp(double[::1] x not None) -> None:         # IN/OUT
     """x = exp(x)."""
     cdef Py_ssize_t u
+    cdef fp_state before
     with nogil:
+        before = fp_enter(FP_PLAIN)
         for u in range(x.shape[0]):
             x[u] = vmath.exp(x[u])
+        fp_leave(before)
 
 
 def tanh(double[::1] x not None) -> None:        # IN/OUT
     """x = tanh(x)."""
     cdef Py_ssize_t u
+    cdef fp_state before
     with nogil:
+        before = fp_enter(FP_PLAIN)
         for u in range(x.shape[0]):
             x[u] = vmath.tanh(x[u])
+        fp_leave(before)
 
 
 def sigmoid(double[::1] x not None) -> None:     # IN/OUT
     """x = 1 / (1 + exp(-x))."""
     cdef Py_ssize_t u
+    cdef fp_state before
     with nogil:
+        before = fp_enter(FP_PLAIN)
         for u in range(x.shape[0]):
             x[u] = vmath.sigmoid(x[u])
+        fp_leave(before)
 
 
 def softmax(
@@ -46,7 +55,9 @@ def softmax(
     cdef double *z = take(block * m * n)
     cdef span all_n = share(n, 1, alone)
 
+    cdef fp_state before
     with nogil:
+        before = fp_enter(FP_PLAIN)
         if 0 < n < FEW and x_in.su == m * T_x and (x_in.sj == T_x or m == 1) and (x_in.st == 1 or T_x == 1):
             softmax_columns(x_in.data, out.data, n, m * T_x)
         else:
@@ -56,4 +67,5 @@ def softmax(
                 load_steps(z, n, x_in, m, t0, count, all_n)
                 softmax_rows(z, count * m, n)
                 store_steps(out, z, n, m, t0, count, all_n)
+        fp_leave(before)
     give(z)

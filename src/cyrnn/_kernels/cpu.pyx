@@ -8,6 +8,15 @@ cdef extern from "cpu.h" nogil:
     bint cpu_has_avx512()
 
 
+cdef extern from "fpenv.h" nogil:
+    unsigned long long fp_word()
+
+
+def floating_point() -> int:
+    """The calling thread's floating-point control word and raised flags."""
+    return fp_word()
+
+
 def features() -> dict:
     """Name of each feature that decides on a build, and whether it is there."""
     return {

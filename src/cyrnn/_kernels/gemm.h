@@ -317,7 +317,7 @@ static inline void multiply(double *c, Py_ssize_t sc, Py_ssize_t ldc, const weig
     int joined = W->joined && !W->once, parts = joined ? 1 : W->parts;
     Py_ssize_t n = joined ? W->parts * W->n : W->n, panels = packed_size(n, 1) / PANEL;
     span mine = share(parts * panels, 1, me);
-    for (int g = 0; g < parts; g++) {
+    for (int g = 0; g < parts && !stopped(me); g++) {
         Py_ssize_t from = mine.lo > g * panels ? (mine.lo - g * panels) * PANEL : 0;
         Py_ssize_t to = mine.hi < (g + 1) * panels ? (mine.hi - g * panels) * PANEL : n;
         if (from >= to) continue;
@@ -338,7 +338,8 @@ static inline void multiply_shared(double *c, Py_ssize_t sc, Py_ssize_t ldc, con
         multiply(c, sc, ldc, W, x, ldx, cols, start, bias, me);
     else {
         span mine = share(cols, NCOLS, me);
-        multiply(c + mine.lo * ldc, sc, ldc, W, x + mine.lo * ldx, ldx, mine.hi - mine.lo, start, bias, alone);
+        multiply(c + mine.lo * ldc, sc, ldc, W, x + mine.lo * ldx, ldx, mine.hi - mine.lo, start, bias,
+                 by_itself(me));
     }
 }
 
@@ -351,7 +352,7 @@ static inline void multiply_transposed(double *c, Py_ssize_t ldc, const weights 
     Py_ssize_t count = mine.hi - mine.lo, depth = W->parts * W->n;
     int parts = W->joined && !W->once ? 1 : W->parts;
     Py_ssize_t n = depth / parts;
-    for (int g = 0; g < parts && count > 0; g++)
+    for (int g = 0; g < parts && count > 0 && !stopped(me); g++)
         if (W->once)
             gemm_once(c + mine.lo, ldc, count, W->part[g] + mine.lo, 1, W->ld, n, d + g * sd, ldd, 1, cols,
                       g ? ADD : ZERO, NULL);
@@ -381,9 +382,9 @@ static inline Py_ssize_t outer_room(Py_ssize_t K)
  * follow, that block of D is turned into rows first, in `room`. */
 static inline void outer(double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
                          const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols,
-                         enum start start, double *room)
+                         enum start start, double *room, team me)
 {
-    for (Py_ssize_t k0 = 0, nk; k0 < cols; k0 += nk) {
+    for (Py_ssize_t k0 = 0, nk; k0 < cols && !stopped(me); k0 += nk) {
         nk = kblock(cols - k0);
         for (Py_ssize_t g = 0; g < n; g += ROWS_OF_DW) {
             Py_ssize_t rows = n - g < ROWS_OF_DW ? n - g : ROWS_OF_DW, sxj = 1, sxk = ldd;

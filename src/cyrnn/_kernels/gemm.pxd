@@ -42,6 +42,7 @@ cdef extern from "gemm.h" nogil:
     void outer(
         double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
         const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols, start how, double *room,
+        team me,
     )
     void add_rows(double *db, const double *d, Py_ssize_t ldd, Py_ssize_t n, Py_ssize_t cols)
 

@@ -15,7 +15,7 @@ from .layout cimport steps
 from .memory cimport give, take
 from .output cimport fill_rows, row_sum
 from .step cimport rows_of, step_multiply, step_multiply_transposed, step_outer
-from .team cimport run_team, span, team
+from .team cimport run_team, span, team, unwatched
 from .threads cimport dismiss, hire, worth
 
 
@@ -72,7 +72,7 @@ def forward(
     hire(threads)
     with nogil:
         r.a = flat(a_in, n_a, r.columns, scratch)
-        run_team(run_forward, &r, threads)
+        run_team(run_forward, &r, threads, &unwatched)
     dismiss(threads)
     give(scratch)
 
@@ -105,6 +105,6 @@ def backward(
     with nogil:
         r.dz = flat(dz_in, n_y, r.columns, scratch)
         r.a = flat(a_in, n_a, r.columns, scratch + room_dz)
-        run_team(run_backward, &r, threads)
+        run_team(run_backward, &r, threads, &unwatched)
     dismiss(threads)
     give(scratch)

@@ -26,6 +26,7 @@ from .flat cimport columns_of_sequence, flat, flat_room
 from .layout cimport carve, steps
 from .memory cimport give, take
 from .output cimport row_sum
+from .team cimport FP_PLAIN, fp_enter, fp_leave, fp_state
 
 
 cdef enum:
@@ -36,9 +37,12 @@ cdef enum:
 def log(double[::1] x not None) -> None:        # IN/OUT
     """x = log(x), for normal positive numbers."""
     cdef Py_ssize_t u
+    cdef fp_state before
     with nogil:
+        before = fp_enter(FP_PLAIN)
         for u in range(x.shape[0]):
             x[u] = vmath.log(x[u])
+        fp_leave(before)
 
 
 cdef struct Problem:
@@ -282,8 +286,10 @@ cdef double run(Problem *p, bint wanted, block_fn block, Py_ssize_t terms) excep
     cdef double *scratch = take(carve_problem(p, wanted, NULL) - <double *> NULL)
     cdef double loss = 0.0
     cdef bint bad
+    cdef fp_state before
     carve_problem(p, wanted, scratch)
     with nogil:
+        before = fp_enter(FP_PLAIN)
         bad = not weigh(p, terms)
         if not bad:
             p.given = flat(p.steps[0], p.n, columns, p.rooms[0])
@@ -291,6 +297,7 @@ cdef double run(Problem *p, bint wanted, block_fn block, Py_ssize_t terms) excep
             for i in range((columns + p.block - 1) // p.block):
                 first = i * p.block
                 bad |= block(p, first, min(p.block, columns - first), &loss)
+        fp_leave(before)
     give(scratch)
     if bad:
         raise ValueError("a value that counts is not what it should be")

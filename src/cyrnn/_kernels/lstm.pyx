@@ -41,12 +41,13 @@ from .gemm cimport (
 from .layout cimport block_of, blocks_of, carve, columns_of, load_steps, odd_lines, steps, store_steps
 from .memory cimport give, take
 from .output cimport output, output_of, predict
-from .team cimport alone, barrier, run_team, share, span, team
-from .threads cimport dismiss, hire, worth
+from .team cimport barrier, by_itself, halted, look_up, run_team, settle, share, span, team, watch
+from .threads cimport dismiss, hire, unless_stopped, watched, worth
 
 
 cdef struct Forward:
     Py_ssize_t n_x, n_a, m, T_x, block
+    double operations           # of a step
     bint keep                   # all steps of a, c and the gates, or a block of them at a time
     bint rows                   # threads share the units of a step, else its examples
     bint c_given
@@ -88,7 +89,7 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     cdef double *z
     cdef span units = share(n_a, 8, me), flat = share(row, 8, me)
     cdef span mine = share(m, 1, me)            # examples of one step
-    cdef team step = me if r.rows else alone
+    cdef team step = me if r.rows else by_itself(me)
     cdef span values = flat                     # and its values
     cdef Py_ssize_t j0 = 0, js = m
     if not r.rows:
@@ -107,6 +108,8 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     else:
         memset(r.c + flat.lo, 0, (flat.hi - flat.lo) * sizeof(double))
     for b in range(blocks_of(m, r.T_x, r.block)):
+        if halted(me):
+            break
         t0 = b * r.block
         count = min(r.block, r.T_x - t0)
         k = t0 if r.keep else 0
@@ -116,6 +119,7 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
         multiply_shared(gates, sg, ld, &r.W_x, xs, ldx, count * m, BIAS, r.bias, me)
         barrier(me)
         for t in range(count):
+            look_up(me, r.operations)
             z = gates + t * m * ld
             multiply(z + j0 * ld, sg, ld, &r.W_a, a + t * row + j0 * n_a, n_a, js, ADD, NULL, step)
             barrier(step)
@@ -124,6 +128,7 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
             step_forward(z, z + sg, z + 2 * sg, z + 3 * sg, c + k, c + row + k, a + row + k, values.hi - values.lo)
             barrier(step)
         barrier(me)
+        settle(me)
         store_steps(r.a_out, a + row, n_a, m, t0, count, units)
         store_steps(r.c_out, c + row, n_a, m, t0, count, units)
         if not r.keep:
@@ -178,18 +183,22 @@ def forward(
         r.gates = r.c + (T_x + 1) * row
     r.rows = by_rows(&r.W_a, m, &shares)
 
-    cdef int threads = worth(2.0 * m * T_x * n_a * (4.0 * (n_a + n_x) + n_y), shares)
+    r.operations = 2.0 * m * n_a * (4.0 * (n_a + n_x) + n_y)
+    cdef int threads = worth(r.operations * T_x, shares)
     cdef double *scratch = take(carve_forward(&r, NULL) - <double *> NULL)
     carve_forward(&r, scratch)
+    cdef watch watching = watched(r.operations * T_x)
     hire(threads)
     with nogil:
-        run_team(run_forward, &r, threads)
+        run_team(run_forward, &r, threads, &watching)
     dismiss(threads)
     give(scratch)
+    unless_stopped(&watching)
 
 
 cdef struct Backward:
     Py_ssize_t n_x, n_a, m, T_x, block
+    double operations           # of a step
     bint rows                   # threads share the units of a step, else its examples
     steps da, x, dx, da0
     weights W_x, W_a
@@ -233,7 +242,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef double *room = r.rooms + me.thread * outer_room(max(n_x, n_a))
     cdef span units = share(n_a, 6, me), inputs = share(n_x, PANEL, me), flat = share(row, 8, me)
     cdef span mine = share(m, 1, me)            # examples of one step
-    cdef team step = me if r.rows else alone
+    cdef team step = me if r.rows else by_itself(me)
     cdef Py_ssize_t j0 = 0, js = m, mine_units = units.hi - units.lo
     cdef start how = ZERO
     if not r.rows:
@@ -248,6 +257,8 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     pack_columns(&r.W_x, me)
     pack_columns(&r.W_a, me)
     for b in range(blocks_of(m, r.T_x, r.block) - 1, -1, -1):
+        if halted(me):
+            break
         t0 = b * r.block
         count = min(r.block, r.T_x - t0)
         a, c = r.a + t0 * row, r.c + t0 * row
@@ -255,6 +266,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         xs = columns_of(r.x, n_x, m, t0, count, r.xs, &ldx, share(n_x, 8, me))
         barrier(me)
         for t in range(count - 1, -1, -1):
+            look_up(me, r.operations)
             n = n_a
             if m > 1 and ld == n_a:             # the examples of a step as one long row
                 n = (mine.hi - mine.lo) * n_a
@@ -273,11 +285,12 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         for g in range(4):
             df = r.dgates + g * sd + units.lo
             dW = r.dW + (g * n_a + units.lo) * ldW
-            outer(dW, ldW, df, ld, mine_units, a, n_a, n_a, count * m, how, room)
-            outer(dW + n_a, ldW, df, ld, mine_units, xs, ldx, n_x, count * m, how, room)
+            outer(dW, ldW, df, ld, mine_units, a, n_a, n_a, count * m, how, room, me)
+            outer(dW + n_a, ldW, df, ld, mine_units, xs, ldx, n_x, count * m, how, room, me)
             add_rows(r.db + g * n_a + units.lo, df, ld, mine_units, count * m)
         how = ADD
         barrier(me)
+        settle(me)
         multiply_transposed(r.xs, n_x, &r.W_x, r.dgates, sd, ld, count * m, me)
         store_steps(r.dx, r.xs, n_x, m, t0, count, inputs)
         barrier(me)
@@ -323,11 +336,14 @@ def backward(
     r.dW, r.db = box(dW, 4, n_a, n_a + n_x), box(db, 4, n_a, 1)
     r.rows = by_rows(&r.W_a, m, &shares)
 
-    cdef int threads = worth(16.0 * m * T_x * n_a * (n_a + n_x), shares)
+    r.operations = 16.0 * m * n_a * (n_a + n_x)
+    cdef int threads = worth(r.operations * T_x, shares)
     cdef double *scratch = take(carve_backward(&r, NULL, threads) - <double *> NULL)
     carve_backward(&r, scratch, threads)
+    cdef watch watching = watched(r.operations * T_x)
     hire(threads)
     with nogil:
-        run_team(run_backward, &r, threads)
+        run_team(run_backward, &r, threads, &watching)
     dismiss(threads)
     give(scratch)
+    unless_stopped(&watching)

@@ -17,7 +17,7 @@ from .lstm cimport gates_of, step_forward, unit_backward
 from .memory cimport give, take
 from .output cimport fill_rows, predict_step
 from .step cimport rows_of, step_multiply, step_multiply_transposed, step_outer, sum_rows
-from .team cimport barrier, run_team, span, team
+from .team cimport barrier, run_team, span, team, unwatched
 from .threads cimport dismiss, hire, worth
 
 
@@ -97,7 +97,7 @@ def forward(
         r.x = flat_of(x_in, n_x, m, scratch)
         r.a_prev = flat_of(a_in, n_a, m, scratch + n_x * m)
         r.c_prev = flat_of(c_in, n_a, m, scratch + n_x * m + row)
-        run_team(run_forward, &r, threads)
+        run_team(run_forward, &r, threads, &unwatched)
     dismiss(threads)
     give(scratch)
 
@@ -199,6 +199,6 @@ def backward(
         r.gates[2], r.gates[3] = flat_of(g_in, n_a, m, room + 2 * row), flat_of(o_in, n_a, m, room + 3 * row)
         r.c_prev, r.c_next = flat_of(c_in, n_a, m, room + 4 * row), flat_of(next_in, n_a, m, room + 5 * row)
         r.a_prev, r.x = flat_of(a_in, n_a, m, room + 6 * row), flat_of(x_in, n_x, m, room + 7 * row)
-        run_team(run_backward, &r, threads)
+        run_team(run_backward, &r, threads, &unwatched)
     dismiss(threads)
     give(scratch)

@@ -27,13 +27,14 @@ from .gemm cimport (
 from .layout cimport block_of, blocks_of, carve, columns_of, load_steps, odd_lines, steps, store_steps
 from .memory cimport give, take
 from .output cimport output, output_of, predict
-from .team cimport alone, barrier, run_team, share, span, team
-from .threads cimport dismiss, hire, worth
+from .team cimport barrier, by_itself, halted, look_up, run_team, settle, share, span, team, watch
+from .threads cimport dismiss, hire, unless_stopped, watched, worth
 from .vmath cimport tanh
 
 
 cdef struct Forward:
     Py_ssize_t n_x, n_a, m, T_x, block
+    double operations           # of a step
     bint keep                   # all steps of a, or a block of them at a time
     bint rows                   # threads share the units of a step, else its examples
     steps x, a0, a_out
@@ -64,7 +65,7 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     cdef double *z
     cdef span units = share(n_a, 8, me), flat = share(row, 8, me)
     cdef span mine = share(m, 1, me)            # examples of one step
-    cdef team step = me if r.rows else alone
+    cdef team step = me if r.rows else by_itself(me)
     cdef span values = flat                     # and its values
     cdef Py_ssize_t j0 = 0, js = m
     if not r.rows:
@@ -76,6 +77,8 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     pack_rows(&r.out.Wy, me)
     load_steps(r.a, n_a, r.a0, m, 0, 1, units)
     for b in range(blocks_of(m, r.T_x, r.block)):
+        if halted(me):
+            break
         t0 = b * r.block
         count = min(r.block, r.T_x - t0)
         a = r.a + (t0 * row if r.keep else 0)
@@ -84,6 +87,7 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
         multiply_shared(a + row, 0, n_a, &r.Wax, xs, ldx, count * m, BIAS, r.ba, me)
         barrier(me)
         for t in range(count):
+            look_up(me, r.operations)
             z = a + (t + 1) * row
             multiply(z + j0 * n_a, 0, n_a, &r.Waa, a + t * row + j0 * n_a, n_a, js, ADD, NULL, step)
             barrier(step)
@@ -91,6 +95,7 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
                 z[u] = tanh(z[u])
             barrier(step)
         barrier(me)
+        settle(me)
         store_steps(r.a_out, a + row, n_a, m, t0, count, units)
         if not r.keep:
             memcpy(a + flat.lo, a + count * row + flat.lo, (flat.hi - flat.lo) * sizeof(double))
@@ -129,14 +134,17 @@ def forward(
     r.a = box(a_cache, T_x + 1, m, n_a) if r.keep else NULL
     r.rows = by_rows(&r.Waa, m, &shares)
 
-    cdef int threads = worth(2.0 * m * T_x * n_a * (n_x + n_a + r.out.n_y), shares)
+    r.operations = 2.0 * m * n_a * (n_x + n_a + r.out.n_y)
+    cdef int threads = worth(r.operations * T_x, shares)
     cdef double *scratch = take(carve_forward(&r, NULL) - <double *> NULL)
     carve_forward(&r, scratch)
+    cdef watch watching = watched(r.operations * T_x)
     hire(threads)
     with nogil:
-        run_team(run_forward, &r, threads)
+        run_team(run_forward, &r, threads, &watching)
     dismiss(threads)
     give(scratch)
+    unless_stopped(&watching)
 
 
 cdef void unit_backward(
@@ -151,6 +159,7 @@ cdef void unit_backward(
 
 cdef struct Backward:
     Py_ssize_t n_x, n_a, m, T_x, block
+    double operations           # of a step
     bint rows                   # threads share the units of a step, else its examples
     steps da, x, dx, da0
     weights Wax, Waa
@@ -187,7 +196,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef double *room = r.rooms + me.thread * outer_room(max(n_x, n_a))
     cdef span units = share(n_a, 6, me), inputs = share(n_x, PANEL, me)
     cdef span mine = share(m, 1, me)            # examples of one step
-    cdef team step = me if r.rows else alone
+    cdef team step = me if r.rows else by_itself(me)
     cdef Py_ssize_t j0 = 0 if r.rows else mine.lo, js = m if r.rows else mine.hi - mine.lo
     cdef Py_ssize_t mine_units = units.hi - units.lo
     cdef start how = ZERO
@@ -200,6 +209,8 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     pack_columns(&r.Wax, me)
     pack_columns(&r.Waa, me)
     for b in range(blocks_of(m, r.T_x, r.block) - 1, -1, -1):
+        if halted(me):
+            break
         t0 = b * r.block
         count = min(r.block, r.T_x - t0)
         a = r.a + t0 * row
@@ -207,6 +218,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         xs = columns_of(r.x, n_x, m, t0, count, r.xs, &ldx, share(n_x, 8, me))
         barrier(me)
         for t in range(count - 1, -1, -1):
+            look_up(me, r.operations)
             dz = r.dz + t * m * ld
             k = (t + 1) * row
             if ld == n_a:       # the examples of a step as one long row
@@ -221,11 +233,12 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
             barrier(step)
         barrier(me)
         dz = r.dz + units.lo
-        outer(r.dWax + units.lo * n_x, n_x, dz, ld, mine_units, xs, ldx, n_x, count * m, how, room)
-        outer(r.dWaa + units.lo * n_a, n_a, dz, ld, mine_units, a, n_a, n_a, count * m, how, room)
+        outer(r.dWax + units.lo * n_x, n_x, dz, ld, mine_units, xs, ldx, n_x, count * m, how, room, me)
+        outer(r.dWaa + units.lo * n_a, n_a, dz, ld, mine_units, a, n_a, n_a, count * m, how, room, me)
         add_rows(r.dba + units.lo, dz, ld, mine_units, count * m)
         how = ADD
         barrier(me)
+        settle(me)
         multiply_transposed(r.xs, n_x, &r.Wax, r.dz, 0, ld, count * m, me)
         store_steps(r.dx, r.xs, n_x, m, t0, count, inputs)
         barrier(me)
@@ -263,11 +276,14 @@ def backward(
     r.dWax, r.dWaa, r.dba = matrix(dWax, n_a, n_x), matrix(dWaa, n_a, n_a), matrix(dba, n_a, 1)
     r.rows = by_rows(&r.Waa, m, &shares)
 
-    cdef int threads = worth(4.0 * m * T_x * n_a * (n_x + n_a), shares)
+    r.operations = 4.0 * m * n_a * (n_x + n_a)
+    cdef int threads = worth(r.operations * T_x, shares)
     cdef double *scratch = take(carve_backward(&r, NULL, threads) - <double *> NULL)
     carve_backward(&r, scratch, threads)
+    cdef watch watching = watched(r.operations * T_x)
     hire(threads)
     with nogil:
-        run_team(run_backward, &r, threads)
+        run_team(run_backward, &r, threads, &watching)
     dismiss(threads)
     give(scratch)
+    unless_stopped(&watching)

@@ -13,7 +13,7 @@ from .layout cimport flat_of, steps
 from .memory cimport give, take
 from .output cimport fill_rows, predict_step
 from .step cimport rows_of, step_multiply, step_multiply_transposed, step_outer, sum_rows
-from .team cimport barrier, run_team, span, team
+from .team cimport barrier, run_team, span, team, unwatched
 from .threads cimport dismiss, hire, worth
 from .vmath cimport tanh
 
@@ -76,7 +76,7 @@ def forward(
     with nogil:
         r.x = flat_of(x_in, n_x, m, scratch)
         r.a_prev = flat_of(a_in, n_a, m, scratch + n_x * m)
-        run_team(run_forward, &r, threads)
+        run_team(run_forward, &r, threads, &unwatched)
     dismiss(threads)
     give(scratch)
 
@@ -155,6 +155,6 @@ def backward(
         r.a_next = flat_of(next_in, n_a, m, room + row)
         r.a_prev = flat_of(prev_in, n_a, m, room + 2 * row)
         r.x = flat_of(x_in, n_x, m, room + 3 * row)
-        run_team(run_backward, &r, threads)
+        run_team(run_backward, &r, threads, &unwatched)
     dismiss(threads)
     give(scratch)

@@ -15,7 +15,8 @@ from .layout cimport carve, load_steps, steps, store_steps
 from .lstm cimport step_forward
 from .memory cimport give, take
 from .output cimport softmax_rows
-from .team cimport alone, share, span
+from .team cimport FP_FLUSH, alone, fp_enter, fp_leave, fp_state, look_up, share, span, stopped, team, watch
+from .threads cimport unless_stopped, watched
 from .vmath cimport tanh
 
 from numpy import empty
@@ -112,6 +113,18 @@ cdef class Stream:
         store_steps(a, self.a, self.n_a, self.m, t, 1, share(self.n_a, 1, alone))
         store_steps(y, self.z, self.n_y, self.m, t, 1, share(self.n_y, 1, alone))
 
+    cdef void go(self, steps x, steps a, steps y, Py_ssize_t T_x, team me) noexcept nogil:
+        """So many steps; fewer if a signal stops them, and the state is that of the last one made."""
+        cdef fp_state before = fp_enter(FP_FLUSH)
+        cdef Py_ssize_t t
+        for t in range(T_x):
+            look_up(me, self.work)
+            if stopped(me):
+                break
+            self.advance(x, t)
+            self.put(a, y, t)
+        fp_leave(before)
+
     cdef int begin(self) except -1:
         if self.busy:
             raise RuntimeError("this stream is making a step in another thread")
@@ -136,12 +149,10 @@ cdef class Stream:
             raise ValueError("the results overlap")
         self.begin()
         if self.work < LONG:
-            self.advance(x_in, 0)
-            self.put(a_out, y_out, 0)
+            self.go(x_in, a_out, y_out, 1, alone)
         else:
             with nogil:
-                self.advance(x_in, 0)
-                self.put(a_out, y_out, 0)
+                self.go(x_in, a_out, y_out, 1, alone)
         self.busy = False
         return a, y
 
@@ -153,16 +164,17 @@ cdef class Stream:
     ) -> None:
         """All steps of a block."""
         cdef steps x_in, a_out, y_out
-        cdef Py_ssize_t t
+        cdef watch watching = watched(self.work * T_x)
+        cdef team me = alone
         sequence(x, self.n_x, self.m, T_x, False, &x_in)
         sequence(a, self.n_a, self.m, T_x, True, &a_out)
         sequence(y, self.n_y, self.m, T_x, True, &y_out)
         self.begin()
+        me.watch = &watching
         with nogil:
-            for t in range(T_x if self.m else 0):
-                self.advance(x_in, t)
-                self.put(a_out, y_out, t)
+            self.go(x_in, a_out, y_out, T_x, me)
         self.busy = False
+        unless_stopped(&watching)
 
     def get(
         self,

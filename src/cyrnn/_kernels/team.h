@@ -3,18 +3,32 @@
  * Every thread runs the same function on the same problem and takes its share of each loop; a
  * barrier stands between a loop that writes and one that reads what others wrote.  Shares cut
  * examples, units or columns, never a sum: so the results are the same bits for every number.
+ *
+ * A long call is watched: now and then its first thread, the caller's own, looks whether a signal came
+ * (threads.pyx).  When one has, nobody leaves at once, which would let others wait at a barrier for ever: what
+ * costs time (the products) is skipped, and all leave together at the end of the block of steps.
  */
 #ifndef CYRNN_TEAM_H
 #define CYRNN_TEAM_H
 
 #include <stddef.h>
+#include "fpenv.h"
 
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
+typedef struct watch {
+    volatile int stop;                      /* results are no longer wanted: products are skipped */
+    int halt;                               /* the same, known to all: the loop over the blocks ends */
+    double left, operations;                /* until the next look, and from one to the next */
+    double last;                            /* when it was */
+    void (*look)(struct watch *watch);      /* NULL: nobody looks */
+} watch;
+
 typedef struct {
     int thread, threads;
+    watch *watch;
 } team;
 
 typedef struct {
@@ -23,7 +37,30 @@ typedef struct {
 
 typedef void team_fn(void *problem, team me);
 
-static const team alone = {0, 1};
+static watch unwatched = {0, 0, 0.0, 0.0, 0.0, NULL};
+static const team alone = {0, 1, &unwatched};
+
+/* One of the team that works by itself for a while. */
+static inline team by_itself(team me) { return (team){0, 1, me.watch}; }
+
+static inline int stopped(team me) { return me.watch->stop; }
+
+/* To be called by every thread again and again, after so many operations. */
+static inline void look_up(team me, double operations)
+{
+    if (me.thread == 0 && me.watch->look && (me.watch->left -= operations) <= 0.0) {
+        me.watch->left = me.watch->operations;
+        me.watch->look(me.watch);
+    }
+}
+
+/* Between two barriers of the whole team; after the second all find the same answer in `halted`. */
+static inline void settle(team me)
+{
+    if (me.thread == 0 && me.watch->stop) me.watch->halt = 1;
+}
+
+static inline int halted(team me) { return me.watch->halt; }
 
 /* The share of n things, cut at multiples of `unit`. */
 static inline span share(Py_ssize_t n, Py_ssize_t unit, team me)
@@ -46,21 +83,25 @@ static inline void barrier(team me)
 #endif
 }
 
-/* run(problem, me) on at most `threads` threads. */
-static inline void run_team(team_fn *run, void *problem, int threads)
+/* run(problem, me) on at most `threads` threads, in their own floating-point environment. */
+static inline void run_team(team_fn *run, void *problem, int threads, watch *watch)
 {
 #ifdef _OPENMP
     if (threads > 1) {
 #pragma omp parallel num_threads(threads)
         {
-            team me = {omp_get_thread_num(), omp_get_num_threads()};
+            team me = {omp_get_thread_num(), omp_get_num_threads(), watch};
+            fp_state before = fp_enter(FP_FLUSH);
             run(problem, me);
+            fp_leave(before);
         }
         return;
     }
 #endif
     (void)threads;
-    run(problem, alone);
+    fp_state before = fp_enter(FP_FLUSH);
+    run(problem, (team){0, 1, watch});
+    fp_leave(before);
 }
 
 #endif

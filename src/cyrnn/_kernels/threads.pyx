@@ -8,6 +8,9 @@ Everything here runs with the GIL held, which guards the counts.
 """
 
 import os
+import threading
+
+from .team cimport watch
 
 
 cdef extern from *:
@@ -17,11 +20,19 @@ cdef extern from *:
     #define CYRNN_OPENMP 1
     #else
     #define CYRNN_OPENMP 0
+    #include <time.h>
     static int omp_get_max_threads(void) { return 1; }
+    static double omp_get_wtime(void) { return (double)time(NULL); }
     #endif
     """
     const bint CYRNN_OPENMP
     int omp_get_max_threads() nogil
+    double omp_get_wtime() nogil
+
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals()            # leaves the exception set
+    unsigned long PyThread_get_thread_ident()
 
 
 OPENMP: bool = CYRNN_OPENMP
@@ -64,6 +75,40 @@ cdef void dismiss(int threads) noexcept:
     busy -= threads
 
 
+cdef double OPERATIONS = 2e7            # between two looks at the clock: some milliseconds at most
+cdef double SECONDS = 0.05              # between two looks for a signal
+cdef unsigned long main_thread = threading.main_thread().ident
+
+
+cdef void look(watch *watching) noexcept nogil:
+    """Let Python handle a signal that came, a few times a second; the results are not wanted if it raises."""
+    cdef double now = omp_get_wtime()
+    if now - watching.last < SECONDS:
+        return
+    with gil:
+        if PyErr_CheckSignals() != 0:
+            watching.stop = 1
+            watching.look = NULL
+    watching.last = omp_get_wtime()
+
+
+cdef watch watched(double work) noexcept:
+    """What watches over a call of so many operations; only the main thread handles signals."""
+    cdef watch watching
+    watching.stop = watching.halt = 0
+    watching.left = watching.operations = OPERATIONS
+    watching.look = NULL
+    if work > OPERATIONS and PyThread_get_thread_ident() == main_thread:
+        watching.look = look
+        watching.last = omp_get_wtime()
+    return watching
+
+
+cdef int unless_stopped(const watch *watching) except -1:
+    """Raise what a signal's handler raised, when everything has been put in order."""
+    return -1 if watching.stop else 0
+
+
 def configure(int threads, int processors) -> None:
     """Set what the user said (0 for the default) and what the default is."""
     global setting, default
@@ -89,8 +134,9 @@ def busy_threads() -> int:
 
 def _in_child() -> None:
     # GNU OpenMP hangs in a forked child whose parent has used it, for whatever library
-    global serial, busy
+    global serial, busy, main_thread
     serial = True
+    main_thread = threading.main_thread().ident
     busy = 0
 
 

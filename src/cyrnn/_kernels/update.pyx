@@ -19,6 +19,7 @@ from libc.string cimport memcmp, memcpy
 
 from .memory cimport give, take
 from .output cimport row_sum
+from .team cimport FP_PLAIN, fp_enter, fp_leave, fp_state
 
 from numpy import ndarray
 
@@ -196,12 +197,15 @@ def adam(
     cdef Py_ssize_t n, i
     cdef Entry *entries = entries_of((gradients, parameters, v, s), True, &n)
     cdef double root = sqrt(1.0 / correction2)
+    cdef fp_state before
     with nogil:
+        before = fp_enter(FP_PLAIN)
         for i in range(n):
             adam_row(
                 entries[i].at[0], entries[i].at[1], entries[i].at[2], entries[i].at[3], entries[i].count,
                 rate / correction1, beta1, beta2, root, epsilon,
             )
+        fp_leave(before)
     give(<double *> entries)
 
 
@@ -213,9 +217,12 @@ def descent(
     """One step of gradient descent."""
     cdef Py_ssize_t n, i
     cdef Entry *entries = entries_of((gradients, parameters), True, &n)
+    cdef fp_state before
     with nogil:
+        before = fp_enter(FP_PLAIN)
         for i in range(n):
             descent_row(entries[i].at[0], entries[i].at[1], entries[i].count, rate)
+        fp_leave(before)
     give(<double *> entries)
 
 
@@ -228,7 +235,9 @@ def clip(
     cdef Py_ssize_t n, i
     cdef Entry *entries = entries_of((gradients, clipped), False, &n)
     cdef double found, factor
+    cdef fp_state before
     with nogil:
+        before = fp_enter(FP_PLAIN)
         found = norm_of(entries, n)
         factor = norm / found if found > norm else 1.0
         for i in range(n if found >= 0.0 else 0):
@@ -236,6 +245,7 @@ def clip(
                 clip_row(entries[i].at[0], entries[i].at[1], entries[i].count, value)
             else:
                 scale_row(entries[i].at[0], entries[i].at[1], entries[i].count, factor)
+        fp_leave(before)
     give(<double *> entries)
     if found < 0.0:
         raise ValueError("a gradient is not finite")

@@ -1,0 +1,217 @@
+"""What a call leaves as it was (floating-point control and flags), and what must not slow or stop it: subnormal
+numbers, signals."""
+
+import gc
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cells import CELLS, IDS
+from numpy.testing import assert_array_equal
+from reference import problem
+
+import cyrnn
+from cyrnn._kernels import cpu, memory, threads
+
+TINY = np.finfo(np.float64).tiny
+
+
+def every_call(q, cell):
+    """Calls of every kernel, by name."""
+    p = q.p
+    out, one = cell.forward(q), cell.cell_forward(q.x[:, :, 0], q.a0, q.c0, p)
+    labels = np.zeros(q.x.shape[1:], np.int64)
+    _, dz = cyrnn.cross_entropy(out.y, labels)
+    gradients = {**cell.backward(q.da, out.caches), **cyrnn.output_backward(dz, out.a, p)}
+    stream = cyrnn.Stream(p, m=q.x.shape[1])
+    trained = {name: value.copy() for name, value in p.items()}
+    v, s = cyrnn.initialize_adam(trained)
+    return {
+        "forward": lambda: cell.forward(q),
+        "forward_only": lambda: cell.forward_only(q),
+        "backward": lambda: cell.backward(q.da, out.caches),
+        "cell_forward": lambda: cell.cell_forward(q.x[:, :, 0], q.a0, q.c0, p),
+        "cell_backward": lambda: cell.cell_backward(q.da[:, :, 0], q.da[:, :, 1], one.cache),
+        "stream": lambda: (stream.step(q.x[:, :, 0]), stream.run(q.x)),
+        "softmax": lambda: cyrnn.softmax(out.y * 1e3),
+        "sigmoid": lambda: cyrnn.sigmoid(q.da * 1e3),
+        "loss": lambda: cyrnn.cross_entropy(out.y, labels),
+        "output": lambda: (cyrnn.output_forward(out.a, p), cyrnn.output_backward(dz, out.a, p)),
+        "clip": lambda: cyrnn.clip_gradients(gradients, norm=1e-3),
+        "adam": lambda: cyrnn.update_parameters_with_adam(trained, gradients, v, s, 1),
+    }
+
+
+@pytest.mark.usefixtures("build")
+@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+@pytest.mark.parametrize("count", [1, 3])
+def test_floating_point_control_and_flags_stay_as_they_were(cell, count, request):
+    """Inexact results, overflows to infinity and underflows are in all of these; every thread is looked at."""
+    request.addfinalizer(lambda before=threads.set_worth(1.0 if count > 1 else 4e6): threads.set_worth(before))
+    cyrnn.set_num_threads(count)
+    request.addfinalizer(lambda: cyrnn.set_num_threads(None))
+    q = problem(cell.name, 5, 70, 4, 17, 9)
+    q.x[0], q.da[0, 0] = 1e3, 1e-320
+    for name, call in every_call(q, cell).items():
+        before = cpu.floating_point()
+        call()
+        assert cpu.floating_point() == before, name
+
+
+@pytest.mark.usefixtures("build")
+def test_what_is_below_the_normal_numbers_counts_as_zero_in_a_pass():
+    """A forget gate above one half would keep the smallest number of all for ever; however the steps are made."""
+    n_x, n_a, m, T_x = 2, 9, 3, 2600
+    p = {f"W{g}": np.zeros((n_a, n_a + n_x)) for g in "fico"} | {f"b{g}": np.zeros((n_a, 1)) for g in "fico"}
+    p["bf"] += 1.0
+    p["Wc"][:, n_a:] = 0.5
+    p |= {"Wy": np.ones((2, n_a)), "by": np.zeros((2, 1))}
+    x = np.zeros((n_x, m, T_x))
+    x[:, :, 0] = 1.0
+    a, _, c, caches = cyrnn.lstm_forward(x, np.zeros((n_a, m)), p)
+    assert c[0, 0, 0] > 0.1
+    assert not ((c != 0) & (np.abs(c) < TINY)).any()
+    assert_array_equal(c[:, :, -1], 0.0)
+    stream = cyrnn.Stream(p, m)
+    a_stream = stream.run(x)[0]
+    assert_array_equal(a_stream, a)
+    state = np.zeros((n_a, m)), np.zeros((n_a, m))
+    for t in range(T_x):
+        state = cyrnn.lstm_cell_forward(x[:, :, t], *state, p)[:2]
+        assert_array_equal(state[1], c[:, :, t])
+    da = np.zeros((n_a, m, T_x))
+    da[:, :, -1] = 1.0
+    dx = cyrnn.lstm_backward(da, caches)["dx"]
+    assert not ((dx != 0) & (np.abs(dx) < TINY)).any()
+
+
+@pytest.mark.parametrize("forget", [0.0, 1.0], ids=["half", "more"])
+def test_silence_costs_no_more(forget):
+    n_x, n_a, m, T_x = 8, 64, 16, 5000
+    rng = np.random.default_rng(0)
+    p = {f"W{g}": np.zeros((n_a, n_a + n_x)) for g in "fico"} | {f"b{g}": np.zeros((n_a, 1)) for g in "fico"}
+    p["bf"] += forget
+    p["Wc"][:, n_a:] = rng.normal(size=(n_a, n_x))
+    p |= {"Wy": np.ones((2, n_a)), "by": np.zeros((2, 1))}
+    loud = rng.normal(size=(n_x, m, T_x))
+    silent = np.where(np.arange(T_x) == 0, loud, 0.0)
+    da = {"loud": rng.normal(size=(n_a, m, T_x)), "silent": np.zeros((n_a, m, T_x))}
+    da["silent"][:, :, -1] = 1.0
+
+    def seconds(x, da):
+        start = time.perf_counter()
+        caches = cyrnn.lstm_forward(x, np.zeros((n_a, m)), p)[-1]
+        middle = time.perf_counter()
+        cyrnn.lstm_backward(da, caches)
+        return middle - start, time.perf_counter() - middle
+
+    rounds = [(seconds(silent, da["silent"]), seconds(loud, da["loud"])) for _ in range(5)]
+    for part in range(2):
+        assert statistics.median(quiet[part] / ordinary[part] for quiet, ordinary in rounds) < 1.5
+
+
+class StoppedError(Exception):
+    """What the handler raises."""
+
+
+def raise_stopped(*_):
+    raise StoppedError
+
+
+@pytest.fixture
+def alarm():
+    """Let a signal come in so many seconds, whose handler raises."""
+    before = signal.signal(signal.SIGALRM, raise_stopped)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+@pytest.mark.parametrize("size", [(20, 30, 5, 4, 200_000), (8, 4, 2, 1, 2_000_000), (200, 900, 50, 32, 60)], ids=str)
+@pytest.mark.parametrize("way", ["examples", "rows", "alone"])
+def test_a_signal_ends_a_long_call(cell, size, way, alarm, request):
+    """Within 0.2 s of the signal, whichever way threads share the work; and the next call is right."""
+    cyrnn.set_num_threads(1 if way == "alone" else 2)
+    request.addfinalizer(lambda: cyrnn.set_num_threads(None))
+    n_x, n_a, n_y, m, T_x = size
+    if way == "examples":
+        m = max(m, 16)
+        T_x = T_x // 8
+    q = problem(cell.name, n_x, n_a, n_y, m, T_x)
+    small = problem(cell.name, 3, 5, 2, 4, 6)
+    want = cell.forward(small).a
+    caches = cell.forward(q).caches
+    for call in (lambda: cell.forward(q), lambda: cell.backward(q.da, caches)):
+        start = time.perf_counter()
+        call()
+        whole = time.perf_counter() - start
+        if whole < 0.4:
+            continue
+        alarm(0.1)
+        start = time.perf_counter()
+        with pytest.raises(StoppedError):
+            call()
+        assert time.perf_counter() - start < 0.1 + 0.2
+        assert threads.busy_threads() == 0
+        assert_array_equal(cell.forward(small).a, want)
+
+
+def test_a_stopped_call_leaks_nothing(alarm):
+    q = problem("lstm", 40, 120, 5, 16, 3000)
+    caches = cyrnn.lstm_forward(q.x, q.a0, q.p)[-1]
+    held = []
+    for _ in range(6):
+        for call in (lambda: cyrnn.lstm_forward(q.x, q.a0, q.p), lambda: cyrnn.lstm_backward(q.da, caches)):
+            alarm(0.06)
+            with pytest.raises(StoppedError):
+                call()
+        gc.collect()  # what pytest keeps of the exceptions
+        memory.free_kept()
+        held.append(int(Path("/proc/self/statm").read_text().split()[1]) if sys.platform == "linux" else 0)
+    assert max(held[3:]) - held[2] < 1000  # pages
+
+
+def test_keyboard_interrupt():
+    """The real thing, in a process of its own."""
+    code = """
+import numpy as np, cyrnn, sys, time
+p = {"Wax": np.ones((50, 20)) / 70, "Waa": np.eye(50), "ba": np.zeros((50, 1))}
+p |= {"Wya": np.ones((3, 50)), "by": np.ones((3, 1))}
+x = np.random.default_rng(0).normal(size=(20, 8, 1000))
+try:
+    print("ready", flush=True)
+    while True:
+        stream = cyrnn.Stream(p, 8)
+        stream.run(np.broadcast_to(x[:, :, :1], (20, 8, 3_000_000)))
+except KeyboardInterrupt:
+    print("stopped", time.monotonic(), flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(1.0)
+        sent = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        word, when = process.stdout.readline().split()
+    assert process.returncode == 0
+    assert word == "stopped"
+    assert float(when) - sent < 0.2
+
+
+def test_only_the_main_thread_is_stopped(alarm):
+    """A signal during a call of another thread waits for the main thread, and the call ends as it should."""
+    q = problem("rnn", 40, 200, 5, 16, 1500)
+    want = cyrnn.rnn_forward(q.x, q.a0, q.p)[0]
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(cyrnn.rnn_forward, q.x, q.a0, q.p)
+        alarm(0.02)
+        with pytest.raises(StoppedError):
+            threading.Event().wait(5.0)
+        assert_array_equal(future.result()[0], want)
