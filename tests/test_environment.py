@@ -54,15 +54,16 @@ def every_call(q, cell):
 @pytest.mark.parametrize("count", [1, 3])
 def test_floating_point_control_and_flags_stay_as_they_were(cell, count, request):
     """Inexact results, overflows to infinity and underflows are in all of these; every thread is looked at."""
-    request.addfinalizer(lambda before=threads.set_worth(1.0 if count > 1 else 4e6): threads.set_worth(before))
+    before = threads.set_worth(1.0 if count > 1 else 4e6)
+    request.addfinalizer(lambda: threads.set_worth(before))
     cyrnn.set_num_threads(count)
     request.addfinalizer(lambda: cyrnn.set_num_threads(None))
     q = problem(cell.name, 5, 70, 4, 17, 9)
     q.x[0], q.da[0, 0] = 1e3, 1e-320
     for name, call in every_call(q, cell).items():
-        before = cpu.floating_point()
+        found = cpu.floating_point()
         call()
-        assert cpu.floating_point() == before, name
+        assert cpu.floating_point() == found, name
 
 
 @pytest.mark.usefixtures("build")
