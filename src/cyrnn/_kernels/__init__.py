@@ -12,7 +12,8 @@ The best one that this processor can run is picked at import.  The environment v
 The modules, and what each is for:
 
 - ``activations``: exp, tanh, sigmoid and softmax over an array
-- ``rnn``, ``lstm``: one step and the time loops, forward and backward; the equations stand at their top
+- ``rnn``, ``lstm``: the time loops, forward and backward; the equations stand at their top
+- ``rnn_step``, ``lstm_step``: one step, forward and backward
 - ``linear``, ``loss``, ``update``: the output layer without its softmax, the losses, the updates of the parameters
 
 and compiled once, for all builds:
@@ -23,7 +24,8 @@ and compiled once, for all builds:
 - ``threads``: how many threads a call takes
 
 Under them lie ``vmath.h`` (the functions), ``gemm.h`` (the packed product), ``output.pxd`` (the output
-layer), ``flat.pxd`` (a sequence as a matrix), ``layout.h`` (transposes), ``team.h`` (threads), ``simd.h``
+layer), ``sum.h`` (its sums), ``step.h`` (the products of one step), ``flat.pxd`` (a sequence as a matrix),
+``layout.h`` (transposes), ``team.h`` (threads), ``fpenv.h`` (the floating-point environment), ``simd.h``
 (one vector).  In a sequence all buffers are float64, time-major, units innermost: x ``(T_x, m, n_x)``, a and
 c ``(T_x + 1, m, n_a)`` with the initial state in row 0, gates ``(4, T_x, m, n_a)`` in the order f, i, c, o;
 ``lstm.pyx`` has the case m = 1.  The Python layer owns what goes in and comes out; a kernel takes its
