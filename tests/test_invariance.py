@@ -1,12 +1,27 @@
-"""Bit for bit: an example does not depend on its batch, nor a step on how the sequence was cut."""
+"""Bit for bit: an example does not depend on its batch, nor a step on how the sequence was cut.
+
+Nor does anything depend on the number of threads, on where the inputs lie in memory and in which order, on
+what was computed before, or on the process.
+"""
+
+import copy
+import hashlib
+import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from cells import CELLS, IDS
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from reference import problem
 
 import cyrnn
+from cyrnn import _kernels
+from cyrnn._kernels import threads
 
 pytestmark = [pytest.mark.usefixtures("build"), pytest.mark.parametrize("cell", CELLS, ids=IDS)]
 
@@ -26,6 +41,8 @@ def test_batch(cell, shape):
         back = cell.backward(q.da[:, chosen], part.caches)
         assert_array_equal(part.a, whole.a[:, chosen])
         assert_array_equal(part.y, whole.y[:, chosen])
+        if whole.c is not None:
+            assert_array_equal(part.c, whole.c[:, chosen])
         assert_array_equal(back["dx"], whole_back["dx"][:, chosen])
         assert_array_equal(back["da0"], whole_back["da0"][:, chosen])
 
@@ -40,6 +57,8 @@ def test_one_step_at_a_time(cell, shape):
         out = cell.cell_forward(q.x[:, :, t], a, c, q.p)
         assert_array_equal(out.a, whole.a[:, :, t])
         assert_array_equal(out.y, whole.y[:, :, t])
+        if whole.c is not None:
+            assert_array_equal(out.c, whole.c[:, :, t])
         a, c = out.a, out.c
         steps.append(out.cache)
     by_steps = cell.backward(q.da, (steps, q.x))
@@ -47,13 +66,166 @@ def test_one_step_at_a_time(cell, shape):
     assert_array_equal(by_steps["da0"], gradients["da0"])
 
 
-def test_rnn_in_pieces(cell):
+# Over random shapes
+
+
+def results(cell, q, number=0):
+    """Everything that the four functions return: of the sequence, and of step `number` alone."""
+    out = cell.forward(q)
+    found = {"a": out.a, "y": out.y, "c": out.c, **cell.backward(q.da, out.caches)}
+    one = cell.cell_forward(q.x[:, :, number], q.a0, q.c0, q.p)
+    found |= {"a_next": one.a, "yt": one.y, "c_next": one.c}
+    back = cell.cell_backward(q.da[:, :, number], q.dc, one.cache)
+    found |= {f"{name} of a cell": value for name, value in back.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def assert_same(got, want):
+    assert got.keys() == want.keys()
+    for name in want:
+        assert_array_equal(got[name], want[name], err_msg=name)
+
+
+SIZES = st.tuples(
+    st.integers(0, 50), st.one_of(st.integers(1, 40), st.integers(1, 200)), st.integers(1, 40),
+    st.one_of(st.integers(1, 9), st.integers(1, 60)), st.one_of(st.integers(1, 12), st.integers(1, 48)),
+)  # fmt: skip
+SEEDS = st.integers(0, 2**20)
+random_shapes = settings(max_examples=30, deadline=None, derandomize=True)
+
+
+@random_shapes
+@given(size=SIZES, seed=SEEDS, data=st.data())
+def test_any_batch(cell, size, seed, data):
+    """Alone, in any position, with any others beside it."""
+    q = problem(cell.name, *size, seed=seed)
+    chosen = data.draw(st.lists(st.integers(0, size[3] - 1), min_size=1, max_size=20), label="chosen")
+    r = copy.copy(q)
+    for name in ("x", "a0", "c0", "da", "dc"):
+        setattr(r, name, getattr(q, name)[:, chosen])
+    weights = {f"d{name}{of}" for name in cell.inputs for of in ("", " of a cell")}
+    whole, part = results(cell, q), results(cell, r)
+    for name in whole.keys() - weights:
+        assert_array_equal(part[name], whole[name][:, chosen], err_msg=name)
+
+
+@random_shapes
+@given(size=SIZES, seed=SEEDS, data=st.data())
+def test_any_cut(cell, size, seed, data):
+    """Run in pieces with the states carried, forward, and their gradients carried back.
+
+    lstm_forward starts its memory at zero, so its pieces are single steps.
+    """
+    q = problem(cell.name, *size, seed=seed)
+    want, T_x = results(cell, q), size[4]
+    a, c, found, pieces = q.a0, np.zeros_like(q.a0), [], []
     if cell.name == "lstm":
-        pytest.skip("lstm_forward starts its memory at zero")
-    q = problem("rnn", 7, 33, 5, 9, 40)
-    a, y, _ = cyrnn.rnn_forward(q.x, q.a0, q.p)
-    for cut in (1, 17, 39):
-        first, y_first, _ = cyrnn.rnn_forward(q.x[:, :, :cut], q.a0, q.p)
-        rest, y_rest, _ = cyrnn.rnn_forward(q.x[:, :, cut:], first[:, :, -1], q.p)
-        assert_array_equal(np.concatenate([first, rest], 2), a)
-        assert_array_equal(np.concatenate([y_first, y_rest], 2), y)
+        cuts = range(T_x + 1)
+    else:
+        cuts = sorted({0, T_x, *data.draw(st.lists(st.integers(0, T_x), max_size=5), label="cuts")})
+    for start, end in itertools.pairwise(cuts):
+        piece = slice(start, end)
+        if cell.name == "lstm":
+            out = cell.cell_forward(q.x[:, :, start], a, c, q.p)
+            found.append([value[:, :, None] for value in (out.a, out.y, out.c)])
+            a, c = out.a, out.c
+        else:
+            r = copy.copy(q)
+            r.x, r.a0 = q.x[:, :, piece], a
+            out = cell.forward(r)
+            found.append([out.a, out.y])
+            a = np.ascontiguousarray(out.a[:, :, -1])
+        pieces.append((piece, out))
+    for name, parts in zip("ayc", zip(*found, strict=True), strict=False):
+        assert_array_equal(np.concatenate(parts, 2), want[name], err_msg=name)
+    da_carried, dc_carried, dx = np.zeros_like(q.a0), np.zeros_like(q.a0), []
+    for piece, out in reversed(pieces):
+        da = q.da[:, :, piece].copy()
+        da[:, :, -1] += da_carried
+        if cell.name == "lstm":
+            back = cell.cell_backward(da[:, :, 0], dc_carried, out.cache)
+            da_carried, dc_carried = back["da_prev"], back["dc_prev"]
+            dx.insert(0, back["dxt"][:, :, None])
+        else:
+            back = cell.backward(da, out.caches)
+            da_carried = back["da0"]
+            dx.insert(0, back["dx"])
+    assert_array_equal(np.concatenate(dx, 2), want["dx"])
+    assert_array_equal(da_carried, want["da0"])
+
+
+@pytest.mark.skipif(not threads.OPENMP, reason="built without OpenMP")
+@random_shapes
+@given(size=SIZES, seed=SEEDS, number=st.integers(2, 8))
+def test_any_number_of_threads(cell, size, seed, number):
+    """However small the call; weight gradients too."""
+    q = problem(cell.name, *size, seed=seed)
+    before = threads.set_worth(1.0)
+    try:
+        cyrnn.set_num_threads(1)
+        want = results(cell, q)
+        cyrnn.set_num_threads(number)
+        assert_same(results(cell, q), want)
+    finally:
+        threads.set_worth(before)
+        cyrnn.set_num_threads(None)
+
+
+def laid_out(value, order, offset, gap):
+    """A copy with its axes in another order in memory, `offset` doubles past a cache line, `gap` between values."""
+    order = [axis for axis in order if axis < value.ndim]
+    shape = [value.shape[axis] for axis in order]
+    raw = np.full(value.size * (gap + 1) + 16, np.nan)
+    start = (-raw.ctypes.data // 8) % 8 + offset
+    new = raw[start : start + value.size * (gap + 1)].reshape(*shape, gap + 1)[..., 0]
+    new = new.transpose(np.argsort(order))
+    new[...] = value
+    assert value.size < 2 or gap or (new.ctypes.data - 8 * offset) % 64 == 0
+    return new
+
+
+LAYOUT = st.tuples(st.permutations(range(3)), st.integers(0, 7), st.sampled_from([0, 0, 1]))
+
+
+@random_shapes
+@given(size=SIZES, seed=SEEDS, layouts=st.lists(LAYOUT, min_size=6, max_size=6))
+def test_any_layout_of_the_inputs(cell, size, seed, layouts):
+    """Addresses at odd multiples of 8 bytes, any order of the axes, gaps: weight gradients too."""
+    q = problem(cell.name, *size, seed=seed)
+    r = copy.copy(q)
+    for name, layout in zip(("x", "a0", "c0", "da", "dc"), layouts[1:], strict=True):
+        setattr(r, name, laid_out(getattr(q, name), *layout))
+    r.p = {name: laid_out(value, *layouts[k % 6]) for k, (name, value) in enumerate(q.p.items())}
+    assert_same(results(cell, r), results(cell, q))
+
+
+@random_shapes
+@given(size=SIZES, seed=SEEDS, between=SIZES)
+def test_again_after_something_else(cell, size, seed, between):
+    """Memory that other numbers were left in; weight gradients too."""
+    q = problem(cell.name, *size, seed=seed)
+    want = results(cell, q)
+    other = problem(cell.name, *between)
+    other.x[...] = np.nan
+    results(cell, other)
+    assert_same(results(cell, q), want)
+
+
+def digest(cell):
+    text = hashlib.sha256()
+    for size in SHAPES:
+        for name, value in sorted(results(cell, problem(cell.name, *size)).items()):
+            text.update(name.encode() + value.tobytes())
+    return text.hexdigest()
+
+
+def test_again_in_another_process(cell):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from cells import CELLS; from test_invariance import digest; "
+        "print(digest(CELLS[int(sys.argv[2])]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, os.path.dirname(__file__), str(CELLS.index(cell))],
+        env={**os.environ, "CYRNN_BUILD": _kernels.build}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == digest(cell), done.stderr
