@@ -7,6 +7,7 @@ from collections import ChainMap
 import numpy as np
 import pytest
 from cells import CELLS, IDS
+from layouts import LAYOUTS, field
 from numpy.testing import assert_array_equal
 from reference import close, problem
 
@@ -313,60 +314,7 @@ def test_fewer_gradients_than_steps(cell):
 # Layouts and types
 
 
-def layouts():
-    def as_list(v):
-        return v.tolist()
-
-    def float32(v):
-        return v.astype(np.float32)
-
-    def swapped(v):
-        return v.astype(v.dtype.newbyteorder())
-
-    def fortran(v):
-        return np.asfortranarray(v)
-
-    def time_major(v):
-        return np.ascontiguousarray(v.T).T
-
-    def strided(v):
-        return np.repeat(v, 2, axis=0)[::2]
-
-    def strided_last(v):
-        return np.repeat(v, 3, axis=-1)[..., ::3]
-
-    def backwards(v):
-        return v[::-1].copy()[::-1]
-
-    def middle_first(v):
-        return np.ascontiguousarray(np.moveaxis(v, 0, -1)).transpose(-1, *range(v.ndim - 1)) if v.ndim > 1 else v
-
-    def unaligned(v):
-        raw = np.empty(v.nbytes + 1, np.uint8)[1:].view(np.float64).reshape(v.shape)
-        raw[...] = v
-        return raw
-
-    def field(v):
-        record = np.zeros(v.shape, [("tag", "i1"), ("value", "f8")])
-        record["value"] = v
-        return record["value"]
-
-    def subclass(v):
-        return v.view(type("Sub", (np.ndarray,), {}))
-
-    def matrix(v):
-        return np.ma.array(v)
-
-    def longer(v):
-        return v.astype(np.longdouble)
-
-    return [
-        as_list, float32, swapped, fortran, time_major, strided, strided_last, backwards, middle_first,
-        unaligned, field, subclass, matrix, longer,
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("layout", layouts(), ids=lambda layout: layout.__name__)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
 def test_layouts(cell, layout):
     q = problem(cell.name, *SHAPE)
     if layout.__name__ == "float32":  # exactly what both can hold
@@ -392,7 +340,7 @@ def test_layouts(cell, layout):
     same(cell.cell_backward(da, r.dc, again.cache), one_back, 0)
 
 
-@pytest.mark.parametrize("layout", layouts(), ids=lambda layout: layout.__name__)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
 def test_one_argument_of_another_layout(cell, layout):
     """The others fit, so that the kernel itself has to refuse this one."""
     q = problem(cell.name, *SHAPE)
@@ -422,6 +370,23 @@ def test_aligned_only_by_name(cell):
     p.a0 = odd
     assert_array_equal(cell.forward(p).a, cell.forward(copy.copy(p)).a)
     assert_array_equal(cyrnn.softmax(odd), np.ones((1, 4)))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1), (3, 5, 2, 0, 4), (0, 5, 2, 4, 3)], ids=str)
+def test_fields_of_one_record_or_none(cell, shape):
+    """Of an empty array NumPy says that it is aligned, wherever it lies."""
+    q = problem(cell.name, *shape)
+    want = cell.forward(q)
+    gradients = cell.backward(q.da, want.caches)
+    r = copy.copy(q)
+    r.x, r.a0, r.c0, r.da, r.dc = (field(getattr(q, name)) for name in ("x", "a0", "c0", "da", "dc"))
+    r.p = {name: field(value) for name, value in q.p.items()}
+    got = cell.forward(r)
+    assert_array_equal(got.y, want.y)
+    same(cell.backward(r.da, got.caches), gradients, 0)
+    step = cell.cell_forward(r.x[:, :, 0], r.a0, r.c0, r.p)
+    assert_array_equal(step.y, cell.cell_forward(q.x[:, :, 0], q.a0, q.c0, q.p).y)
+    assert_array_equal(cyrnn.softmax(r.da), cyrnn.softmax(q.da))
 
 
 def test_integers_booleans_and_memory_maps(cell, tmp_path):

@@ -36,7 +36,7 @@ def real(name: str, value: Any) -> Array:
     ValueError
         If it is a ragged nested sequence.
     """
-    if type(value) is np.ndarray and value.dtype is FLOAT64 and value.flags.carray:
+    if type(value) is np.ndarray and value.dtype is FLOAT64 and value.flags.carray and value.size:
         return value
     try:
         array = np.asarray(value)
@@ -48,8 +48,9 @@ def real(name: str, value: Any) -> Array:
         got = f"dtype {array.dtype}" if array.dtype.kind != "O" else f"{type(value).__name__} of objects"
         raise TypeError(f"{name}: expected real numbers, got {'None' if value is None else got}")
     array = np.require(array, FLOAT64, ["ALIGNED"])
-    # NumPy does not count the strides of a dimension of one or none when it says "aligned"; kernels do.
-    return array.copy() if any(stride % FLOAT64.itemsize for stride in array.strides) else array
+    # When NumPy says "aligned" it counts neither the strides of a dimension of one nor the address of an empty
+    # array; kernels do.
+    return array.copy() if not array.size or any(stride % FLOAT64.itemsize for stride in array.strides) else array
 
 
 def dimensions(name: str, value: Any, letters: str) -> Array:
