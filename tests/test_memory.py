@@ -1,17 +1,25 @@
-"""Memory: many calls do not grow it, no reference is lost, one call takes little beside what it returns."""
+"""Memory: many calls do not grow it, no reference is lost, one call takes little beside what it returns.
+
+`CYRNN_TEST_CALLS=1000000 pytest tests/test_memory.py -k small_calls` makes a million of them.
+"""
 
 import gc
+import os
+import subprocess
 import sys
 import tracemalloc
 
 import numpy as np
 import pytest
 from cells import CELLS, IDS
+from fuzz import WRONG
 from numpy.testing import assert_array_equal
 from reference import problem
 
 import cyrnn
 from cyrnn._kernels import memory
+
+SMALL = 3, 5, 2, 10, 4
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
@@ -43,6 +51,190 @@ def test_calls_leave_nothing_behind(cell):
     tracemalloc.stop()
     assert after - before < 20_000
     assert counts == [sys.getrefcount(value) for value in (q.x, q.a0, q.da, q.p, *q.p.values())]
+
+
+def functions(cell, q):
+    """Every function with its arguments."""
+    out, one = cell.forward(q), cell.cell_forward(q.x[:, :, 0], q.a0, q.c0, q.p)
+    states, ups = ((q.a0, q.c0), (q.dc,)) if cell.name == "lstm" else ((q.a0,), ())
+    return {
+        f"{cell.name}_forward": [q.x, q.a0, q.p],
+        f"{cell.name}_backward": [q.da, out.caches],
+        f"{cell.name}_cell_forward": [q.x[:, :, 0].copy(), *states, q.p],
+        f"{cell.name}_cell_backward": [q.da[:, :, 0].copy(), *ups, one.cache],
+        "softmax": [q.x],
+        "sigmoid": [q.x],
+    }
+
+
+def referred(value):
+    """The value, and what it holds."""
+    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, tuple) else ()
+    whole = [value] if isinstance(value, (np.ndarray, dict, cyrnn.lstm.Steps)) or inner else []
+    return whole + [thing for entry in inner for thing in referred(entry)]
+
+
+def misfits(args):
+    """The arguments with one of them, or of what one holds, replaced by what does not fit."""
+    for k, value in enumerate(args):
+        for wrong in WRONG:
+            if isinstance(value, np.ndarray):
+                yield [*args[:k], wrong(value), *args[k + 1 :]]
+        if isinstance(value, dict):
+            for name in value:
+                yield [*args[:k], {key: v for key, v in value.items() if key != name}, *args[k + 1 :]]
+                yield from ([*args[:k], {**value, name: wrong(value[name])}, *args[k + 1 :]] for wrong in WRONG)
+        if isinstance(value, tuple):
+            yield from ([*args[:k], (*value[:i], None, *value[i + 1 :]), *args[k + 1 :]] for i in range(len(value) - 1))
+            yield from ([*args[:k], wrong, *args[k + 1 :]] for wrong in (None, (), [], value[:-1], {}))
+
+
+@pytest.mark.usefixtures("build")
+@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+def test_references_are_balanced_on_every_path(cell):
+    """Of every argument and what it holds: after a call, after a conversion, after every kind of error."""
+    q = problem(cell.name, 3, 5, 2, 4, 3)
+    refused = 0
+    for name, args in functions(cell, q).items():
+        converted = [value.astype(np.float32) if isinstance(value, np.ndarray) else value for value in args]
+        for given in (args, converted, *misfits(args)):
+            things = referred(given)
+            getattr(cyrnn, name)(*args)  # what is made once is made
+            before = [sys.getrefcount(thing) for thing in things]
+            for _ in range(3):
+                try:
+                    getattr(cyrnn, name)(*given)
+                except (TypeError, ValueError, KeyError):
+                    refused += 1
+            assert [sys.getrefcount(thing) for thing in things] == before, name
+    assert refused > 500
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc")
+def test_small_calls_do_not_grow_the_process():
+    calls = [
+        (getattr(cyrnn, name), args)
+        for cell in CELLS
+        for name, args in functions(cell, problem(cell.name, *SMALL)).items()
+    ]
+    calls += [(cyrnn.softmax, ["text"]), (cyrnn.rnn_forward, [*calls[0][1][:2], {}]), (cyrnn.sigmoid, [3])]
+
+    def resident(count):
+        for k in range(count):
+            function, args = calls[k % len(calls)]
+            try:
+                function(*args)
+            except (TypeError, KeyError):
+                assert k % len(calls) >= len(calls) - 3
+        gc.collect()
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    resident(3000)
+    before = resident(3000)
+    assert resident(int(os.environ.get("CYRNN_TEST_CALLS", "20000"))) - before < 500_000
+
+
+EXHAUSTED = """
+import gc, resource, sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+import cyrnn
+from cells import CELLS
+from cyrnn._kernels import memory
+from reference import problem
+from test_memory import functions, referred
+
+def size():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[0]) * resource.getpagesize()
+
+def bits(value):
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
+    return [v for v in values if isinstance(v, np.ndarray)]
+
+cyrnn.set_num_threads(1)
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+refused = {}
+for cell in CELLS:
+    q = problem(cell.name, 90, 250, 120, 90, 9)
+    small = problem(cell.name, 3, 5, 2, 4, 3)
+    for name, args in functions(cell, q).items():
+        function = getattr(cyrnn, name)
+        for given in (args, [a.astype(np.float32) if isinstance(a, np.ndarray) else a for a in args]):
+            want = bits(function(*given))
+            counts = [sys.getrefcount(thing) for thing in referred(given)]
+            memory.free_kept()
+            gc.collect()
+            start, room, met, step = size(), 0, 0, 1 << 15
+            while True:
+                resource.setrlimit(resource.RLIMIT_AS, (start + room, hard))
+                try:
+                    result = function(*given)
+                except MemoryError:
+                    result = None
+                finally:
+                    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+                cell.forward(small)
+                if result is not None:
+                    break
+                assert [sys.getrefcount(thing) for thing in referred(given)] == counts, name
+                met += 1
+                memory.free_kept()
+                assert size() - start < 4 << 20, (name, size() - start)
+                room += step
+                step += step // 16
+            assert all(np.array_equal(g, w) for g, w in zip(bits(result), want, strict=True)), name
+            refused[name] = refused.get(name, 0) + met
+            del result
+            assert all(np.array_equal(g, w) for g, w in zip(bits(function(*given)), want, strict=True)), name
+            memory.free_kept()
+            gc.collect()
+            assert size() - start < 4 << 20, (name, size() - start)
+print(*(f"{name}={count}" for name, count in refused.items()))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a limit on the address space")
+def test_no_memory_left_at_any_point():
+    """From no room at all to enough: MemoryError each time, nothing kept, and the next call is right."""
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "32768", "MALLOC_TOP_PAD_": "0", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", EXHAUSTED, os.path.dirname(__file__)],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    counts = {name: int(count) for name, count in (pair.split("=") for pair in done.stdout.split())}
+    assert len(counts) == 10
+    assert all(counts.values()), counts
+    assert sum(counts.values()) > 200, counts
+
+
+@pytest.mark.usefixtures("build")
+@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+def test_no_memory_for_any_one_object(cell):
+    """The n-th allocation of the interpreter fails, for every n: MemoryError, references balanced."""
+    hooks = pytest.importorskip("_testcapi")
+    failed = 0
+    for name, args in functions(cell, problem(cell.name, 3, 5, 2, 4, 3)).items():
+        function = getattr(cyrnn, name)
+        converted = [value.astype(np.float32) if isinstance(value, np.ndarray) else value for value in args]
+        for given in (args, converted):
+            function(*given)
+            things = referred(given)
+            before = [sys.getrefcount(thing) for thing in things]
+            # CPython may fail to say that it had no memory for the traceback of what a kernel refused
+            expected = MemoryError if given is args else (MemoryError, SystemError)
+            for n in range(300):
+                hooks.set_nomemory(n, n + 1)
+                try:
+                    function(*given)
+                except expected:
+                    failed += 1
+                finally:
+                    hooks.remove_mem_hooks()
+            assert [sys.getrefcount(thing) for thing in things] == before, name
+    assert failed > 200
 
 
 @pytest.fixture(autouse=True)
