@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# Other processors and compilers, in emulators:
+#
+#     bash tests/portable.sh [processors] [clang] [serial] [aarch64]      by default all of them
+#
+# processors  x86-64 without AVX-512 and without AVX2: which build is picked, that another is refused, the numbers
+# clang       the package and its tests by clang
+# serial      a compiler without OpenMP: a package of one thread
+# aarch64     cross-compiled: the primitives, tested and vectorised; the package in Debian's Python for arm64, which
+#             apt-get fetches into a folder
+#
+# Installs nothing but into folders of its own, and says what it misses.  On Debian:
+# apt-get install qemu-user clang libomp-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+[ $# -gt 0 ] || set -- processors clang serial aarch64
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_QUIET=1 OPENBLAS_NUM_THREADS=1
+unset CYRNN_BUILD CYRNN_DEBUG
+
+mkdir "$work/checkout"
+git ls-files -z | xargs -0 cp --parents -t "$work/checkout"
+cd "$work/checkout"
+
+needs() {
+    for tool in "$@"; do command -v "$tool" > /dev/null || { echo "needs $tool" >&2; exit 1; }; done
+}
+
+# A fresh virtual environment with the package in it, built by the compiler given.
+package() {
+    python3 -m venv "$work/$1"
+    . "$work/$1/bin/activate"
+    CC="$2" pip install ".${3:-}"
+}
+
+# The flags that setup.py gives every build.
+flags=$(python3 - <<'PYTHON'
+import ast
+
+FLAGS = next(n for n in ast.parse(open("setup.py").read()).body if getattr(n, "targets", 0) and n.targets[0].id == "FLAGS")
+found = [n.value for n in ast.walk(FLAGS) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+print(*sorted(flag for flag in found if flag != "-O1"))
+PYTHON
+)
+
+# primitives <name> <compiler and its options>
+primitives() {
+    "${@:2}" -Wall $flags -I src/cyrnn/_kernels tests/portable/primitives.c -lm -o "$work/$1"
+}
+
+on_processors() {
+    needs gcc qemu-x86_64
+    package processors gcc
+    python=$(python -c 'import sys; print(sys.executable)')
+    for row in "Nehalem baseline v3 v4" "SandyBridge baseline v3 v4" "Haswell v3 v4" "max v3 v4"; do
+        read -r cpu expected <<< "$row"
+        echo "-cpu $cpu"
+        qemu-x86_64 -cpu "$cpu" "$python" tests/portable/small.py $expected 2> >(grep -v "TCG doesn't support" >&2)
+    done
+    if CYRNN_BUILD=v4 qemu-x86_64 -cpu Haswell "$python" -c "import cyrnn" 2> "$work/refused"; then
+        echo "v4 was loaded without AVX-512"; exit 1
+    fi
+    grep "ImportError: CYRNN_BUILD: the build 'v4' needs avx512, which this CPU lacks" "$work/refused"
+    deactivate
+}
+
+on_clang() {
+    needs clang
+    primitives clang clang -march=x86-64-v3
+    "$work/clang"
+    package by-clang clang '[test]'
+    pytest -q tests/test_values.py tests/test_invariance.py tests/test_activations.py tests/test_gradients.py \
+        tests/test_semantics.py tests/test_openmp.py
+    deactivate
+}
+
+on_serial() {
+    needs gcc
+    printf '#!/bin/sh\nfor word; do [ "$word" = -fopenmp ] && { echo "no such option: -fopenmp" >&2; exit 1; }; done\nexec gcc "$@"\n' > "$work/gcc-serial"
+    chmod +x "$work/gcc-serial"
+    package serial "$work/gcc-serial" '[test]'
+    cd tests  # not the sources beside it
+    python -c "import cyrnn; cyrnn.set_num_threads(4); assert cyrnn.get_num_threads() == 1; cyrnn.show_config()"
+    cd ..
+    if ldd "$(python -c 'import cyrnn._kernels.rnn as rnn; print(rnn.__file__)')" | grep gomp; then exit 1; fi
+    pytest -q tests/test_values.py tests/test_openmp.py tests/test_invariance.py
+    deactivate
+}
+
+on_aarch64() {
+    needs aarch64-linux-gnu-gcc aarch64-linux-gnu-objdump qemu-aarch64
+    primitives arm aarch64-linux-gnu-gcc -static
+    qemu-aarch64 "$work/arm"
+    for loop in exp_loop tanh_loop sigmoid_loop tile_4_6; do
+        count=$(aarch64-linux-gnu-objdump -d --no-show-raw-insn "$work/arm" | awk "/<$loop>:/ { inside = 1 } inside && /^\$/ { inside = 0 } inside" |
+            grep -cE 'fml[as]\s+v[0-9]+\.2d' || true)
+        echo "  $loop: $count fused multiply-adds of vectors"
+        [ "$count" -ge 10 ]
+    done
+
+    # Debian's Python for arm64, unpacked beside this one; apt with a state of its own, so that nothing is installed
+    needs apt-get apt-cache dpkg
+    arm=$work/arm64
+    mkdir -p "$arm"/{state/lists/partial,cache/archives/partial,debs,system,site,built}
+    touch "$arm/status"
+    apt=(-qq -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o "Dir::State=$arm/state"
+         -o "Dir::State::status=$arm/status" -o "Dir::Cache=$arm/cache" -o APT::Sandbox::User=root)
+    apt-get "${apt[@]}" update
+    [[ $(apt-cache "${apt[@]}" show python3-minimal) =~ python3\.[0-9]+ ]]
+    python=${BASH_REMATCH[0]}
+    (cd "$arm/debs" && apt-get "${apt[@]}" download "$python-minimal" "lib$python"-{minimal,stdlib,dev} \
+        libc6 libgcc-s1 libstdc++6 libgomp1 libexpat1 zlib1g libffi8 > /dev/null)
+    for package in "$arm"/debs/*.deb; do dpkg -x "$package" "$arm/system"; done
+
+    python3 -m venv "$work/cross"
+    . "$work/cross/bin/activate"
+    pip install 'cython>=3.3' 'setuptools>=77'
+    pip download --only-binary=:all: --no-deps --python-version "${python#python}" -d "$arm/wheels" \
+        --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux_2_17_aarch64 numpy
+    python3 -m zipfile -e "$arm"/wheels/numpy*.whl "$arm/site"
+    CC="aarch64-linux-gnu-gcc -I$arm/system/usr/include -I$arm/system/usr/include/$python" \
+        LDSHARED="aarch64-linux-gnu-gcc -shared" \
+        python setup.py -q build_ext --build-temp="$arm/objects" --build-lib="$arm/built" > /dev/null
+    cp -r src/cyrnn "$arm/site"
+    (cd "$arm/built" && find . -name '*.so') | while read -r module; do
+        mkdir -p "$(dirname "$arm/site/$module")"
+        cp "$arm/built/$module" "$arm/site/${module%%.cpython*}.so"  # its suffix is that of this machine
+    done
+    deactivate
+    for call in "tests/portable/small.py baseline v3 v4" "-m cyrnn --no-timing"; do
+        PYTHONHOME=$arm/system/usr PYTHONPATH=$arm/site qemu-aarch64 -L "$arm/system" "$arm/system/usr/bin/$python" $call
+    done | grep -E 'agree|:'
+}
+
+for part in "$@"; do
+    printf '\n== %s (%d s)\n' "$part" "$SECONDS"
+    "on_$part"
+done
+echo "done ($SECONDS s)"

@@ -1,0 +1,246 @@
+/* The primitives on any processor: each against a plain loop, bit for bit where the order of a sum is
+ * promised, and exp, tanh, sigmoid against long double.  No Python needed:
+ *
+ *     gcc <the flags of setup.py> -I src/cyrnn/_kernels tests/portable/primitives.c -lm && ./a.out
+ *
+ * tests/portable.sh runs it natively and in emulators.
+ */
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+typedef ptrdiff_t Py_ssize_t;
+#include "gemm.h"
+#include "layout.h"
+#include "simd.h"
+#include "sum.h"
+#include "team.h"
+#include "vmath.h"
+
+static int failures = 0;
+
+#define CHECK(holds, ...)                                                                      \
+    do {                                                                                       \
+        if (!(holds)) {                                                                        \
+            failures++;                                                                        \
+            printf("failed: " __VA_ARGS__);                                                    \
+            printf("\n");                                                                      \
+        }                                                                                      \
+    } while (0)
+
+/* The loops as the kernels have them; tests/portable.sh looks whether they are vectorised. */
+void exp_loop(double *x, Py_ssize_t n) { for (Py_ssize_t u = 0; u < n; u++) x[u] = vexp(x[u]); }
+void tanh_loop(double *x, Py_ssize_t n) { for (Py_ssize_t u = 0; u < n; u++) x[u] = vtanh(x[u]); }
+void sigmoid_loop(double *x, Py_ssize_t n) { for (Py_ssize_t u = 0; u < n; u++) x[u] = vsigmoid(x[u]); }
+
+static double uniform(void) /* -1 to 1 */
+{
+    static uint64_t state = 88172645463325252ull;
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return (double)(int64_t)state / 9223372036854775808.0;
+}
+
+static double *drawn(Py_ssize_t n)
+{
+    double *x = malloc((size_t)(n + 1) * sizeof *x);
+    for (Py_ssize_t i = 0; i < n; i++) x[i] = uniform();
+    return x;
+}
+
+static int same(const double *got, const double *want, Py_ssize_t n) { return memcmp(got, want, (size_t)n * sizeof *got) == 0; }
+
+/* C[j][r] = start, then + W[r][k] X[j][k] for ascending k: what every product is compared with. */
+static void plain(double *c, Py_ssize_t scr, Py_ssize_t scj, Py_ssize_t rows, const double *w, Py_ssize_t swr,
+                  Py_ssize_t swk, Py_ssize_t K, const double *x, Py_ssize_t sxj, Py_ssize_t sxk, Py_ssize_t cols,
+                  enum start start, const double *bias)
+{
+    for (Py_ssize_t r = 0; r < rows; r++)
+        for (Py_ssize_t j = 0; j < cols; j++) {
+            double sum = start == ZERO ? 0.0 : start == BIAS ? bias[r] : c[r * scr + j * scj];
+            for (Py_ssize_t k = 0; k < K; k++) sum = FMA(w[r * swr + k * swk], x[j * sxj + k * sxk], sum);
+            c[r * scr + j * scj] = sum;
+        }
+}
+
+static void functions(void)
+{
+    struct {
+        const char *name;
+        void (*loop)(double *, Py_ssize_t);
+        double most;
+        double largest;
+    } each[] = {{"exp", exp_loop, 1.0, 0}, {"tanh", tanh_loop, 1.25, 0}, {"sigmoid", sigmoid_loop, 1.75, 0}};
+    const double scales[] = {1e-8, 0.7, 3.0, 45.0, 745.0};
+    enum { N = 4001 };
+    static double x[N], y[N];
+    for (int f = 0; f < 3; f++) {
+        for (int s = 0; s < 5; s++) {
+            for (int i = 0; i < N; i++) y[i] = x[i] = scales[s] * uniform();
+            each[f].loop(y, N);
+            for (int i = 0; i < N; i++) {
+                long double e = expl(-fabsl((long double)x[i])), exact = f == 0 ? expl((long double)x[i]) : tanhl((long double)x[i]);
+                int exponent;
+                if (f == 2) exact = (x[i] < 0 ? e : 1) / (1 + e);
+                if (exact > 1.7e308L) continue;
+                frexpl(exact, &exponent);
+                double error = (double)(fabsl(y[i] - exact) / ldexpl(1, (exponent < -1021 ? -1021 : exponent) - 53));
+                if (error > each[f].largest) each[f].largest = error;
+                CHECK(error <= each[f].most, "%s(%a) = %a, %.2f ulp", each[f].name, x[i], y[i], error);
+            }
+        }
+        for (int n = 1; n < 20; n++) { /* the same bits in the body and in the tail */
+            double part[20];
+            memcpy(part, x, sizeof part);
+            each[f].loop(part, n);
+            CHECK(same(part, y, n), "%s: %d values alone", each[f].name, n);
+        }
+        double special[] = {INFINITY, -INFINITY, NAN, 0.0, 800.0, -800.0, 1e300, -1e300};
+        each[f].loop(special, 8);
+        double low = f == 1 ? -1.0 : 0.0, high = f == 0 ? INFINITY : 1.0, middle = f == 0 ? 1.0 : f == 1 ? 0.0 : 0.5;
+        CHECK(special[0] == high && special[1] == low && isnan(special[2]) && special[3] == middle, "%s: limits", each[f].name);
+        CHECK(special[4] == high && special[5] == low && special[6] == high && special[7] == low, "%s: far out", each[f].name);
+        printf("  %-8s %.3f ulp\n", each[f].name, each[f].largest);
+    }
+}
+
+static void products(Py_ssize_t rows, Py_ssize_t K, Py_ssize_t cols)
+{
+    double *w = drawn(rows * K), *x = drawn(cols * K), *bias = drawn(rows), *first = drawn(rows * cols);
+    double *c = drawn(rows * cols), *want = drawn(rows * cols), *packed = drawn(packed_size(rows, K));
+    size_t size = (size_t)(rows * cols) * sizeof *c;
+    for (int start = ZERO; start <= BIAS; start++)
+        for (int once = 0; once < 3; once++) { /* packed; as it is, by rows; as it is, by columns */
+            Py_ssize_t swr = once == 2 ? 1 : K, swk = once == 2 ? rows : 1;
+            memcpy(c, first, size);
+            memcpy(want, first, size);
+            plain(want, 1, rows, rows, w, swr, swk, K, x, K, 1, cols, start, bias);
+            if (once) gemm_once(c, rows, rows, w, swr, swk, K, x, K, 1, cols, start, bias);
+            else {
+                pack(packed, K, 0, 0, w, K, 1, rows, K);
+                gemm(c, rows, rows, packed, K, 0, K, x, K, 1, cols, start, bias);
+            }
+            CHECK(same(c, want, rows * cols), "product %td x %td x %td, start %d, way %d", rows, K, cols, start, once);
+        }
+    free(w), free(x), free(bias), free(first), free(c), free(want), free(packed);
+}
+
+/* Four matrices of n rows as one set of weights, forward and transposed, shared by three threads or not. */
+static void weight_sets(Py_ssize_t n, Py_ssize_t K, Py_ssize_t cols)
+{
+    enum { PARTS = 4, LD = 3 };
+    Py_ssize_t ld = K + LD;
+    double *all = drawn(PARTS * n * ld), *x = drawn(cols * K), *bias = drawn(PARTS * n), *d = drawn(cols * PARTS * n);
+    double *c = drawn(cols * PARTS * n), *want = drawn(cols * PARTS * n), *back = drawn(cols * K), *want_back = drawn(cols * K);
+    for (int way = 0; way < 3; way++) { /* packed by parts, packed as one, not packed */
+        weights W = {.parts = PARTS, .joined = way == 1, .once = way == 2, .n = n, .K = K, .ld = ld};
+        for (int g = 0; g < PARTS; g++) W.part[g] = all + g * n * ld;
+        W.room = malloc((size_t)(weights_room(&W) + 1) * sizeof(double));
+        /* joined, a row of C holds all parts; else each part has its own block */
+        Py_ssize_t sc = W.joined ? n : cols * n, ldc = W.joined ? PARTS * n : n;
+        for (int threads = 1; threads <= 3; threads += 2) {
+            for (int i = 0; i < threads; i++) pack_rows(&W, (team){i, threads});
+            for (int i = 0; i < threads; i++) multiply(c, sc, ldc, &W, x, K, cols, BIAS, bias, (team){i, threads});
+            for (int g = 0; g < PARTS; g++)
+                plain(want + g * sc, 1, ldc, n, W.part[g], ld, 1, K, x, K, 1, cols, BIAS, bias + g * n);
+            CHECK(same(c, want, cols * PARTS * n), "weights %td x %td x %td, way %d, %d threads", n, K, cols, way, threads);
+            for (int i = 0; i < threads; i++) pack_columns(&W, (team){i, threads});
+            for (int i = 0; i < threads; i++) multiply_transposed(back, K, &W, d, sc, ldc, cols, (team){i, threads});
+            for (int g = 0; g < PARTS; g++)
+                plain(want_back, 1, K, K, W.part[g], 1, ld, n, d + g * sc, ldc, 1, cols, g ? ADD : ZERO, NULL);
+            CHECK(same(back, want_back, cols * K), "transposed %td x %td x %td, way %d, %d threads", n, K, cols, way, threads);
+        }
+        free(W.room);
+    }
+    free(all), free(x), free(bias), free(d), free(c), free(want), free(back), free(want_back);
+}
+
+static void gradients(Py_ssize_t n, Py_ssize_t K, Py_ssize_t cols)
+{
+    double *d = drawn(cols * n), *x = drawn(cols * K), *dW = drawn(n * K), *want = drawn(n * K), *db = drawn(n);
+    double *room = drawn(outer_room(K)), *b = drawn(n);
+    memcpy(want, dW, (size_t)(n * K) * sizeof *want);
+    memcpy(b, db, (size_t)n * sizeof *b);
+    outer(dW, K, d, n, n, x, K, K, cols, ADD, room);
+    plain(want, K, 1, n, d, 1, n, cols, x, 1, K, K, ADD, NULL);
+    CHECK(same(dW, want, n * K), "outer %td x %td over %td", n, K, cols);
+    add_rows(db, d, n, n, cols);
+    for (Py_ssize_t j = 0; j < cols; j++)
+        for (Py_ssize_t u = 0; u < n; u++) b[u] += d[j * n + u];
+    CHECK(same(db, b, n), "sums of %td rows", cols);
+    step_outer(dW, K, n, K, d, x, cols); /* d (n, cols), x (K, cols) */
+    plain(want, K, 1, n, d, cols, 1, cols, x, cols, 1, K, ZERO, NULL);
+    CHECK(same(dW, want, n * K), "outer of a step %td x %td over %td", n, K, cols);
+    free(d), free(x), free(dW), free(want), free(db), free(room), free(b);
+}
+
+/* One step in the caller's order: C (n, m), X (K, m). */
+static void steps_of_cells(Py_ssize_t n, Py_ssize_t K, Py_ssize_t m)
+{
+    double *w = drawn(n * K), *x = drawn(K * m), *c = drawn(n * m), *want = drawn(n * m), *d = drawn(2 * n * m);
+    double *back = drawn(K * m), *want_back = drawn(K * m), *room = drawn(K * m), *w2 = drawn(n * K);
+    memcpy(want, c, (size_t)(n * m) * sizeof *want);
+    step_multiply(c, n, m, w, K, K, x);
+    plain(want, m, 1, n, w, K, 1, K, x, 1, m, m, ADD, NULL);
+    CHECK(same(c, want, n * m), "step %td x %td x %td", n, K, m);
+    weights W = {.part = {w, w2}, .parts = 2, .once = 1, .n = n, .K = K, .ld = K};
+    step_multiply_transposed(back, K, m, &W, d, room);
+    for (int g = 0; g < 2; g++) plain(want_back, m, 1, K, W.part[g], 1, K, n, d + g * n * m, 1, m, m, g ? ADD : ZERO, NULL);
+    CHECK(same(back, want_back, K * m), "step back %td x %td x %td", n, K, m);
+    free(w), free(x), free(c), free(want), free(d), free(back), free(want_back), free(room), free(w2);
+}
+
+static void layouts(Py_ssize_t n, Py_ssize_t m, Py_ssize_t T)
+{
+    Py_ssize_t size = n * m * T, orders[4][3] = {{m * T, T, 1}, {1, n, n * m}, {m, 1, n * m}, {T, n * T, 1}};
+    double *src = drawn(size), *dst = drawn(size), *out = drawn(size);
+    for (int o = 0; o < 4; o++) {
+        steps s = {src, orders[o][0], orders[o][1], orders[o][2]}, back = {out, m * T, T, 1};
+        span all = share(n, 1, alone);
+        Py_ssize_t first = T / 3, count = T - first, wrong = 0;
+        load_steps(dst, s, n, m, first, count, all);
+        store_steps(back, dst, n, m, first, count, all);
+        for (Py_ssize_t u = 0; u < n; u++)
+            for (Py_ssize_t j = 0; j < m; j++)
+                for (Py_ssize_t t = 0; t < count; t++) {
+                    double value = src[u * s.su + j * s.sj + (first + t) * s.st];
+                    wrong += dst[(t * m + j) * n + u] != value || out[(u * m + j) * T + first + t] != value;
+                }
+        CHECK(wrong == 0, "layout %td x %td x %td, order %d", n, m, T, o);
+    }
+    free(src), free(dst), free(out);
+}
+
+static void sums(Py_ssize_t n)
+{
+    double *z = drawn(n);
+    long double exact = 0.0L;
+    for (Py_ssize_t u = 0; u < n; u++) exact += z[u] = u == n / 2 ? 1.0 : fabs(z[u]) * 1e-3;
+    double error = (double)fabsl(sum_of_lanes(z, n) - exact) / (double)exact;
+    CHECK(error <= 4 * 1.1102230246251565e-16, "sum of %td values: %.2g", n, error);
+    free(z);
+}
+
+int main(void)
+{
+    const Py_ssize_t some[] = {1, 2, 3, 5, 7, 8, 9, 16, 31, 33, 64, 65, 100};
+    printf("  vectors of %d doubles\n", VLEN);
+    functions();
+    for (int i = 0; i < 13; i++)
+        for (int j = 0; j < 13; j += 2) {
+            Py_ssize_t n = some[i], K = some[j], m = some[(5 * i + 3 * j) % 13];
+            products(n, K, m);
+            weight_sets(n, K, m);
+            gradients(n, K, m);
+            steps_of_cells(n, K, m);
+            layouts(n, K, m);
+        }
+    products(97, 400, 13); /* several blocks of k, several panels, wide gradients */
+    products(0, 5, 3), products(5, 0, 3), products(5, 3, 0);
+    weight_sets(70, 200, 9);
+    gradients(200, 300, 170);
+    for (Py_ssize_t n = 1; n < 600; n += 7) sums(n);
+    printf("  %d failures\n", failures);
+    return failures != 0;
+}
