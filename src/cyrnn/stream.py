@@ -1,6 +1,6 @@
 """A network that is fed one step at a time, prepared once."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -21,20 +21,27 @@ class Stream:
     of `rnn_forward` or `lstm_forward` over the same steps.  The state begins with zeros.
 
     A stream is for one thread at a time (another one that calls meanwhile gets a RuntimeError); streams of
-    their own in many threads do not disturb each other.
+    their own in many threads do not disturb each other.  A stream computes on the thread that calls.
 
     Parameters
     ----------
     parameters : mapping
         As for `rnn_forward` (an entry ``Wax``) or `lstm_forward` (an entry ``Wf``); copied.
     m : int
-        Number of examples that are stepped side by side.
+        Number of examples that are stepped side by side, each with a state of its own.
+
+    Returns
+    -------
+    Stream
+        With the methods `step`, `run` and `reset` and the attribute `state`.
 
     Raises
     ------
     TypeError, ValueError, KeyError
         If `parameters` are not those of an RNN or an LSTM with its output layer, or `m` is no whole number
         from 1 on; the message names what.
+    MemoryError
+        If there is not enough memory.
 
     Examples
     --------
@@ -64,6 +71,8 @@ class Stream:
         rows, n_x = p.W_x.shape
         n_a = p.W_a.shape[1]
         Wy, by = np.ascontiguousarray(p.Wy), np.array(p.by)[:, None]
+        if int(m) * (n_x + 8 * n_a + len(by)) > _arrays.MOST_COLUMNS:  # no size below can overflow
+            raise ValueError(f"m: expected as many examples as memory can hold, got {m}")
         W = np.hstack([p.W_x, p.W_a]).reshape(rows // n_a, n_a, n_x + n_a)
         self._is_lstm = p.is_lstm
         self._sizes = n_x, n_a, len(by), int(m)
@@ -73,16 +82,19 @@ class Stream:
         n_x, n_a, n_y, m = self._sizes
         return f"<Stream of an {'LSTM' if self._is_lstm else 'RNN'}: n_x={n_x}, n_a={n_a}, n_y={n_y}, m={m}>"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Stream is neither copied nor pickled: make another one and set its state")
+
     def step(self, xt: Any, out: tuple[Array, Array] | None = None) -> tuple[Array, Array]:
         """Make one step.
 
         Parameters
         ----------
         xt : array_like, shape (n_x, m)
-            Input of this step.
+            Input of this step; a column also where m is 1.
         out : tuple of two arrays, optional
             C-contiguous float64 arrays of the shapes of the results, which are written and returned, so
-            that nothing is allocated.
+            that nothing is allocated.  `xt` may be one of them.
 
         Returns
         -------
@@ -94,7 +106,7 @@ class Stream:
         Raises
         ------
         TypeError, ValueError
-            If an argument is of a wrong type or shape; the state is as it was.
+            If an argument is of a wrong type or shape; the state and `out` are as they were.
         RuntimeError
             If another thread is inside this stream.
 
@@ -115,16 +127,16 @@ class Stream:
             pass
         n_x, n_a, n_y, m = self._sizes
         if out is not None:
-            a, y = _arrays.unpacked("out", out, "a, y")
+            out = a, y = tuple(_arrays.unpacked("out", out, "a, y"))
             _writeable("out[0]", a, "n_a, m", (n_a, m))
             _writeable("out[1]", y, "n_y, m", (n_y, m))
-            if np.shares_memory(a, y):
-                raise ValueError("out: expected two arrays that share no memory")
+            if np.may_share_memory(a, y):  # exact for what is contiguous
+                raise ValueError("out: expected two arrays that share no memory, got two that overlap")
         result = self._net.step(_arrays.shaped("xt", xt, "n_x, m", (n_x, m)), out)
         return result
 
     def run(self, x: Any) -> tuple[Array, Array]:
-        """Make all steps of a block, one after the other.
+        """Make all steps of a block, one after the other, in one call.
 
         Parameters
         ----------
@@ -155,15 +167,21 @@ class Stream:
         ((2, 4, 7), (2, 4, 7))
         """
         n_x, n_a, n_y, m = self._sizes
-        x = _arrays.columns("x", x, "n_x", m, np.shape(x)[2] if np.ndim(x) == 3 else 0)
-        x = _arrays.shaped("x", x, "n_x, m, T_x", (n_x, *x.shape[1:]))
+        x = _arrays.dimensions("x", x, "n_x, m, T_x")
         T_x = x.shape[2]
+        _arrays.shaped("x", x, "n_x, m, T_x", (n_x, m, T_x))
+        _arrays.columns_fit("x", m, T_x)
         a, y = arrays((n_a, m, T_x), (n_y, m, T_x))
         self._net.run(T_x, x, a, y)
         return a, y
 
     def reset(self) -> None:
         """Set the state to zeros.
+
+        Raises
+        ------
+        RuntimeError
+            If another thread is inside this stream.
 
         Examples
         --------
@@ -179,14 +197,33 @@ class Stream:
 
     @property
     def state(self) -> Any:
-        """The state: a (n_a, m) of an RNN, the pair (a, c) of an LSTM.
+        """The state: a of an RNN, the pair (a, c) of an LSTM, float64 arrays of shape (n_a, m).
 
-        Reading gives copies; what is set is copied, and may be (n_a, 1) for all examples.
+        What is read is a copy, and what is set is copied; set, they may be array_like and of shape (n_a, 1),
+        one state for all examples.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If what is set is of a wrong type or shape; the state is as it was.
+        RuntimeError
+            If another thread is inside this stream.
+
+        Examples
+        --------
+        >>> import numpy as np, cyrnn
+        >>> p = {"Wax": np.ones((2, 3)), "Waa": np.eye(2), "ba": np.zeros((2, 1))}
+        >>> stream = cyrnn.Stream(p | {"Wya": np.eye(2), "by": np.zeros((2, 1))})
+        >>> saved = stream.state
+        >>> a, y = stream.step(np.ones((3, 1)))
+        >>> stream.state = saved
+        >>> np.array_equal(stream.step(np.ones((3, 1))), (a, y))
+        True
         """
         _, n_a, _, m = self._sizes
-        a, c = arrays((n_a, m), (n_a, m))
-        self._net.get(a, c if self._is_lstm else None)
-        return (a, c) if self._is_lstm else a
+        states = tuple(arrays(*[(n_a, m)] * (2 if self._is_lstm else 1)))
+        self._net.get(*states)
+        return states if self._is_lstm else states[0]
 
     @state.setter
     def state(self, value: Any) -> None:
@@ -195,7 +232,7 @@ class Stream:
             a, c = _arrays.unpacked("state", value, "a, c")
             self._net.set(_arrays.state("state[0]", a, n_a, m), _arrays.state("state[1]", c, n_a, m))
         else:
-            self._net.set(_arrays.state("state", value, n_a, m), None)
+            self._net.set(_arrays.state("state", value, n_a, m))
 
 
 def _writeable(name: str, value: Any, letters: str, shape: tuple[int, int]) -> None:
@@ -203,6 +240,6 @@ def _writeable(name: str, value: Any, letters: str, shape: tuple[int, int]) -> N
     if type(value) is not np.ndarray:
         raise TypeError(f"{name}: expected a numpy.ndarray to write into, got {type(value).__name__}")
     _arrays.shaped(name, value, letters, shape)
-    if value.dtype is not _arrays.FLOAT64 or not value.flags.carray:
+    if value.dtype != _arrays.FLOAT64 or not value.flags.carray:
         how = f"{value.dtype}, C-contiguous {value.flags.c_contiguous}, writeable {value.flags.writeable}"
         raise ValueError(f"{name}: expected a writeable C-contiguous float64 array, got {how}")

@@ -4,6 +4,9 @@ Inputs and hidden state stand side by side, h = [x, a], and so do their weights,
 one product makes the sums of a step.  Their order is that of a sequence (bias, inputs, hidden units), so
 the results are the same bits.  Everything is in one block of memory that is taken at construction.
 
+A call looks at every argument first; from `begin` on nothing can fail, so that `busy` is always cleared and
+a call that fails has changed nothing.  Only a call that lets go of the GIL can be found `busy`.
+
 n_x inputs, n_a hidden units, n_y outputs, m examples; gates f, i, c, o: (4, m, n_a), an RNN has one.
 """
 
@@ -134,18 +137,17 @@ cdef class Stream:
     def step(
         self,
         xt,             # IN   (n_x, m), any strides
-        out,            # OUT  (n_a, m), (n_y, m); None for new arrays
+        tuple out,      # OUT  (n_a, m), (n_y, m); None for new arrays
     ) -> tuple:
-        """One step; a and y."""
+        """One step; a and y, `out` itself where it is given."""
         cdef steps x_in, a_out, y_out
         if out is None:
-            a, y = empty(self.a_shape), empty(self.y_shape)
-        else:
-            a, y = out
+            out = empty(self.a_shape), empty(self.y_shape)
+        a, y = out
         state(xt, self.n_x, self.m, True, &x_in)
         a_out.data, a_out.su, a_out.sj, a_out.st = matrix(a, self.n_a, self.m, True), self.m, 1, 1
         y_out.data, y_out.su, y_out.sj, y_out.st = matrix(y, self.n_y, self.m, True), self.m, 1, 1
-        if a_out.data < y_out.data + self.n_y * self.m and y_out.data < a_out.data + self.gate:
+        if self.n_y and a_out.data < y_out.data + self.n_y * self.m and y_out.data < a_out.data + self.gate:
             raise ValueError("the results overlap")
         self.begin()
         if self.work < LONG:
@@ -154,7 +156,7 @@ cdef class Stream:
             with nogil:
                 self.go(x_in, a_out, y_out, 1, alone)
         self.busy = False
-        return a, y
+        return out
 
     def run(
         self, Py_ssize_t T_x,
@@ -179,22 +181,25 @@ cdef class Stream:
     def get(
         self,
         a,              # OUT  (n_a, m)
-        c,              # OUT  (n_a, m); None for an RNN
+        c=None,         # OUT  (n_a, m); of an LSTM
     ) -> None:
         """Copy the state."""
-        cdef steps out
+        cdef steps a_out, c_out
         cdef span units = share(self.n_a, 1, alone)
-        out.su, out.sj, out.st = self.m, 1, 1
-        out.data = matrix(a, self.n_a, self.m)
-        store_steps(out, self.a, self.n_a, self.m, 0, 1, units)
+        a_out.data, a_out.su, a_out.sj, a_out.st = matrix(a, self.n_a, self.m), self.m, 1, 1
+        c_out = a_out
         if c is not None:
-            out.data = matrix(c, self.n_a, self.m)
-            store_steps(out, self.c, self.n_a, self.m, 0, 1, units)
+            c_out.data = matrix(c, self.n_a, self.m)
+        self.begin()
+        store_steps(a_out, self.a, self.n_a, self.m, 0, 1, units)
+        if c is not None:
+            store_steps(c_out, self.c, self.n_a, self.m, 0, 1, units)
+        self.busy = False
 
     def set(
         self,
         a,              # IN   (n_a, m) or (n_a, 1)
-        c,              # IN   (n_a, m) or (n_a, 1); None for an RNN
+        c=None,         # IN   (n_a, m) or (n_a, 1); of an LSTM
     ) -> None:
         """Set the state."""
         cdef steps a_in, c_in
