@@ -1,0 +1,603 @@
+"""Stream: the bits of the sequence functions, step by step, with fixed memory and nothing half done."""
+
+import copy
+import gc
+import itertools
+import os
+import pickle
+import re
+import sys
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from cells import CELLS, IDS, LSTM, RNN
+from numpy.testing import assert_array_equal
+from reference import problem
+
+import cyrnn
+from cyrnn._kernels import memory
+
+both = pytest.mark.parametrize("cell", CELLS, ids=IDS)
+every_build = pytest.mark.usefixtures("build")
+SIZES = [  # n_x, n_a, n_y, m, T_x; the first of the large ones lets go of the GIL
+    (3, 5, 2, 1, 12), (1, 1, 1, 1, 11), (0, 4, 3, 2, 11), (8, 8, 8, 1, 20), (33, 37, 17, 6, 13), (5, 70, 1, 1, 12),
+    (170, 165, 4, 40, 11), (7, 9, 20, 41, 12), (200, 130, 30, 1, 11), (4, 6, 0, 3, 11),
+]  # fmt: skip
+
+
+def of_state(cell, a, c):
+    return a if cell is RNN else (a, c)
+
+
+def assert_state(cell, stream, a, c):
+    got = stream.state
+    assert_array_equal(got if cell is RNN else got[0], a)
+    if cell is LSTM:
+        assert_array_equal(got[1], c)
+
+
+def started(cell, q):
+    """A stream in the state a0, c0 of the problem."""
+    stream = cyrnn.Stream(q.p, q.x.shape[1])
+    stream.state = of_state(cell, q.a0, q.c0)
+    return stream
+
+
+def by_cells(cell, q, a, c, x):
+    """A y and c of every step from a state, by the cell function."""
+    steps = []
+    for t in range(x.shape[2]):
+        out = cell.cell_forward(x[:, :, t], a, c, q.p)
+        a, c = out.a, out.c
+        steps.append(out)
+    return steps
+
+
+def new_out(q):
+    n_y, n_a = q.p["Wya" if "Wya" in q.p else "Wy"].shape
+    m = q.x.shape[1]
+    return np.full((n_a, m), 7.0), np.full((n_y, m), 8.0)
+
+
+# ---- the same bits
+
+
+@every_build
+@both
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_steps_and_blocks_give_the_bits_of_the_sequence(cell, size):
+    q = problem(cell.name, *size)
+    q.a0 = np.zeros_like(q.a0)
+    T_x = size[4]
+    want = cell.forward(q)
+    stream, out = cyrnn.Stream(q.p, size[3]), new_out(q)
+    for pieces in ([1] * T_x, [T_x], [1, 1, 3, 0, 1, T_x - 6], [T_x - 2, 1, 1]):
+        stream.reset()
+        t = 0
+        for count in pieces:
+            if count == 1:
+                a, y = stream.step(q.x[:, :, t], out if t % 2 else None)
+                a, y = a[:, :, None], y[:, :, None]
+            else:
+                a, y = stream.run(q.x[:, :, t : t + count])
+            assert_array_equal(a, want.a[:, :, t : t + count])
+            assert_array_equal(y, want.y[:, :, t : t + count])
+            t += count
+        assert t == T_x
+        assert_state(cell, stream, want.a[:, :, -1], want.c[:, :, -1] if want.c is not None else None)
+
+
+@every_build
+@both
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_a_state_set_on_the_way_gives_the_bits_of_the_cell(cell, size):
+    q = problem(cell.name, *size)
+    stream = cyrnn.Stream(q.p, size[3])
+    stream.run(q.x[:, :, :3])
+    stream.state = of_state(cell, q.a0, q.c0)
+    assert_state(cell, stream, q.a0, q.c0)
+    steps = by_cells(cell, q, q.a0, q.c0, q.x)
+    for t in range(size[4]):
+        a, y = stream.step(q.x[:, :, t])
+        assert_array_equal(a, steps[t].a)
+        assert_array_equal(y, steps[t].y)
+        assert_state(cell, stream, steps[t].a, steps[t].c)
+    stream.state = of_state(cell, q.a0[:, :1], q.c0[:, :1])  # one for all examples
+    want = cell.cell_forward(q.x[:, :, 0], q.a0[:, :1], np.repeat(q.c0[:, :1], size[3], 1), q.p)
+    assert_array_equal(stream.step(q.x[:, :, 0])[1], want.y)
+
+
+@every_build
+@both
+def test_inputs_of_every_kind(cell):
+    q = problem(cell.name, 7, 10, 3, 6, 9)
+    q.x = q.x.astype(np.float32).astype(np.float64)
+    time_major = np.ascontiguousarray(q.x.transpose(2, 1, 0)).T
+    frozen, subclass = q.x.copy(), q.x.copy().view(type("Mine", (np.ndarray,), {}))
+    frozen.flags.writeable = False
+    padded = np.zeros((14, 12, 18))
+    padded[::2, ::-2, ::2] = q.x
+    kinds = {
+        "Fortran": np.asfortranarray(q.x), "time-major": time_major, "strided": padded[::2, ::-2, ::2],
+        "float32": q.x.astype(np.float32), "swapped": q.x.astype(">f8"), "frozen": frozen, "subclass": subclass,
+        "list": q.x.tolist(),
+    }  # fmt: skip
+    steps = by_cells(cell, q, q.a0, q.c0, q.x)
+    for name, x in kinds.items():
+        stream = started(cell, q)
+        for t in range(9):
+            xt = [[example[t] for example in row] for row in x] if name == "list" else x[:, :, t]
+            a, y = stream.step(xt)
+            assert type(a) is type(y) is np.ndarray
+            assert_array_equal(a, steps[t].a, err_msg=name)
+            assert_array_equal(y, steps[t].y, err_msg=name)
+        stream.state = of_state(cell, q.a0.tolist(), np.asfortranarray(q.c0))
+        a, y = stream.run(x)
+        assert_array_equal(a, np.stack([step.a for step in steps], 2), err_msg=name)
+        assert_array_equal(y, np.stack([step.y for step in steps], 2), err_msg=name)
+    numbers = np.arange(42).reshape(7, 6)
+    assert_array_equal(started(cell, q).step(numbers)[1], started(cell, q).step(numbers.astype(float))[1])
+
+
+@every_build
+@both
+def test_nan_and_infinity_stay_in_their_example(cell):
+    q = problem(cell.name, 4, 9, 3, 5, 8)
+    q.a0 = np.zeros_like(q.a0)
+    healthy = cell.forward(q)
+    q.x[1, 2, 3], q.x[0, 4, 2], q.x[2, 1, :] = np.nan, np.inf, -1e300
+    want = cell.forward(q)
+    stream = cyrnn.Stream(q.p, 5)
+    for t in range(8):
+        a, y = stream.step(q.x[:, :, t])
+        assert_array_equal(a, want.a[:, :, t])
+        assert_array_equal(y, want.y[:, :, t])
+        assert_array_equal(y[:, [0, 3]], healthy.y[:, [0, 3], t])
+    assert np.isnan(y[:, 2]).all()
+
+
+# ---- out=
+
+
+@every_build
+@both
+@pytest.mark.parametrize("size", [(5, 5, 2, 1, 6), (40, 40, 3, 6, 6), (150, 150, 7, 1, 6)], ids=str)
+def test_out_is_written_and_returned(cell, size):
+    q = problem(cell.name, *size)
+    steps = by_cells(cell, q, q.a0, q.c0, q.x)
+    stream, out = started(cell, q), new_out(q)
+    addresses = [array.ctypes.data for array in out]
+    for t in range(6):
+        result = stream.step(q.x[:, :, t], out)
+        assert result is out
+        assert addresses == [array.ctypes.data for array in result]
+        assert_array_equal(out[0], steps[t].a)
+        assert_array_equal(out[1], steps[t].y)
+    stream = started(cell, q)
+    a, y = stream.step(q.x[:, :, 0].tolist(), list(new_out(q)))  # what has to be converted first
+    assert_array_equal(a, steps[0].a)
+    assert_array_equal(y, steps[0].y)
+    stored = pickle.loads(pickle.dumps(new_out(q)))  # its dtype is another object
+    assert started(cell, q).step(q.x[:, :, 0].tolist(), stored)[0] is stored[0]
+    assert_array_equal(stored[0], steps[0].a)
+    # What comes out may go in at the same place.
+    stream, fed = started(cell, q), (q.x[:, :, 0].copy(), np.empty((size[2], size[3])))
+    stream.step(fed[0], fed)
+    assert_array_equal(fed[0], steps[0].a)
+    want = cell.cell_forward(steps[0].a, steps[0].a, steps[0].c, q.p)
+    stream.step(fed[0], fed)
+    assert_array_equal(fed[0], want.a)
+    assert_array_equal(fed[1], want.y)
+
+
+@both
+def test_new_results_are_new(cell):
+    q = problem(cell.name, 3, 5, 2, 4, 2)
+    stream = started(cell, q)
+    first = stream.step(q.x[:, :, 0])
+    kept = copy.deepcopy(first)
+    first[0][:] += 0.0
+    stream.step(q.x[:, :, 1])
+    assert_array_equal(first[0], kept[0])
+    assert_array_equal(first[1], kept[1])
+    state = copy.deepcopy(stream.state)
+    first[0][:] = 9.0
+    assert_array_equal(np.stack(stream.state), np.stack(state))
+
+
+@every_build
+@both
+@pytest.mark.parametrize("size", [(30, 40, 20, 1, 2), (30, 40, 20, 6, 2), (150, 140, 20, 1, 2)], ids=str)
+def test_a_step_with_out_allocates_nothing(cell, size):
+    q = problem(cell.name, *size)
+    stream, out, xt = cyrnn.Stream(q.p, size[3]), new_out(q), np.ascontiguousarray(q.x[:, :, 0])
+    strided = q.x[:, :, 1]
+
+    def steps(count):
+        for _ in itertools.repeat(None, count):
+            stream.step(xt, out)
+            stream.step(strided, out)
+
+    steps(10)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        steps(10)
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        steps(100)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before < 200  # the numbers above; one result of a step is 480 at least
+
+
+# ---- copies
+
+
+@every_build
+@both
+def test_the_parameters_are_copied(cell):
+    q = problem(cell.name, 6, 11, 4, 3, 5)
+    q.a0 = np.zeros_like(q.a0)
+    want = cell.forward(q)
+    before = copy.deepcopy(q.p)
+    stream = cyrnn.Stream(q.p, 3)
+    for name, value in q.p.items():
+        assert_array_equal(value, before[name])
+        value[:] = np.nan
+    q.p.clear()
+    assert_array_equal(stream.run(q.x)[1], want.y)
+
+
+@both
+def test_the_state_is_copied_both_ways(cell):
+    q = problem(cell.name, 3, 5, 2, 4, 6)
+    stream = cyrnn.Stream(q.p, 4)
+    assert_state(cell, stream, np.zeros((5, 4)), np.zeros((5, 4)))
+    given = q.a0.copy(), q.c0.copy()
+    stream.state = of_state(cell, *given)
+    given[0][:], given[1][:] = 5.0, 6.0
+    assert_state(cell, stream, q.a0, q.c0)
+    read = stream.state
+    for array in [read] if cell is RNN else read:
+        assert type(array) is np.ndarray
+        assert array.shape == (5, 4)
+        array[:] = 3.0
+    assert_state(cell, stream, q.a0, q.c0)
+    saved = stream.state
+    kept = copy.deepcopy(saved)
+    ahead = stream.run(q.x)
+    assert_array_equal(np.stack(saved), np.stack(kept))
+    stream.state = saved
+    assert_array_equal(stream.run(q.x)[0], ahead[0])
+    stream.reset()
+    assert_state(cell, stream, np.zeros((5, 4)), np.zeros((5, 4)))
+    other = cyrnn.Stream(q.p, 4)
+    other.state = saved
+    assert_array_equal(other.run(q.x)[1], ahead[1])
+
+
+# ---- what is refused, and that it changes nothing
+
+A_OUT, Y_OUT = r"out\[0\]: expected ", r"out\[1\]: expected "
+SHAPE_A, SHAPE_Y = r"shape \(n_a, m\) = \(5, 4\), got ", r"shape \(n_y, m\) = \(2, 4\), got "
+WRITE = r"a writeable C-contiguous float64 array, got "
+RAGGED = [[1.0, 2.0], [3.0]]
+XT = np.ones((3, 4))
+
+
+def read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+# xt, what takes the place of out = (a, y), error, message
+WRONG_STEPS = [
+    (np.ones((2, 4)), None, ValueError, r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(2, 4\)"),
+    (np.ones((3, 1)), None, ValueError, r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(3, 1\)"),
+    (np.ones(3), None, ValueError, r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(3,\)"),
+    (np.ones((3, 4, 1)), None, ValueError, r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(3, 4, 1\)"),
+    (None, None, TypeError, "xt: expected real numbers, got None"),
+    (np.ones((3, 4), complex), None, TypeError, "xt: expected real numbers, got dtype complex128"),
+    ([["a"] * 4] * 3, None, TypeError, "xt: expected real numbers, got dtype <U1"),
+    (RAGGED, None, ValueError, "xt: expected an array of numbers, got a ragged nested sequence"),
+    ({}, None, TypeError, "xt: expected real numbers, got dict of objects"),
+    (np.ones((2, 4)), lambda a, y: (a, y), ValueError, r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(2, 4\)"),
+    (XT, lambda a, y: a, TypeError, r"out: expected a tuple \(a, y\), got ndarray"),
+    (XT, lambda a, y: {"a": a, "y": y}, TypeError, r"out: expected a tuple \(a, y\), got dict"),
+    (XT, lambda a, y: (a,), ValueError, r"out: expected a tuple \(a, y\), got 1 entries"),
+    (XT, lambda a, y: (a, y, y), ValueError, r"out: expected a tuple \(a, y\), got 3 entries"),
+    (XT, lambda a, y: (a, None), TypeError, Y_OUT + "a numpy.ndarray to write into, got NoneType"),
+    (XT, lambda a, y: (a.tolist(), y), TypeError, A_OUT + "a numpy.ndarray to write into, got list"),
+    (XT, lambda a, y: (a, y.view(np.matrix)), TypeError, Y_OUT + "a numpy.ndarray to write into, got matrix"),
+    (XT, lambda a, y: (y, a), ValueError, A_OUT + SHAPE_A + r"\(2, 4\)"),
+    (XT, lambda a, y: (a, y[:1]), ValueError, Y_OUT + SHAPE_Y + r"\(1, 4\)"),
+    (XT, lambda a, y: (a[:, :, None], y), ValueError, A_OUT + SHAPE_A + r"\(5, 4, 1\)"),
+    (XT, lambda a, y: (a.astype("f"), y), ValueError, A_OUT + WRITE + "float32, C-contiguous True, writeable True"),
+    (XT, lambda a, y: (a, y.astype(">f8")), ValueError, Y_OUT + WRITE + ">f8, C-contiguous True, writeable True"),
+    (XT, lambda a, y: (np.asfortranarray(a), y), ValueError, A_OUT + WRITE + "float64, C-contiguous False, .*"),
+    (XT, lambda a, y: (a, np.zeros((2, 8))[:, ::2]), ValueError, Y_OUT + WRITE + "float64, C-contiguous False, .*"),
+    (XT, lambda a, y: (read_only(a), y), ValueError, A_OUT + WRITE + "float64, C-contiguous True, writeable False"),
+    (XT, lambda a, y: (a, read_only(y)), ValueError, Y_OUT + WRITE + "float64, C-contiguous True, writeable False"),
+    (XT, lambda a, y: (a, a[3:]), ValueError, "out: expected two arrays that share no memory, got two that overlap"),
+    (XT, lambda a, y: (a, a[:2]), ValueError, "out: expected two arrays that share no memory, got two that overlap"),
+]  # fmt: skip
+
+WRONG_BLOCKS = [
+    (np.ones((3, 4)), ValueError, r"x: expected 3 dimensions \(n_x, m, T_x\), got shape \(3, 4\)"),
+    (np.ones((2, 4, 6)), ValueError, r"x: expected shape \(n_x, m, T_x\) = \(3, 4, 6\), got \(2, 4, 6\)"),
+    (np.ones((3, 5, 6)), ValueError, r"x: expected shape \(n_x, m, T_x\) = \(3, 4, 6\), got \(3, 5, 6\)"),
+    (None, TypeError, "x: expected real numbers, got None"),
+    (RAGGED, ValueError, "x: expected an array of numbers, got a ragged nested sequence"),
+    (np.ones((3, 4, 2), complex), TypeError, "x: expected real numbers, got dtype complex128"),
+    (np.broadcast_to(1.0, (3, 4, 1 << 45)), ValueError, r"x: sizes m = 4, T_x = \d+ are more than an array can hold"),
+]
+
+
+def refuse(error, message, call, *args):
+    with pytest.raises(error) as caught:
+        call(*args)
+    assert type(caught.value) is error
+    assert re.fullmatch(message, caught.value.args[0]), caught.value.args[0]
+
+
+@pytest.fixture
+def stream(cell):
+    """A stream that a failed call must leave as it was."""
+    q = problem(cell.name, 3, 5, 2, 4, 6)
+    stream = started(cell, q)
+    yield stream
+    assert_state(cell, stream, q.a0, q.c0)
+    steps = by_cells(cell, q, q.a0, q.c0, q.x)
+    assert_array_equal(stream.run(q.x)[1][:, :, -1], steps[-1].y)  # and it goes on
+
+
+@every_build
+@both
+@pytest.mark.parametrize("wrong", WRONG_STEPS, ids=lambda wrong: wrong[3][:40])
+def test_a_wrong_step_changes_nothing(stream, wrong):
+    xt, replace, error, message = wrong
+    a, y = np.full((5, 4), 7.0), np.full((2, 4), 8.0)
+    out = replace(a, y) if replace else None
+    refuse(error, message, stream.step, xt, out)
+    for array in [a, y, *(out if isinstance(out, tuple) else ())]:
+        if array is not None:
+            assert np.isin(array, [7.0, 8.0, 0.0]).all()
+
+
+@both
+@pytest.mark.parametrize("wrong", WRONG_BLOCKS, ids=lambda wrong: wrong[2][:40])
+def test_a_wrong_block_changes_nothing(stream, wrong):
+    x, error, message = wrong
+    refuse(error, message, stream.run, x)
+
+
+@both
+def test_a_wrong_state_changes_nothing(cell, stream):
+    def put(value):
+        stream.state = value
+
+    one, a = "state" if cell is RNN else r"state\[0\]", np.ones((5, 4))
+    shape = r": expected shape \(n_a, m\) = \(5, 4\), got "
+    refuse(ValueError, one + shape + r"\(4, 5\)", put, of_state(cell, a.T, a))
+    refuse(ValueError, one + shape + r"\(5,\)", put, of_state(cell, a[:, 0], a))
+    refuse(TypeError, one + ": expected real numbers, got None", put, of_state(cell, None, a))
+    refuse(TypeError, one + ": expected real numbers, got dtype complex128", put, of_state(cell, a + 0j, a))
+    if cell is LSTM:
+        refuse(ValueError, r"state\[1\]" + shape + r"\(5, 2\)", put, (a, a[:, :2]))
+        refuse(TypeError, r"state: expected a tuple \(a, c\), got ndarray", put, a)
+        refuse(ValueError, r"state: expected a tuple \(a, c\), got 3 entries", put, (a, a, a))
+    else:
+        refuse(ValueError, "state" + shape + r"\(2, 5, 4\)", put, (a, a))
+    with pytest.raises(AttributeError):
+        del stream.state
+    with pytest.raises(AttributeError):
+        stream.sate = a
+
+
+@both
+def test_what_no_stream_is_made_of(cell):
+    p = problem(cell.name, 3, 5, 2, 4, 6).p
+    whole = r"m: expected a whole number of examples, got "
+    refuse(TypeError, whole + "2.0", cyrnn.Stream, p, 2.0)
+    refuse(TypeError, whole + "True", cyrnn.Stream, p, True)
+    refuse(TypeError, whole + "None", cyrnn.Stream, p, None)
+    refuse(ValueError, "m: expected one example at least, got 0", cyrnn.Stream, p, 0)
+    refuse(ValueError, "m: expected one example at least, got -1", cyrnn.Stream, p, -1)
+    for m in (1 << 39, 1 << 62, 10**30):
+        refuse(ValueError, rf"m: expected as many examples as memory can hold, got {m}", cyrnn.Stream, p, m)
+    refuse(TypeError, "parameters: expected a mapping from names to arrays, got list", cyrnn.Stream, [])
+    neither = r"parameters: expected an entry 'Wax' \(of an RNN\) or 'Wf' \(of an LSTM\), got only \[\]"
+    refuse(KeyError, neither, cyrnn.Stream, {})
+    for name in (*cell.inputs[1:], *cell.output):
+        rest = {key: value for key, value in p.items() if key != name}
+        refuse(KeyError, rf"parameters: expected an entry '{name}', got only \[.*\]", cyrnn.Stream, rest)
+        message = rf"parameters\['{name}'\]: expected .*, got .*"
+        refuse(ValueError, message, cyrnn.Stream, p | {name: np.ones((9, 9, 9))})
+        refuse(TypeError, message, cyrnn.Stream, p | {name: p[name] + 0j})
+    rest = {key: value for key, value in p.items() if key not in cell.output}
+    refuse(KeyError, rf"parameters: expected an entry '{cell.output[0]}', got only \[.*\]", cyrnn.Stream, rest)
+    assert repr(cyrnn.Stream(p, np.int32(3))) == f"<Stream of an {cell.name.upper()}: n_x=3, n_a=5, n_y=2, m=3>"
+
+
+@both
+def test_no_copies_that_share_a_state(cell):
+    stream = cyrnn.Stream(problem(cell.name, 3, 5, 2, 4, 6).p)
+    for way in (copy.copy, copy.deepcopy, pickle.dumps):
+        refuse(TypeError, "a Stream is neither copied nor pickled: make another one and set its state", way, stream)
+
+
+# ---- threads
+
+
+@every_build
+@both
+def test_one_stream_for_each_thread(cell):
+    problems = [problem(cell.name, 60 + k, 80 + 9 * k, 5, 1 + k, 60, seed=k) for k in range(8)]
+
+    def work(q):
+        stream, out = started(cell, q), new_out(q)
+        for t in range(q.x.shape[2]):
+            stream.step(q.x[:, :, t], out)
+        return copy.deepcopy(out)
+
+    want = [work(q) for q in problems]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            for got, expected in zip(pool.map(work, problems), want, strict=True):
+                assert_array_equal(got[0], expected[0])
+                assert_array_equal(got[1], expected[1])
+
+
+@both
+@pytest.mark.parametrize("size", [(3, 6, 2, 1, 1), (100, 150, 5, 4, 1)], ids=["with the GIL", "without"])
+def test_one_stream_in_many_threads_is_right_or_refuses(cell, size):
+    """Every step with the same input: the state must be that after as many steps as were made."""
+    q = problem(cell.name, *size)
+    stream, xt, count = started(cell, q), np.ascontiguousarray(q.x[:, :, 0]), 300
+    steps = by_cells(cell, q, q.a0, q.c0, np.repeat(q.x, 4 * count, 2))
+    known = {out.a.tobytes() + (b"" if cell is RNN else out.c.tobytes()) for out in steps}
+    known.add(q.a0.tobytes() + (b"" if cell is RNN else q.c0.tobytes()))
+
+    def work():
+        made = 0
+        for _ in range(count):
+            try:
+                stream.step(xt)
+                made += 1
+                state = stream.state
+            except RuntimeError:
+                continue
+            assert (state.tobytes() if cell is RNN else state[0].tobytes() + state[1].tobytes()) in known
+        return made
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            made = sum(job.result() for job in [pool.submit(work) for _ in range(4)])
+    finally:
+        sys.setswitchinterval(interval)
+    assert made >= count if size[1] > 10 else made == 4 * count
+    assert_state(cell, stream, steps[made - 1].a, steps[made - 1].c)
+
+
+@both
+def test_a_call_during_another_is_refused(cell):
+    q = problem(cell.name, 300, 300, 5, 4, 1)
+    q.a0 = np.zeros_like(q.a0)
+    stream, x = cyrnn.Stream(q.p, 4), np.repeat(q.x, 1500 if cell is RNN else 600, 2)
+    calls = [
+        lambda: stream.state, stream.reset, lambda: stream.step(x[:, :, 0]), lambda: stream.run(x[:, :, :1]),
+        lambda: setattr(stream, "state", of_state(cell, q.a0, q.a0)),
+    ]  # fmt: skip
+
+    def during():
+        """How many of the calls are refused while a long block runs in another thread; its result."""
+        stream.reset()
+        result, refused = [], 0
+        thread = threading.Thread(target=lambda: result.extend(stream.run(x)))
+        thread.start()
+        while thread.is_alive():
+            try:
+                _ = stream.state
+            except RuntimeError:  # it has begun
+                for call in calls:
+                    try:
+                        call()
+                    except RuntimeError as error:
+                        refused += str(error) == "this stream is making a step in another thread"
+                break
+        thread.join()
+        return refused, result
+
+    for _ in range(10):  # the machine may have had us wait until the block was done
+        refused, result = during()
+        if refused == len(calls):
+            break
+    assert refused == len(calls)
+    q.x = x
+    assert_array_equal(result[0], cell.forward_only(q).a)
+    stream.step(x[:, :, 0])  # and afterwards it serves again
+
+
+# ---- memory
+
+
+def resident():
+    """Bytes of this process in memory, where the system tells."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except FileNotFoundError:
+        return 0
+
+
+@both
+def test_a_hundred_thousand_steps_take_no_memory(cell):
+    q = problem(cell.name, 4, 6, 3, 1, 5)
+    stream, out, xt = started(cell, q), new_out(q), np.ascontiguousarray(q.x[:, :, 0])
+
+    def steps(count):
+        for _ in range(count):
+            stream.step(xt, out)
+        for _ in range(count // 50):
+            stream.step(xt)
+            stream.run(q.x)
+            stream.state = stream.state
+            stream.reset()
+            for wrong in (None, q.x):
+                with pytest.raises((TypeError, ValueError)):
+                    stream.step(wrong, out)
+
+    steps(1000)
+    gc.collect()
+    counts = [sys.getrefcount(value) for value in (xt, q.x, *out)]
+    tracemalloc.start()
+    try:
+        steps(1000)
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        steps(10_000)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 5_000
+    before = resident()
+    steps(100_000)
+    assert resident() - before < 1_000_000  # 10 bytes a step
+    assert counts == [sys.getrefcount(value) for value in (xt, q.x, *out)]
+
+
+@both
+def test_a_stream_gives_its_memory_back(cell):
+    q = problem(cell.name, 60, 120, 30, 1, 1)
+    packed = sum(value.nbytes for value in q.p.values())
+    cyrnn.Stream(q.p)
+    gc.collect()
+    memory.free_kept()
+    counts = [sys.getrefcount(value) for value in q.p.values()]
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        streams = [cyrnn.Stream(q.p) for _ in range(5)]
+        held, _ = tracemalloc.get_traced_memory()
+        assert 5 * packed <= held - before < 5 * (1.3 * packed + 30_000)
+        del streams
+        for _ in range(20):
+            with pytest.raises(ValueError, match="by"):
+                cyrnn.Stream(q.p | {"by": np.zeros(3)})
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 5_000
+    assert counts == [sys.getrefcount(value) for value in q.p.values()]
+    assert memory.bytes_kept() <= 5 * (1.3 * packed + 30_000)
+    memory.free_kept()
+    assert memory.bytes_kept() == 0
