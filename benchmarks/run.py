@@ -218,6 +218,13 @@ def picture(result, path):
     figure.savefig(path, dpi=110)
 
 
+def write_table(page, table):
+    """Put a table where a page has its benchmark."""
+    before, rest = page.read_text().split("<!-- benchmark -->\n")
+    after = rest.split("<!-- end -->\n")[1]
+    page.write_text(f"{before}<!-- benchmark -->\n{table}\n<!-- end -->\n{after}")
+
+
 def size(text):
     """One size as the command line spells it."""
     n_x, n_a, n_y, m, T_x = map(int, text.split(","))
@@ -261,10 +268,7 @@ def main():
     if arguments.picture:
         picture(result, arguments.picture)
     if arguments.readme:
-        readme = ROOT / "README.md"
-        before, rest = readme.read_text().split("<!-- benchmark -->\n")
-        after = rest.split("<!-- end -->\n")[1]
-        readme.write_text(f"{before}<!-- benchmark -->\n{markdown(result)}\n<!-- end -->\n{after}")
+        write_table(ROOT / "README.md", markdown(result))
 
 
 if __name__ == "__main__":

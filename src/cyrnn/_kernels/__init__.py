@@ -15,6 +15,7 @@ The modules, and what each is for:
 - ``rnn``, ``lstm``: the time loops, forward and backward; the equations stand at their top
 - ``rnn_step``, ``lstm_step``: one step, forward and backward
 - ``linear``, ``loss``, ``update``: the output layer without its softmax, the losses, the updates of the parameters
+- ``stream``: a prepared network that is stepped, with weights, state and scratch in memory of its own
 
 and compiled once, for all builds:
 
