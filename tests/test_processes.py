@@ -1,0 +1,152 @@
+"""Worker processes of every kind, pools of threads, and a setting that changes all the time."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from cells import CELLS, IDS
+from numpy.testing import assert_array_equal
+from reference import problem
+
+import cyrnn
+from cyrnn._kernels import threads
+
+# A program: workers of one kind compute while the parent has, or has not, used threads before.
+PROGRAM = """
+import multiprocessing, os, sys
+import numpy as np
+import cyrnn
+
+def network():
+    rng = np.random.default_rng(0)
+    n_x, n_a, m, T_x = 64, 256, 64, 10
+    p = {f"W{g}": rng.normal(size=(n_a, n_a + n_x)) / 20 for g in "fico"}
+    p |= {f"b{g}": np.zeros((n_a, 1)) for g in "fico"}
+    return rng.normal(size=(n_x, m, T_x)), np.zeros((n_a, m)), p | {"Wy": np.ones((2, n_a)), "by": np.zeros((2, 1))}
+
+def work(_):
+    a, _, _, caches = cyrnn.lstm_forward(*network())
+    return float(a.sum()), float(cyrnn.lstm_backward(a, caches)["dx"].sum())
+
+if __name__ == "__main__":
+    kind, when = sys.argv[1:]
+    cyrnn.set_num_threads(2)
+    before = work(0) if when == "after" else None
+    if kind == "os.fork":
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(writing, repr([work(0)]).encode())
+            os._exit(0)
+        os.close(writing)
+        found = eval(os.read(reading, 1000))
+        assert os.waitpid(child, 0)[1] == 0
+    else:
+        with multiprocessing.get_context(kind).Pool(2) as pool:
+            found = pool.map(work, range(4))
+    assert set(found) == {before or work(0)}, found
+    assert work(0) == found[0]
+    print("right")
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("kind", [*multiprocessing.get_all_start_methods(), *["os.fork"] * hasattr(os, "fork")])
+def test_workers(kind, when, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    done = subprocess.run([sys.executable, program, kind, when], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "right\n", done.stderr
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+def test_the_same_inputs_in_eight_threads(cell):
+    """Also while the setting changes all the time, from 1 to 8."""
+    q = problem(cell.name, 30, 200, 20, 40, 12)
+    before = threads.set_worth(1e5)
+    want = cell.forward(q)
+    gradients = cell.backward(q.da, want.caches)
+    stop = threading.Event()
+
+    def change():
+        n = 0
+        while not stop.is_set():
+            n += 1
+            cyrnn.set_num_threads(1 + n % 8)
+            time.sleep(0.0005)
+
+    def work(_):
+        out = cell.forward(q)
+        return out.a, out.y, cell.backward(q.da, out.caches), cell.backward(q.da, want.caches)
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            results = list(pool.map(work, range(24)))
+    finally:
+        stop.set()
+        changer.join()
+        cyrnn.set_num_threads(None)
+        threads.set_worth(before)
+    for a, y, *found in results:
+        assert_array_equal(a, want.a)
+        assert_array_equal(y, want.y)
+        for one in found:
+            for name, value in gradients.items():
+                assert_array_equal(one[name], value)
+    assert threads.busy_threads() == 0
+
+
+def test_pools_inside_pools():
+    """A pool of threads whose tasks have pools of their own, and joblib's threads where it is installed."""
+    q = problem("lstm", 64, 128, 10, 32, 20)
+    want = cyrnn.lstm_forward(q.x, q.a0, q.p)[0]
+
+    def inner(_):
+        return cyrnn.lstm_forward(q.x, q.a0, q.p)[0]
+
+    def outer(_):
+        with ThreadPoolExecutor(3) as pool:
+            return list(pool.map(inner, range(3)))
+
+    with ThreadPoolExecutor(3) as pool:
+        for results in pool.map(outer, range(3)):
+            for a in results:
+                assert_array_equal(a, want)
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_joblib(backend):
+    joblib = pytest.importorskip("joblib")
+    q = problem("rnn", 64, 256, 10, 64, 10)
+    want = cyrnn.rnn_forward(q.x, q.a0, q.p)[0]
+    call = joblib.delayed(cyrnn.rnn_forward)
+    found = joblib.Parallel(n_jobs=2, backend=backend)(call(q.x, q.a0, q.p) for _ in range(4))
+    for a, _, caches in found:
+        assert_array_equal(a, want)
+        assert_array_equal(cyrnn.rnn_backward(q.da, caches)["dx"], cyrnn.rnn_backward(q.da, found[0][2])["dx"])
+
+
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2, reason="needs two processors")
+def test_two_python_threads_take_about_the_time_of_one(request):
+    cyrnn.set_num_threads(1)
+    request.addfinalizer(lambda: cyrnn.set_num_threads(None))
+    q = problem("lstm", 64, 200, 10, 32, 150)
+
+    def seconds(count):
+        callers = [threading.Thread(target=cyrnn.lstm_forward, args=(q.x, q.a0, q.p)) for _ in range(count)]
+        start = time.perf_counter()
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        return time.perf_counter() - start
+
+    seconds(2)
+    assert min(seconds(2) / seconds(1) for _ in range(8)) < 1.5
