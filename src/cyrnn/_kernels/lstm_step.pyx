@@ -17,8 +17,8 @@ from .lstm cimport gates_of, step_forward, unit_backward
 from .memory cimport give, take
 from .output cimport fill_rows, predict_step
 from .step cimport rows_of, step_multiply, step_multiply_transposed, step_outer, sum_rows
-from .team cimport barrier, run_team, span, team, unwatched
-from .threads cimport dismiss, hire, worth
+from .team cimport barrier, run_team, span, team, watch
+from .threads cimport dismiss, hire, rare, watched, worth
 
 
 cdef struct Forward:
@@ -89,15 +89,16 @@ def forward(
     state(c_prev, n_a, m, False, &c_in)
 
     cdef Py_ssize_t row = n_a * m
-    cdef int threads = worth(2.0 * m * n_a * (4.0 * (n_x + n_a) + n_y), n_a // PANEL)
+    cdef int threads = worth(rare(2.0 * m * n_a * (4.0 * (n_x + n_a) + n_y)), n_a // PANEL)
     cdef double *scratch = take((n_x + n_y) * m + 2 * row)
     r.z = scratch + n_x * m + 2 * row
+    cdef watch watching = watched(0.0)
     hire(threads)
     with nogil:
         r.x = flat_of(x_in, n_x, m, scratch)
         r.a_prev = flat_of(a_in, n_a, m, scratch + n_x * m)
         r.c_prev = flat_of(c_in, n_a, m, scratch + n_x * m + row)
-        run_team(run_forward, &r, threads, &unwatched)
+        run_team(run_forward, &r, threads, &watching)
     dismiss(threads)
     give(scratch)
 
@@ -185,11 +186,12 @@ def backward(
     state(xt, n_x, m, True, &x_in)
 
     cdef Py_ssize_t row = n_a * m
-    cdef int threads = worth(16.0 * m * n_a * (n_x + n_a), n_a // PANEL)
+    cdef int threads = worth(rare(16.0 * m * n_a * (n_x + n_a)), n_a // PANEL)
     cdef double *scratch = take(11 * row + (n_x + max(n_x, n_a)) * m)
     cdef double *room = scratch + 4 * row           # n_a m each: what comes in; then n_x m: xt
     r.dgates = scratch
     r.spare = room + 7 * row + n_x * m
+    cdef watch watching = watched(0.0)
     hire(threads)
     with nogil:
         memset(r.da, 0, row * sizeof(double))
@@ -199,6 +201,6 @@ def backward(
         r.gates[2], r.gates[3] = flat_of(g_in, n_a, m, room + 2 * row), flat_of(o_in, n_a, m, room + 3 * row)
         r.c_prev, r.c_next = flat_of(c_in, n_a, m, room + 4 * row), flat_of(next_in, n_a, m, room + 5 * row)
         r.a_prev, r.x = flat_of(a_in, n_a, m, room + 6 * row), flat_of(x_in, n_x, m, room + 7 * row)
-        run_team(run_backward, &r, threads, &unwatched)
+        run_team(run_backward, &r, threads, &watching)
     dismiss(threads)
     give(scratch)

@@ -13,8 +13,8 @@ from .layout cimport flat_of, steps
 from .memory cimport give, take
 from .output cimport fill_rows, predict_step
 from .step cimport rows_of, step_multiply, step_multiply_transposed, step_outer, sum_rows
-from .team cimport barrier, run_team, span, team, unwatched
-from .threads cimport dismiss, hire, worth
+from .team cimport barrier, run_team, span, team, watch
+from .threads cimport dismiss, hire, rare, watched, worth
 from .vmath cimport tanh
 
 
@@ -69,14 +69,15 @@ def forward(
     state(xt, n_x, m, True, &x_in)
     state(a_prev, n_a, m, False, &a_in)
 
-    cdef int threads = worth(2.0 * m * n_a * (n_x + n_a + n_y), n_a // PANEL)
+    cdef int threads = worth(rare(2.0 * m * n_a * (n_x + n_a + n_y)), n_a // PANEL)
     cdef double *scratch = take((n_x + n_a + n_y) * m)
     r.z = scratch + (n_x + n_a) * m
+    cdef watch watching = watched(0.0)
     hire(threads)
     with nogil:
         r.x = flat_of(x_in, n_x, m, scratch)
         r.a_prev = flat_of(a_in, n_a, m, scratch + n_x * m)
-        run_team(run_forward, &r, threads, &unwatched)
+        run_team(run_forward, &r, threads, &watching)
     dismiss(threads)
     give(scratch)
 
@@ -144,17 +145,18 @@ def backward(
     state(xt, n_x, m, True, &x_in)
 
     cdef Py_ssize_t row = n_a * m
-    cdef int threads = worth(4.0 * m * n_a * (n_x + n_a), n_a // PANEL)
+    cdef int threads = worth(rare(4.0 * m * n_a * (n_x + n_a)), n_a // PANEL)
     cdef double *scratch = take(4 * row + (n_x + max(n_x, n_a)) * m)
     cdef double *room = scratch          # n_a m each: da_next, a_next, a_prev; then n_x m: xt
     r.dz = room + 3 * row + n_x * m
     r.spare = r.dz + row
+    cdef watch watching = watched(0.0)
     hire(threads)
     with nogil:
         r.da_next = flat_of(da_in, n_a, m, room)
         r.a_next = flat_of(next_in, n_a, m, room + row)
         r.a_prev = flat_of(prev_in, n_a, m, room + 2 * row)
         r.x = flat_of(x_in, n_x, m, room + 3 * row)
-        run_team(run_backward, &r, threads, &unwatched)
+        run_team(run_backward, &r, threads, &watching)
     dismiss(threads)
     give(scratch)

@@ -9,6 +9,8 @@ cdef extern from "team.h" nogil:
         double operations
         double last
         void (*look)(watch *watch) noexcept
+        int waiting
+        int round
 
     ctypedef struct team:
         int thread
@@ -21,7 +23,6 @@ cdef extern from "team.h" nogil:
 
     ctypedef void team_fn(void *problem, team me) noexcept
 
-    watch unwatched
     const team alone
     team by_itself(team me)
     bint stopped(team me)

@@ -95,7 +95,7 @@ cdef void look(watch *watching) noexcept nogil:
 cdef watch watched(double work) noexcept:
     """What watches over a call of so many operations; only the main thread handles signals."""
     cdef watch watching
-    watching.stop = watching.halt = 0
+    watching.stop = watching.halt = watching.waiting = watching.round = 0
     watching.left = watching.operations = OPERATIONS
     watching.look = NULL
     if work > OPERATIONS and PyThread_get_thread_ident() == main_thread:
