@@ -1,5 +1,6 @@
 """Stream: the bits of the sequence functions, step by step, with fixed memory and nothing half done."""
 
+import contextlib
 import copy
 import gc
 import itertools
@@ -191,6 +192,16 @@ def test_out_is_written_and_returned(cell, size):
     stream.step(fed[0], fed)
     assert_array_equal(fed[0], want.a)
     assert_array_equal(fed[1], want.y)
+
+
+@every_build
+@both
+def test_a_prediction_of_nothing_overlaps_nothing(cell):
+    q = problem(cell.name, 3, 5, 0, 4, 2)
+    a = np.empty((5, 4))
+    y = a[2:][:0]  # no outputs, in the middle of a
+    assert started(cell, q).step(q.x[:, :, 0], (a, y))[1] is y
+    assert_array_equal(a, by_cells(cell, q, q.a0, q.c0, q.x)[0].a)
 
 
 @both
@@ -523,6 +534,30 @@ def test_a_call_during_another_is_refused(cell):
     q.x = x
     assert_array_equal(result[0], cell.forward_only(q).a)
     stream.step(x[:, :, 0])  # and afterwards it serves again
+
+
+@both
+def test_a_long_step_lets_go_of_the_gil(cell):
+    q = problem(cell.name, 200, 210, 5, 400, 1)
+    stream, refused = cyrnn.Stream(q.p, 400), False
+
+    def work():
+        for _ in range(20):
+            with contextlib.suppress(RuntimeError):
+                stream.step(q.x[:, :, 0])
+
+    for _ in range(10):
+        thread = threading.Thread(target=work)
+        thread.start()
+        while thread.is_alive() and not refused:
+            try:
+                stream.reset()
+            except RuntimeError:  # so we got the GIL during a step
+                refused = True
+        thread.join()
+        if refused:
+            break
+    assert refused
 
 
 # ---- memory
