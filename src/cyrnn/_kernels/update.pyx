@@ -50,7 +50,8 @@ cdef int look(object value, bint written, double **at, int *ndim, Py_ssize_t *sh
     if fits:
         at[0] = <double *> view.buf
         ndim[0] = view.ndim
-        memcpy(shape, view.shape, view.ndim * sizeof(Py_ssize_t))
+        if view.ndim:   # else there is no shape to copy from
+            memcpy(shape, view.shape, view.ndim * sizeof(Py_ssize_t))
     PyBuffer_Release(&view)
     if not fits:
         raise ValueError("not the right type")
