@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
-trap 'cat "$work"/report.* 2> /dev/null; rm -rf "$work"' EXIT
+trap 'rm -rf "$work"' EXIT
 mkdir "$work/checkout"
 git ls-files -z | xargs -0 cp --parents -t "$work/checkout"
 cd "$work/checkout"
@@ -22,13 +22,11 @@ CYRNN_DEBUG=1 CC="gcc -fsanitize=address,undefined -fno-sanitize-recover=all -fn
 # The interpreter itself knows nothing of the sanitizer, so it comes first; it never frees all it has, so leaks
 # are looked for by tests/test_memory.py.  Python's own allocator would hide what runs over a small block.
 export LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)"
-# Reports go to files, since pytest keeps what a test writes.
-export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:log_path=$work/report
-export UBSAN_OPTIONS=print_stacktrace=1:log_path=$work/report
+export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
 export PYTHONMALLOC=malloc OMP_WAIT_POLICY=passive
 if [ $# -eq 0 ]; then
     set -- -q tests --ignore tests/test_main.py --ignore tests/test_package.py --ignore tests/test_torch.py \
         --ignore tests/test_environment.py --ignore tests/test_processes.py \
         -k "not no_memory and not small_calls and not gil and not container and not share_the_processors and not large_sizes and not waits and not hundred_thousand"
 fi
-python -m pytest -p no:cacheprovider "$@"
+python -m pytest -p no:cacheprovider --capture=sys "$@"  # not the reports, which are written below Python
