@@ -45,8 +45,8 @@ def rnn(x, a0, p, da=None):
     return out
 
 
-def lstm(x, a0, c0, p, da=None, dc_last=0.0):
-    """Forward, and backward where da is given; dc_last is the gradient of the last memory."""
+def lstm(x, a0, c0, p, da=None, dc_last=0.0, dc=None):
+    """Forward, and backward where da is given; dc_last is the gradient of the last memory, dc of all."""
     n_a, m, T_x = a0.shape[0], x.shape[1], x.shape[2]
     a, c, y = [np.broadcast_to(a0, (n_a, m))], [np.broadcast_to(c0, (n_a, m))], []
     f, i, g, o = [], [], [], []
@@ -69,7 +69,7 @@ def lstm(x, a0, c0, p, da=None, dc_last=0.0):
     db = {q: np.zeros((n_a, 1)) for q in "fico"}
     for t in reversed(range(T)):
         da_t = da[:, :, t] + into_a
-        dc_t = into_c + da_t * o[t] / np.cosh(c[t + 1]) ** 2
+        dc_t = into_c + da_t * o[t] / np.cosh(c[t + 1]) ** 2 + (0 if dc is None else dc[:, :, t])
         dz = {
             "f": dc_t * c[t] * f[t] * (1 - f[t]),
             "i": dc_t * g[t] * i[t] * (1 - i[t]),

@@ -112,46 +112,31 @@ def test_any_batch(cell, size, seed, data):
 @random_shapes
 @given(size=SIZES, seed=SEEDS, data=st.data())
 def test_any_cut(cell, size, seed, data):
-    """Run in pieces with the states carried, forward, and their gradients carried back.
-
-    lstm_forward starts its memory at zero, so its pieces are single steps.
-    """
+    """Run in pieces with the states carried, forward, and their gradients carried back."""
     q = problem(cell.name, *size, seed=seed)
-    want, T_x = results(cell, q), size[4]
-    a, c, found, pieces = q.a0, np.zeros_like(q.a0), [], []
-    if cell.name == "lstm":
-        cuts = range(T_x + 1)
-    else:
-        cuts = sorted({0, T_x, *data.draw(st.lists(st.integers(0, T_x), max_size=5), label="cuts")})
+    forward, backward = (getattr(cyrnn, f"{cell.name}_{way}") for way in ("forward", "backward"))
+    c0, dc = ({"c0": q.c0}, {"dc": np.flip(q.da)}) if cell.name == "lstm" else ({}, {})
+    *whole, caches = forward(q.x, q.a0, q.p, **c0)
+    want = backward(q.da, caches, **dc)
+    T_x = size[4]
+    cuts = sorted({0, T_x, *data.draw(st.lists(st.integers(0, T_x), max_size=5), label="cuts")})
+    pieces, a0 = [], q.a0
     for start, end in itertools.pairwise(cuts):
-        piece = slice(start, end)
-        if cell.name == "lstm":
-            out = cell.cell_forward(q.x[:, :, start], a, c, q.p)
-            found.append([value[:, :, None] for value in (out.a, out.y, out.c)])
-            a, c = out.a, out.c
-        else:
-            r = copy.copy(q)
-            r.x, r.a0 = q.x[:, :, piece], a
-            out = cell.forward(r)
-            found.append([out.a, out.y])
-            a = np.ascontiguousarray(out.a[:, :, -1])
-        pieces.append((piece, out))
-    for name, parts in zip("ayc", zip(*found, strict=True), strict=False):
-        assert_array_equal(np.concatenate(parts, 2), want[name], err_msg=name)
-    da_carried, dc_carried, dx = np.zeros_like(q.a0), np.zeros_like(q.a0), []
-    for piece, out in reversed(pieces):
-        da = q.da[:, :, piece].copy()
-        da[:, :, -1] += da_carried
-        if cell.name == "lstm":
-            back = cell.cell_backward(da[:, :, 0], dc_carried, out.cache)
-            da_carried, dc_carried = back["da_prev"], back["dc_prev"]
-            dx.insert(0, back["dxt"][:, :, None])
-        else:
-            back = cell.backward(da, out.caches)
-            da_carried = back["da0"]
-            dx.insert(0, back["dx"])
+        *out, caches = forward(q.x[:, :, start:end], a0, q.p, **c0)
+        pieces.append((slice(start, end), out, caches))
+        a0, c0 = out[0][:, :, -1], {"c0": out[2][:, :, -1]} if c0 else {}
+    for k, array in enumerate(whole):
+        assert_array_equal(np.concatenate([out[k] for _, out, _ in pieces], 2), array)
+    dx, carried = [], {}
+    for piece, _, caches in reversed(pieces):
+        reaching = {name: array[:, :, piece].copy() for name, array in {"da": q.da, **dc}.items()}
+        for name, array in reaching.items():
+            array[:, :, -1] += carried.get(f"{name}0", 0.0)
+        carried = backward(caches=caches, **reaching)
+        dx.insert(0, carried["dx"])
     assert_array_equal(np.concatenate(dx, 2), want["dx"])
-    assert_array_equal(da_carried, want["da0"])
+    for name in {"da0", "dc0"} & want.keys():
+        assert_array_equal(carried[name], want[name])
 
 
 @pytest.mark.skipif(not threads.OPENMP, reason="built without OpenMP")

@@ -145,32 +145,35 @@ def steps_of(steps: Any, kind: type[Any], maker: str, T_x: int) -> Any:
 
 
 def backward_by_steps(
-    cell_back: Callable[..., dict[str, Array]], states: Sequence[str], da: Array, steps: Sequence[Any]
+    cell_back: Callable[..., dict[str, Array]], reaching: dict[str, Array | None], steps: Sequence[Any]
 ) -> dict[str, Array]:
     """Go back through an ordinary sequence of cell caches, one cell at a time, as the notebook does.
 
     Parameters
     ----------
     cell_back : callable
-        The cell's backward pass: called with the names and then the values of the gradients from the
-        step after and of the step's cache, it returns dxt, the gradients of the states before the
-        step, and those of the weights.
-    states : sequence of str
-        The names of the states' gradients in that result: ``da_prev`` first, ``dc_prev`` if any.
-    da : array, shape (n_a, m, T_x)
-        Gradient of every hidden state.
+        The cell's backward pass: called with the names and then the values of the gradients of the states
+        after the step and of the step's cache, it returns dxt, the gradients of the states before the
+        step (``da_prev``, ``dc_prev``), and those of the weights.
+    reaching : dict
+        The gradients that reach the states from outside, by name and in this order: ``da`` (n_a, m, T_x),
+        then ``dc`` of the same shape or None for zeros, if there is a memory.
     steps : sequence
         The caches, at least T_x of them.
     """
+    da = reaching["da"]
+    assert da is not None
     n_a, m, T_x = da.shape
-    carried = [np.zeros((n_a, m)) for _ in states]
+    carried = {name: np.zeros((n_a, m)) for name in reaching}
     sums: dict[str, Array] = {}
     dx: Array | None = None
     for t in reversed(range(T_x)):
-        names = [f"da[:, :, {t}]", *states[1:], f"caches[0][{t}]"]
-        step = cell_back(names, [da[:, :, t] + carried[0], *carried[1:], steps[t]])
+        names = [name if value is None else f"{name}[:, :, {t}]" for name, value in reaching.items()]
+        for name, value in reaching.items():
+            carried[name] = carried[name] if value is None else value[:, :, t] + carried[name]
+        step = cell_back([*names, f"caches[0][{t}]"], [*carried.values(), steps[t]])
         dxt = step.pop("dxt")
-        carried = [step.pop(name) for name in states]
+        carried = {name: step.pop(f"{name}_prev") for name in reaching}
         if dx is None:
             dx, sums = np.empty((len(dxt), m, T_x)), step
         else:
@@ -180,8 +183,7 @@ def backward_by_steps(
                 sums[name] += value
         dx[:, :, t] = dxt
     if dx is None:  # no step at all: the first cache still tells the shapes
-        names = ["da", *states[1:], "caches[0][0]"]
-        step = cell_back(names, [*carried, steps[0]])
+        step = cell_back([*reaching, "caches[0][0]"], [*carried.values(), steps[0]])
         dx = np.zeros((*step.pop("dxt").shape, 0))
-        sums = {name: np.zeros(value.shape) for name, value in step.items() if name not in states}
-    return {"dx": dx, "da0": carried[0], **sums}
+        sums = {name: np.zeros(value.shape) for name, value in step.items() if not name.endswith("_prev")}
+    return {"dx": dx, **{f"{name}0": value for name, value in carried.items()}, **sums}

@@ -36,6 +36,7 @@ class LstmTape:
     shape: tuple[int, int, int]  # n_a, m, T_x
     x: Any  # (n_x, m, T_x), the caller's array
     parameters: Parameters
+    c0_given: bool
 
     def __len__(self) -> int:
         return self.shape[2]
@@ -146,9 +147,9 @@ def lstm_cell_forward(
 
 
 def lstm_forward(
-    x: Any, a0: Any, parameters: Parameters, *, cache: bool = True
+    x: Any, a0: Any, parameters: Parameters, *, c0: Any = None, cache: bool = True
 ) -> tuple[Array, Array, Array, tuple[Steps, Any] | None]:
-    """Run the LSTM over all steps, the memory starting at zero.
+    """Run the LSTM over all steps.
 
     Parameters
     ----------
@@ -158,6 +159,8 @@ def lstm_forward(
         Initial hidden state; copied.
     parameters : mapping
         As for `lstm_cell_forward`.
+    c0 : array_like, shape (n_a, m), or (n_a, 1) for all examples, optional
+        Initial memory; copied.  Zeros by default, as in the notebook.
     cache : bool
         False to keep nothing for the backward pass: `caches` is None, and no memory but the results
         grows with T_x.
@@ -192,7 +195,7 @@ def lstm_forward(
     ((5, 10, 4), (2, 10, 4), (5, 10, 4), 4)
     """
     try:
-        result = _run(x, a0, None, parameters, cache)
+        result = _run(x, a0, c0, parameters, cache)
     except _arrays.MISFIT:
         result = ()
     array = x
@@ -200,27 +203,30 @@ def lstm_forward(
         array = _arrays.dimensions("x", x, "n_x, m, T_x")
         n_x, m, T_x = array.shape
         _arrays.columns_fit("x", m, T_x)
-        (state,), weights = _checked(m, n_x, parameters, a0=a0)
-        result = _run(array, state, None, weights, cache)
+        states, weights = _checked(m, n_x, parameters, a0=a0, **({} if c0 is None else {"c0": c0}))
+        result = _run(array, states[0], None if c0 is None else states[1], weights, cache)
     a, y, c, kept = result
     if kept is None:
         return a, y, c, None
-    tape = LstmTape(kept, a.shape, x if isinstance(x, np.ndarray) else np.asarray(array), parameters)
+    tape = LstmTape(kept, a.shape, x if isinstance(x, np.ndarray) else np.asarray(array), parameters, c0 is not None)
     return a, y, c, (Steps(tape), x)
 
 
-def _run_back(da: Array, x: Array, tape: LstmTape, p: Parameters) -> dict[str, Array]:
+def _run_back(da: Array, dc: Array | None, x: Array, tape: LstmTape, p: Parameters) -> dict[str, Array]:
     """Gradients of the first steps of a tape, as many as `da` has."""
     n_a, m, T_x = da.shape
     n_x = len(x)
-    dx, da0, dW, db = arrays((n_x, m, T_x), (n_a, m), (4, n_a, n_a + n_x), (4, n_a, 1))
+    dx, da0, dW, db, *rest = arrays(
+        (n_x, m, T_x), (n_a, m), (4, n_a, n_a + n_x), (4, n_a, 1), *([(n_a, m)] if tape.c0_given else [])
+    )
+    dc0 = rest[0] if rest else None
     x = x if x.shape[2] == T_x else x[:, :, :T_x]
     _kernels.lstm.backward(
-        n_x, n_a, m, T_x, len(tape), da, x, tape.cache, p["Wf"], p["Wi"], p["Wc"], p["Wo"], dx, da0, dW, db
+        n_x, n_a, m, T_x, len(tape), da, dc, x, tape.cache, p["Wf"], p["Wi"], p["Wc"], p["Wo"], dx, da0, dc0, dW, db
     )
     (dWf, dWi, dWc, dWo), (dbf, dbi, dbc, dbo) = dW, db
     return {
-        "dx": dx, "da0": da0,
+        "dx": dx, "da0": da0, **({} if dc0 is None else {"dc0": dc0}),
         "dWf": dWf, "dbf": dbf, "dWi": dWi, "dbi": dbi, "dWc": dWc, "dbc": dbc, "dWo": dWo, "dbo": dbo,
     }  # fmt: skip
 
@@ -305,8 +311,14 @@ def lstm_cell_backward(da_next: Any, dc_next: Any, cache: Sequence[Any]) -> dict
     return _cell_back(("da_next", "dc_next", "cache"), (da_next, dc_next, cache))
 
 
-def lstm_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
+def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str, Array]:
     """Gradients through all steps of the LSTM, the memory's gradient carried from step to step.
+
+    A long sequence may be run in chunks that carry ``a[:, :, -1]`` and ``c[:, :, -1]`` into the next
+    chunk's `a0` and `c0`.  Going back from the last chunk to the first, add ``da0`` and ``dc0`` of a chunk to
+    ``da[:, :, -1]`` and ``dc[:, :, -1]`` of the one before: dx, da0 and dc0 are then those of the whole
+    sequence, bit for bit, and the weights' gradients are the sums over the chunks.  Leave the addition out
+    and the gradient ends at the chunk's border (truncated backpropagation through time).
 
     Parameters
     ----------
@@ -317,12 +329,16 @@ def lstm_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
         ``(steps, x)`` as `lstm_forward` returns it.  `steps` may also be any sequence of the cells'
         caches: made in a loop, sliced, joined, edited.  Its arrays, `x` and the `parameters` it holds
         are read as they are now.
+    dc : array_like, shape (n_a, m, T_x), optional
+        Gradient that reaches every memory from outside, beside what comes through the hidden states.
+        Zeros by default.
 
     Returns
     -------
     dict of new float64 arrays
         ``dx`` (n_x, m, T_x), ``da0`` (n_a, m), ``dWf dWi dWc dWo`` (n_a, n_a + n_x),
-        ``dbf dbi dbc dbo`` (n_a, 1).
+        ``dbf dbi dbc dbo`` (n_a, 1); ``dc0`` (n_a, m) too if `lstm_forward` was given a `c0`, and always for
+        an ordinary list of steps, whose first cell was given its c_prev.
 
     Raises
     ------
@@ -342,16 +358,19 @@ def lstm_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     try:
         tape = caches[0].tape
         if type(tape) is LstmTape and len(caches) == 2:
-            return _run_back(da, tape.x, tape, tape.parameters)
+            return _run_back(da, dc, tape.x, tape, tape.parameters)
     except _arrays.MISFIT:
         pass
     steps, _ = _arrays.unpacked("caches", caches, "steps, x")
     da = _arrays.dimensions("da", da, "n_a, m, T_x")
     _arrays.columns_fit("da", *da.shape[1:])
     tape = steps_of(steps, LstmTape, "lstm_forward", da.shape[2])
+    if tape is not None:
+        _arrays.shaped("da", da, "n_a, m, T_x", (*tape.shape[:2], da.shape[2]))
+    if dc is not None:
+        dc = _arrays.shaped("dc", dc, "n_a, m, T_x", da.shape)
     if tape is None:
-        return backward_by_steps(_cell_back, ["da_prev", "dc_prev"], da, steps)
+        return backward_by_steps(_cell_back, {"da": da, "dc": dc}, steps)
     n_a, m, _ = tape.shape
-    _arrays.shaped("da", da, "n_a, m, T_x", (n_a, m, da.shape[2]))
     x = _arrays.columns("x", tape.x, "n_x", m, len(tape))
-    return _run_back(da, x, tape, _arrays.weights(tape.parameters, _gates(n_a, len(x))))
+    return _run_back(da, dc, x, tape, _arrays.weights(tape.parameters, _gates(n_a, len(x))))

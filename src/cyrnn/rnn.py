@@ -292,7 +292,7 @@ def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     _arrays.columns_fit("da", *da.shape[1:])
     tape = steps_of(steps, RnnTape, "rnn_forward", da.shape[2])
     if tape is None:
-        return backward_by_steps(_cell_back, ["da_prev"], da, steps)
+        return backward_by_steps(_cell_back, {"da": da}, steps)
     _, m, n_a = tape.a.shape
     _arrays.shaped("da", da, "n_a, m, T_x", (n_a, m, da.shape[2]))
     x = _arrays.columns("x", tape.x, "n_x", m, len(tape))

@@ -8,12 +8,12 @@
     a[t+1] = o * tanh(c[t+1])
 
     da   = da[t] + (Wf' df + Wi' di + Wc' dcct + Wo' do of step t+1, rows of a)   (backward)
-    dc   = dc + da * o * (1 - tanh(c[t+1])^2)
+    dc   = dc + dc[t] + da * o * (1 - tanh(c[t+1])^2)
     do   = da * tanh(c[t+1])  * o * (1 - o)
     df   = dc * c[t]          * f * (1 - f)
     di   = dc * cct           * i * (1 - i)
     dcct = dc * i             * (1 - cct^2)
-    dc   = dc * f             (carried to step t-1)
+    dc   = dc * f             (carried to step t-1; from the first step dc0)
     dx[t] = the same products as da, rows of x
     dWg  = sum_t dg[t] [a[t], x[t]]'     dbg = sum_t dg[t]     for each gate g
 
@@ -200,7 +200,8 @@ cdef struct Backward:
     Py_ssize_t n_x, n_a, m, T_x, block
     double operations           # of a step
     bint rows                   # threads share the units of a step, else its examples
-    steps da, x, dx, da0
+    bint dc_given, dc0_wanted
+    steps da, dc, x, dx, da0, dc0
     weights W_x, W_a
     const double *a             # what `forward` kept
     const double *c
@@ -209,7 +210,8 @@ cdef struct Backward:
     double *dW                  # (4, n_a, n_a + n_x)
     double *db                  # (4, n_a)
     double *xs                  # scratch (block * m, n_x); dx, when the block's weight gradients are done
-    double *dgates              # scratch (4, block * m, ld), do is da until its step comes; for m = 1 as gates
+    double *dgates              # scratch (4, block * m, ld), for m = 1 as gates; da and dc stand in the places of
+                                # do and df until their step comes
     double *da_carry            # scratch (m, n_a), da of the step before
     double *dc_carry            # scratch (m, n_a)
     double *rooms               # scratch, one for each thread
@@ -232,7 +234,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     """One thread's share of the backward equations, from the last step to the first."""
     cdef Backward *r = <Backward *> problem
     cdef Py_ssize_t n_x = r.n_x, n_a = r.n_a, m = r.m, row = m * n_a, ldW = n_a + n_x, sg = r.sg, sd = r.sd, ld = r.ld
-    cdef Py_ssize_t b, t0, t, j, g, k, n, count, ldx
+    cdef Py_ssize_t b, t0, t, j, g, k, n, u, count, ldx
     cdef const double *xs
     cdef const double *a
     cdef const double *c
@@ -263,6 +265,8 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         count = min(r.block, r.T_x - t0)
         a, c = r.a + t0 * row, r.c + t0 * row
         load_steps(r.dgates + 3 * sd, ld, r.da, m, t0, count, share(n_a, 8, me))
+        if r.dc_given:
+            load_steps(r.dgates, ld, r.dc, m, t0, count, share(n_a, 8, me))
         xs = columns_of(r.x, n_x, m, t0, count, r.xs, &ldx, share(n_x, 8, me))
         barrier(me)
         for t in range(count - 1, -1, -1):
@@ -274,6 +278,9 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
                 k = t * row + j * n_a
                 f = r.gates + (t0 * row + k if m > 1 else 4 * (t0 + t) * n_a)
                 df = r.dgates + (t * m + j) * ld
+                if r.dc_given:
+                    for u in range(n):
+                        r.dc_carry[j * n_a + u] += df[u]
                 unit_backward(
                     f, f + sg, f + 2 * sg, f + 3 * sg, c + k, c + row + k, r.da_carry + j * n_a,
                     r.dc_carry + j * n_a, df, df + sd, df + 2 * sd, df + 3 * sd, n,
@@ -295,12 +302,15 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         store_steps(r.dx, r.xs, n_x, m, t0, count, inputs)
         barrier(me)
     store_steps(r.da0, r.da_carry, n_a, m, 0, 1, units)
+    if r.dc0_wanted:
+        store_steps(r.dc0, r.dc_carry, n_a, m, 0, 1, units)
 
 
 def backward(
     Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m, Py_ssize_t T_x,
     Py_ssize_t T_cache,     # steps in the cache, at least T_x
     da,             # IN   (n_a, m, T_x)
+    dc,             # IN   (n_a, m, T_x); None for zeros
     x,              # IN   (n_x, m, T_x)
     cache,          # IN   (6 T_cache + 2, m, n_a), as `forward` left it
     Wf,             # IN   (n_a, n_a + n_x), columns of a before columns of x
@@ -309,6 +319,7 @@ def backward(
     Wo,             # IN   (n_a, n_a + n_x)
     dx,             # OUT  (n_x, m, T_x)
     da0,            # OUT  (n_a, m)
+    dc0,            # OUT  (n_a, m); None if it is not wanted
     dW,             # OUT  (4, n_a, n_a + n_x), f i c o
     db,             # OUT  (4, n_a, 1), f i c o
 ) -> None:
@@ -325,6 +336,9 @@ def backward(
     r.sd = r.block * m * r.ld if m > 1 else n_a
     r.sg = T_cache * row if m > 1 else n_a
     sequence(da, n_a, m, T_x, False, &r.da)
+    r.dc_given, r.dc0_wanted = dc is not None, dc0 is not None
+    if r.dc_given:
+        sequence(dc, n_a, m, T_x, False, &r.dc)
     sequence(x, n_x, m, T_x, False, &r.x)
     r.a = box(cache, 6 * T_cache + 2, m, n_a)
     r.c = r.a + (T_cache + 1) * row
@@ -333,6 +347,8 @@ def backward(
     r.W_a.once, r.W_x.once = T_x == 1, T_x <= r.block
     sequence(dx, n_x, m, T_x, True, &r.dx)
     state(da0, n_a, m, True, &r.da0)
+    if r.dc0_wanted:
+        state(dc0, n_a, m, True, &r.dc0)
     r.dW, r.db = box(dW, 4, n_a, n_a + n_x), box(db, 4, n_a, 1)
     r.rows = by_rows(&r.W_a, m, &shares)
 
