@@ -14,16 +14,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._kernels.arguments import total
+
 Array = NDArray[np.float64]
+Lengths = NDArray[np.intp]
 Parameters = Mapping[str, Any]
 
 FLOAT64 = np.dtype(np.float64)
+INTP = np.dtype(np.intp)
 MOST_COLUMNS = 1 << 40  # examples times steps, as in arguments.pyx
 
 # What a function tries first is to run with the arguments as they are: a kernel looks at
 # every argument and refuses whatever does not fit, for a microsecond a call at most.  It
 # does so with one of these; then the checks of this module convert the arguments or name the culprit.
 MISFIT = (AttributeError, BufferError, IndexError, KeyError, TypeError, ValueError)
+
+
+def _array(name: str, value: Any) -> NDArray[Any]:
+    """Return `value` as an array of any type."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        raise ValueError(f"{name}: expected an array of numbers, got a ragged nested sequence") from error
 
 
 def real(name: str, value: Any) -> Array:
@@ -38,12 +52,7 @@ def real(name: str, value: Any) -> Array:
     """
     if type(value) is np.ndarray and value.dtype is FLOAT64 and value.flags.carray and value.size:
         return value
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        if "inhomogeneous" not in str(error):
-            raise
-        raise ValueError(f"{name}: expected an array of numbers, got a ragged nested sequence") from error
+    array = _array(name, value)
     if array.dtype.kind not in "fiub":
         got = f"dtype {array.dtype}" if array.dtype.kind != "O" else f"{type(value).__name__} of objects"
         raise TypeError(f"{name}: expected real numbers, got {'None' if value is None else got}")
@@ -86,6 +95,37 @@ def state(name: str, value: Any, n_a: int, m: int) -> Array:
     if array.shape != (n_a, m) and array.shape != (n_a, 1):
         raise ValueError(f"{name}: expected shape (n_a, m) = {(n_a, m)}, got {array.shape}")
     return array
+
+
+def lengths(value: Any, m: int, T_x: int) -> tuple[Lengths, int]:
+    """Return a copy of the examples' numbers of steps, and their sum.
+
+    Raises
+    ------
+    TypeError
+        If they are no integers.
+    ValueError
+        If there are not m of them, or one is not from 0 to T_x.
+    """
+    if type(value) is np.ndarray and value.dtype is INTP:
+        copy = value.copy()
+        try:
+            return copy, total(copy, m, T_x)
+        except ValueError:  # which of them, is told below
+            pass
+    array = _array("lengths", value)
+    if isinstance(value, (list, tuple)):  # where NumPy takes True for 1, and an empty one for float64
+        odd = any(isinstance(entry, (bool, np.bool_)) for entry in value)
+        array = array.astype(object if odd else array.dtype if value else np.intp)
+    if array.dtype.kind not in "iu":
+        got = f"dtype {array.dtype}" if array.dtype.kind not in "iuO" else type(value).__name__
+        raise TypeError(f"lengths: expected integers, got {got}")
+    if array.shape != (m,):
+        raise ValueError(f"lengths: expected shape (m,) = ({m},), got {array.shape}")
+    for j in np.flatnonzero((array < 0) | (array > T_x))[:1]:
+        raise ValueError(f"lengths: expected 0 to T_x = {T_x} steps, got {array[j]} for example {j}")
+    array = array.astype(np.intp)
+    return array, int(array.sum())
 
 
 def mapping(parameters: Any, name: str = "parameters") -> None:

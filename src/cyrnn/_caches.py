@@ -11,7 +11,7 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 
-from ._arrays import Array
+from ._arrays import Array, Lengths
 
 
 class Tape(Protocol):
@@ -21,14 +21,15 @@ class Tape(Protocol):
         """Return the number of steps."""
 
     def step(self, t: int) -> tuple[Any, ...]:
-        """Return the notebook's cache of step t, its arrays views of the buffers."""
+        """Return the notebook's cache of step t, its arrays views of the buffers or read-only."""
 
 
 class Steps(MutableSequence[tuple[Any, ...]]):
     """The caches of all steps, as the notebook's list of tuples.
 
     Reading makes a tuple of views, once for each step: what is written into their arrays is what the
-    backward pass finds.  A slice or a sum is an ordinary list.  The first edit of the sequence itself
+    backward pass finds.  (Where lengths were given the arrays are copies, which nobody can write into.)
+    A slice or a sum is an ordinary list.  The first edit of the sequence itself
     (assignment, append, deletion, ...) turns it into an ordinary list inside, which the backward pass
     reads step by step.  It is no `list` to isinstance, and equal only to itself; as long as any step
     of it is kept, so are the buffers of all steps.
@@ -120,6 +121,38 @@ class Steps(MutableSequence[tuple[Any, ...]]):
 
     def __repr__(self) -> str:
         return f"<the caches of {len(self)} steps>"
+
+
+class PaddedStep:
+    """One step of a batch whose examples have different lengths, put together from the columns of a tape.
+
+    The kernels keep a column for every example that takes part in a step, the longest first.
+    """
+
+    def __init__(self, lengths: Lengths, t: int) -> None:
+        self._m, self._t = len(lengths), t
+        order = np.argsort(-lengths, kind="stable")
+        self._examples = order[: np.count_nonzero(lengths > t)]
+        self._first = int(np.minimum(lengths, t).sum())
+        self._before = self._m + int(np.minimum(lengths, t - 1).sum()) if t else 0
+
+    def _spread(self, columns: Any) -> Any:
+        step = np.zeros((columns.shape[1], self._m), columns.dtype)
+        step[:, self._examples] = columns.T
+        step.flags.writeable = False
+        return step
+
+    def after(self, columns: Array) -> Any:
+        """Return (n, m) of the columns (columns, n) after every step."""
+        return self._spread(columns[self._first : self._first + len(self._examples)])
+
+    def before(self, columns: Array) -> Any:
+        """Return (n, m) before this step of the columns that begin with the m initial ones."""
+        return self._spread(columns[self._before : self._before + len(self._examples)])
+
+    def input(self, x: Any) -> Any:
+        """Return (n_x, m) of x (n_x, m, T_x), without what it holds past the lengths."""
+        return self._spread(x[:, self._examples, self._t].T)
 
 
 def steps_of(steps: Any, kind: type[Any], maker: str, T_x: int) -> Any:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _kernels
-from ._arrays import Array, Parameters
-from ._caches import Steps, backward_by_steps, steps_of
+from ._arrays import Array, Lengths, Parameters
+from ._caches import PaddedStep, Steps, backward_by_steps, steps_of
 from ._kernels.memory import arrays
 
 __all__ = ["lstm_backward", "lstm_cell_backward", "lstm_cell_forward", "lstm_forward"]
@@ -32,8 +32,9 @@ CACHE = "a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters"
 class LstmTape:
     """What `lstm_forward` keeps for `lstm_backward`."""
 
-    cache: Array  # (6 T_x + 2, m, n_a): a and c, T_x + 1 each with the initial state first, then the gates
+    cache: Array  # (2 m + 6 columns, n_a): a and c, each with the initial state first, then the gates
     shape: tuple[int, int, int]  # n_a, m, T_x
+    lengths: Lengths | None
     x: Any  # (n_x, m, T_x), the caller's array
     parameters: Parameters
     c0_given: bool
@@ -44,25 +45,34 @@ class LstmTape:
     def step(self, t: int) -> tuple[Any, ...]:
         """Return the cell's cache of step t."""
         n_a, m, T_x = self.shape
-        a, c, gates = np.split(self.cache, [T_x + 1, 2 * T_x + 2])
-        # f i c o (4, T_x, m, n_a); of one example each step has its gates side by side
-        gates = gates.reshape(T_x, 4, 1, n_a)[t] if m == 1 else gates.reshape(4, T_x, m, n_a)[:, t]
-        ft, it, cct, ot = gates.transpose(0, 2, 1)
+        columns = (len(self.cache) - 2 * m) // 6
+        a, c, gates = np.split(self.cache, [m + columns, 2 * (m + columns)])
+        # f i c o (4, columns, n_a); of one example each step has its gates side by side
+        gates = gates.reshape(columns, 4, n_a).transpose(1, 0, 2) if m == 1 else gates.reshape(4, columns, n_a)
+        if self.lengths is not None:
+            step = PaddedStep(self.lengths, t)
+            states = step.after(a[m:]), step.after(c[m:]), step.before(a), step.before(c)
+            return *states, *map(step.after, gates), step.input(self.x), self.parameters
+        a, c = a.reshape(T_x + 1, m, n_a), c.reshape(T_x + 1, m, n_a)
+        ft, it, cct, ot = gates[:, t * m : (t + 1) * m].transpose(0, 2, 1)
         return a[t + 1].T, c[t + 1].T, a[t].T, c[t].T, ft, it, cct, ot, self.x[:, :, t], self.parameters
 
 
-def _run(x: Array, a0: Array, c0: Array | None, p: Parameters, cache: bool) -> tuple[Any, ...]:
-    """All steps: a (n_a, m, T_x), y (n_y, m, T_x), c (n_a, m, T_x) and the buffer that the tape keeps."""
+def _run(x: Array, a0: Array, c0: Array | None, p: Parameters, lengths: Any, cache: bool) -> tuple[Any, ...]:
+    """All steps: a (n_a, m, T_x), y (n_y, m, T_x), c (n_a, m, T_x), and what the tape keeps: lengths, a buffer."""
     n_x, m, T_x = x.shape
     n_y, n_a = p["Wy"].shape
     shapes = (n_a, m, T_x), (n_y, m, T_x), (n_a, m, T_x)
-    a, y, c, kept = arrays(*shapes, (6 * T_x + 2, m, n_a)) if cache else (*arrays(*shapes), None)
+    columns = m * T_x
+    if lengths is not None:
+        lengths, columns = _arrays.lengths(lengths, m, T_x)
+    a, y, c, kept = arrays(*shapes, (2 * m + 6 * columns, n_a)) if cache else (*arrays(*shapes), None)
     _kernels.lstm.forward(
         n_x, n_a, n_y, m, T_x, x, a0, c0,
         p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"],
-        a, y, c, kept,
+        lengths, a, y, c, kept,
     )  # fmt: skip
-    return a, y, c, kept
+    return a, y, c, lengths, kept
 
 
 def _step(xt: Array, a_prev: Array, c_prev: Array, p: Parameters) -> tuple[Array, ...]:
@@ -147,7 +157,7 @@ def lstm_cell_forward(
 
 
 def lstm_forward(
-    x: Any, a0: Any, parameters: Parameters, *, c0: Any = None, cache: bool = True
+    x: Any, a0: Any, parameters: Parameters, *, c0: Any = None, lengths: Any = None, cache: bool = True
 ) -> tuple[Array, Array, Array, tuple[Steps, Any] | None]:
     """Run the LSTM over all steps.
 
@@ -161,6 +171,10 @@ def lstm_forward(
         As for `lstm_cell_forward`.
     c0 : array_like, shape (n_a, m), or (n_a, 1) for all examples, optional
         Initial memory; copied.  Zeros by default, as in the notebook.
+    lengths : array_like of integers, shape (m,), optional
+        Steps of each example, 0 to T_x; copied.  What `x` holds past them is not used.  The result of an
+        example is bit for bit that of running it alone without padding, in time proportional to the sum
+        of the lengths.  All steps by default, as in the notebook.
     cache : bool
         False to keep nothing for the backward pass: `caches` is None, and no memory but the results
         grows with T_x.
@@ -168,14 +182,15 @@ def lstm_forward(
     Returns
     -------
     a : numpy.ndarray of float64, shape (n_a, m, T_x)
-        Hidden states, a new array that shares memory with nothing.
+        Hidden states, a new array that shares memory with nothing; zero past the lengths.
     y : numpy.ndarray of float64, shape (n_y, m, T_x)
-        Predictions, a new array.
+        Predictions, a new array; zero past the lengths.
     c : numpy.ndarray of float64, shape (n_a, m, T_x)
-        Memory cells, a new array that shares memory with nothing.
+        Memory cells, a new array that shares memory with nothing; zero past the lengths.
     caches : tuple
         ``(steps, x)``: `steps` behaves as a list of the cells' caches, one per step, and `x` is the
         very object passed.  `lstm_backward` reads `x` and `parameters` as they are when it runs.
+        With lengths the arrays of a step are read-only copies, zero past the lengths.
 
     Raises
     ------
@@ -195,7 +210,7 @@ def lstm_forward(
     ((5, 10, 4), (2, 10, 4), (5, 10, 4), 4)
     """
     try:
-        result = _run(x, a0, c0, parameters, cache)
+        result = _run(x, a0, c0, parameters, lengths, cache)
     except _arrays.MISFIT:
         result = ()
     array = x
@@ -204,11 +219,12 @@ def lstm_forward(
         n_x, m, T_x = array.shape
         _arrays.columns_fit("x", m, T_x)
         states, weights = _checked(m, n_x, parameters, a0=a0, **({} if c0 is None else {"c0": c0}))
-        result = _run(array, states[0], None if c0 is None else states[1], weights, cache)
-    a, y, c, kept = result
+        result = _run(array, states[0], None if c0 is None else states[1], weights, lengths, cache)
+    a, y, c, lengths, kept = result
     if kept is None:
         return a, y, c, None
-    tape = LstmTape(kept, a.shape, x if isinstance(x, np.ndarray) else np.asarray(array), parameters, c0 is not None)
+    array = x if isinstance(x, np.ndarray) else np.asarray(array)
+    tape = LstmTape(kept, a.shape, lengths, array, parameters, c0 is not None)
     return a, y, c, (Steps(tape), x)
 
 
@@ -222,8 +238,9 @@ def _run_back(da: Array, dc: Array | None, x: Array, tape: LstmTape, p: Paramete
     dc0 = rest[0] if rest else None
     x = x if x.shape[2] == T_x else x[:, :, :T_x]
     _kernels.lstm.backward(
-        n_x, n_a, m, T_x, len(tape), da, dc, x, tape.cache, p["Wf"], p["Wi"], p["Wc"], p["Wo"], dx, da0, dc0, dW, db
-    )
+        n_x, n_a, m, T_x, len(tape), da, dc, x, tape.lengths, tape.cache, p["Wf"], p["Wi"], p["Wc"], p["Wo"],
+        dx, da0, dc0, dW, db,
+    )  # fmt: skip
     (dWf, dWi, dWc, dWo), (dbf, dbi, dbc, dbo) = dW, db
     return {
         "dx": dx, "da0": da0, **({} if dc0 is None else {"dc0": dc0}),
@@ -324,14 +341,16 @@ def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str
     ----------
     da : array_like, shape (n_a, m, T_x)
         Gradient of the loss with respect to every hidden state.  It may have fewer steps than the
-        caches: then the gradients are those of the first T_x steps.
+        caches: then the gradients are those of the first T_x steps.  What it holds past the lengths that
+        `lstm_forward` was given is not used, and dx is zero there; but an ordinary list of steps knows no
+        lengths, and there it must be finite.
     caches : tuple
         ``(steps, x)`` as `lstm_forward` returns it.  `steps` may also be any sequence of the cells'
         caches: made in a loop, sliced, joined, edited.  Its arrays, `x` and the `parameters` it holds
         are read as they are now.
     dc : array_like, shape (n_a, m, T_x), optional
         Gradient that reaches every memory from outside, beside what comes through the hidden states.
-        Zeros by default.
+        Zeros by default; past the lengths as for `da`.
 
     Returns
     -------

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _kernels
-from ._arrays import Array, Parameters
-from ._caches import Steps, backward_by_steps, steps_of
+from ._arrays import Array, Lengths, Parameters
+from ._caches import PaddedStep, Steps, backward_by_steps, steps_of
 from ._kernels.memory import arrays
 
 __all__ = ["rnn_backward", "rnn_cell_backward", "rnn_cell_forward", "rnn_forward"]
@@ -24,26 +24,38 @@ CACHE = "a_next, a_prev, xt, parameters"
 class RnnTape:
     """What `rnn_forward` keeps for `rnn_backward`."""
 
-    a: Array  # (T_x + 1, m, n_a), row 0 the initial state
+    a: Array  # (m + columns, n_a), the initial state and then a column for every example and step
+    shape: tuple[int, int, int]  # n_a, m, T_x
+    lengths: Lengths | None
     x: Any  # (n_x, m, T_x), the caller's array
     parameters: Parameters
 
     def __len__(self) -> int:
-        return len(self.a) - 1
+        return self.shape[2]
 
     def step(self, t: int) -> tuple[Any, ...]:
         """Return the cell's cache of step t."""
-        return self.a[t + 1].T, self.a[t].T, self.x[:, :, t], self.parameters
+        n_a, m, T_x = self.shape
+        if self.lengths is not None:
+            step = PaddedStep(self.lengths, t)
+            return step.after(self.a[m:]), step.before(self.a), step.input(self.x), self.parameters
+        a = self.a.reshape(T_x + 1, m, n_a)
+        return a[t + 1].T, a[t].T, self.x[:, :, t], self.parameters
 
 
-def _run(x: Array, a0: Array, p: Parameters, cache: bool) -> tuple[Any, ...]:
-    """All steps: a (n_a, m, T_x), y (n_y, m, T_x) and the buffer that the tape keeps."""
+def _run(x: Array, a0: Array, p: Parameters, lengths: Any, cache: bool) -> tuple[Any, ...]:
+    """All steps: a (n_a, m, T_x), y (n_y, m, T_x), and what the tape keeps: the lengths and a buffer."""
     n_x, m, T_x = x.shape
     n_y, n_a = p["Wya"].shape
     shapes = (n_a, m, T_x), (n_y, m, T_x)
-    a, y, kept = arrays(*shapes, (T_x + 1, m, n_a)) if cache else (*arrays(*shapes), None)
-    _kernels.rnn.forward(n_x, n_a, n_y, m, T_x, x, a0, p["Wax"], p["Waa"], p["ba"], p["Wya"], p["by"], a, y, kept)
-    return a, y, kept
+    columns = m * T_x
+    if lengths is not None:
+        lengths, columns = _arrays.lengths(lengths, m, T_x)
+    a, y, kept = arrays(*shapes, (m + columns, n_a)) if cache else (*arrays(*shapes), None)
+    _kernels.rnn.forward(
+        n_x, n_a, n_y, m, T_x, x, a0, p["Wax"], p["Waa"], p["ba"], p["Wya"], p["by"], lengths, a, y, kept
+    )
+    return a, y, lengths, kept
 
 
 def _step(xt: Array, a_prev: Array, p: Parameters) -> tuple[Array, ...]:
@@ -117,7 +129,7 @@ def rnn_cell_forward(xt: Any, a_prev: Any, parameters: Parameters) -> tuple[Arra
 
 
 def rnn_forward(
-    x: Any, a0: Any, parameters: Parameters, *, cache: bool = True
+    x: Any, a0: Any, parameters: Parameters, *, lengths: Any = None, cache: bool = True
 ) -> tuple[Array, Array, tuple[Steps, Any] | None]:
     """Run the basic RNN over all steps.
 
@@ -129,6 +141,10 @@ def rnn_forward(
         Initial hidden state; copied.
     parameters : mapping
         As for `rnn_cell_forward`.
+    lengths : array_like of integers, shape (m,), optional
+        Steps of each example, 0 to T_x; copied.  What `x` holds past them is not used.  The result of an
+        example is bit for bit that of running it alone without padding, in time proportional to the sum
+        of the lengths.  All steps by default, as in the notebook.
     cache : bool
         False to keep nothing for the backward pass: `caches` is None, and no memory but the results
         grows with T_x.
@@ -136,12 +152,13 @@ def rnn_forward(
     Returns
     -------
     a : numpy.ndarray of float64, shape (n_a, m, T_x)
-        Hidden states, a new array that shares memory with nothing.
+        Hidden states, a new array that shares memory with nothing; zero past the lengths.
     y_pred : numpy.ndarray of float64, shape (n_y, m, T_x)
-        Predictions, a new array.
+        Predictions, a new array; zero past the lengths.
     caches : tuple
         ``(steps, x)``: `steps` behaves as a list of the cells' caches, one per step, and `x` is the
         very object passed.  `rnn_backward` reads `x` and `parameters` as they are when it runs.
+        With lengths the arrays of a step are read-only copies, zero past the lengths.
 
     Raises
     ------
@@ -160,7 +177,7 @@ def rnn_forward(
     ((5, 10, 4), (2, 10, 4), 4)
     """
     try:
-        result = _run(x, a0, parameters, cache)
+        result = _run(x, a0, parameters, lengths, cache)
     except _arrays.MISFIT:
         result = ()
     array = x
@@ -168,11 +185,11 @@ def rnn_forward(
         array = _arrays.dimensions("x", x, "n_x, m, T_x")
         n_x, m, T_x = array.shape
         _arrays.columns_fit("x", m, T_x)
-        result = _run(array, *_checked(m, n_x, "a0", a0, parameters), cache)
-    a, y_pred, kept = result
+        result = _run(array, *_checked(m, n_x, "a0", a0, parameters), lengths, cache)
+    a, y_pred, lengths, kept = result
     if kept is None:
         return a, y_pred, None
-    tape = RnnTape(kept, x if isinstance(x, np.ndarray) else np.asarray(array), parameters)
+    tape = RnnTape(kept, a.shape, lengths, x if isinstance(x, np.ndarray) else np.asarray(array), parameters)
     return a, y_pred, (Steps(tape), x)
 
 
@@ -182,7 +199,9 @@ def _run_back(da: Array, x: Array, tape: RnnTape, p: Parameters) -> dict[str, Ar
     n_x = len(x)
     dx, da0, dWax, dWaa, dba = arrays((n_x, m, T_x), (n_a, m), (n_a, n_x), (n_a, n_a), (n_a, 1))
     x = x if x.shape[2] == T_x else x[:, :, :T_x]
-    _kernels.rnn.backward(n_x, n_a, m, T_x, len(tape), da, x, tape.a, p["Wax"], p["Waa"], dx, da0, dWax, dWaa, dba)
+    _kernels.rnn.backward(
+        n_x, n_a, m, T_x, len(tape), da, x, tape.lengths, tape.a, p["Wax"], p["Waa"], dx, da0, dWax, dWaa, dba
+    )
     return {"dx": dx, "da0": da0, "dWax": dWax, "dWaa": dWaa, "dba": dba}
 
 
@@ -256,7 +275,9 @@ def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     ----------
     da : array_like, shape (n_a, m, T_x)
         Gradient of the loss with respect to every hidden state.  It may have fewer steps than the
-        caches: then the gradients are those of the first T_x steps.
+        caches: then the gradients are those of the first T_x steps.  What it holds past the lengths that
+        `rnn_forward` was given is not used, and dx is zero there; but an ordinary list of steps knows no
+        lengths, and there it must be zero.
     caches : tuple
         ``(steps, x)`` as `rnn_forward` returns it.  `steps` may also be any sequence of the cells'
         caches: made in a loop, sliced, joined, edited.  Its arrays, `x` and the `parameters` it holds
@@ -293,7 +314,7 @@ def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     tape = steps_of(steps, RnnTape, "rnn_forward", da.shape[2])
     if tape is None:
         return backward_by_steps(_cell_back, {"da": da}, steps)
-    _, m, n_a = tape.a.shape
+    n_a, m, _ = tape.shape
     _arrays.shaped("da", da, "n_a, m, T_x", (n_a, m, da.shape[2]))
     x = _arrays.columns("x", tape.x, "n_x", m, len(tape))
     return _run_back(da, x, tape, _arrays.weights(tape.parameters, _recurrent(n_a, len(x))))

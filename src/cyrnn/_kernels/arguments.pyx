@@ -66,6 +66,32 @@ cdef double *box(object value, Py_ssize_t n0, Py_ssize_t n1, Py_ssize_t n2) exce
     return s.data
 
 
+cdef Py_ssize_t *integers(object value, Py_ssize_t n) except? NULL:
+    """The first value of a contiguous (n) of numpy.intp."""
+    cdef Py_buffer view
+    cdef bint fits
+    if <void *> Py_TYPE(value) != <void *> ndarray_type:
+        raise TypeError("no numpy.ndarray")
+    PyObject_GetBuffer(value, &view, PyBUF_RECORDS_RO)
+    fits = view.ndim == 1 and view.itemsize == sizeof(Py_ssize_t) and view.format[0] in b"ilqn" and view.format[1] == 0
+    fits = fits and view.shape[0] == n and (n <= 1 or view.strides[0] == sizeof(Py_ssize_t))
+    PyBuffer_Release(&view)
+    if not fits or <Py_ssize_t> view.buf % sizeof(Py_ssize_t):
+        raise ValueError("no lengths")
+    return <Py_ssize_t *> view.buf
+
+
+def total(lengths, Py_ssize_t m, Py_ssize_t T_x):
+    """The sum of the lengths (m), each from 0 to T_x."""
+    cdef Py_ssize_t *length = integers(lengths, m)
+    cdef Py_ssize_t j, steps = 0
+    for j in range(m):
+        if length[j] < 0 or length[j] > T_x:
+            raise ValueError("a length is out of range")
+        steps += length[j]
+    return steps
+
+
 cdef int state(object value, Py_ssize_t n, Py_ssize_t m, bint whole, steps *out) except -1:
     """A state (n, m) of any strides as one step of a sequence; unless it must be whole, one column may
     stand for all examples."""

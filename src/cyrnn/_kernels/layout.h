@@ -15,61 +15,64 @@
 /* Which side of a transpose is far away, its rows in other pages: no hardware fetches these ahead. */
 enum far { NEAR, FAR_SOURCE, FAR_TARGET };
 
-/* dst[c * ldd + r] = src[r * lds + c] for r < rows, c < cols. */
-ALWAYS_INLINE void squares(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds,
-                           Py_ssize_t rows, Py_ssize_t cols, const enum far far)
+/* dst[c * ldd + r] = src[r * lds + c] for r < rows, c < cols.  Where `at` is given, row i of the side that is
+ * not far begins at (at[i] - at[0]) * ld instead of i * ld. */
+ALWAYS_INLINE void squares(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t rows,
+                           Py_ssize_t cols, const enum far far, const Py_ssize_t *at)
 {
     vec square[VLEN];
+#define SOURCE(r) (src + (at && far == FAR_TARGET ? at[r] - at[0] : (r)) * lds)
+#define TARGET(c) (dst + (at && far == FAR_SOURCE ? at[c] - at[0] : (c)) * ldd)
     if (rows * cols <= 4 * VLEN) { /* less than half a square */
         for (Py_ssize_t r = 0; r < rows; r++)
-            for (Py_ssize_t c = 0; c < cols; c++) dst[c * ldd + r] = src[r * lds + c];
+            for (Py_ssize_t c = 0; c < cols; c++) TARGET(c)[r] = SOURCE(r)[c];
         return;
     }
     for (Py_ssize_t r = 0; r < rows; r += VLEN) {
         int nr = rows - r < VLEN ? (int)(rows - r) : VLEN;
         for (Py_ssize_t c = 0; c < cols; c += VLEN) {
             int nc = cols - c < VLEN ? (int)(cols - c) : VLEN;
-            const double *s = src + r * lds + c;
-            double *d = dst + c * ldd + r;
             if (far == FAR_TARGET && c + VLEN < cols)
                 for (int i = VLEN; i < 2 * VLEN; i++) { /* the next square, both ends of each row */
-                    PREFETCH_WRITE(d + i * ldd);
-                    PREFETCH_WRITE(d + i * ldd + VLEN - 1);
+                    PREFETCH_WRITE(dst + (c + i) * ldd + r);
+                    PREFETCH_WRITE(dst + (c + i) * ldd + r + VLEN - 1);
                 }
             if (far == FAR_SOURCE && r + VLEN < rows)
                 for (int i = VLEN; i < 2 * VLEN; i++) {
-                    PREFETCH_READ(s + i * lds);
-                    PREFETCH_READ(s + i * lds + VLEN - 1);
+                    PREFETCH_READ(src + (r + i) * lds + c);
+                    PREFETCH_READ(src + (r + i) * lds + c + VLEN - 1);
                 }
             for (int i = 0; i < VLEN; i++)
                 square[i] = i >= nr      ? vec_zero()
-                            : nc == VLEN ? vec_load(s + i * lds)
-                                         : vec_load_n(s + i * lds, nc);
+                            : nc == VLEN ? vec_load(SOURCE(r + i) + c)
+                                         : vec_load_n(SOURCE(r + i) + c, nc);
             vec_transpose(square);
             for (int i = 0; i < VLEN; i++)
                 if (i >= nc) break;
-                else if (nr == VLEN) vec_store(d + i * ldd, square[i]);
-                else vec_store_n(d + i * ldd, square[i], nr);
+                else if (nr == VLEN) vec_store(TARGET(c + i) + r, square[i]);
+                else vec_store_n(TARGET(c + i) + r, square[i], nr);
         }
     }
+#undef SOURCE
+#undef TARGET
 }
 
 static inline void transpose(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds,
                              Py_ssize_t rows, Py_ssize_t cols)
 {
-    squares(dst, ldd, src, lds, rows, cols, NEAR);
+    squares(dst, ldd, src, lds, rows, cols, NEAR, NULL);
 }
 
 static void transpose_in(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds,
                          Py_ssize_t rows, Py_ssize_t cols)
 {
-    squares(dst, ldd, src, lds, rows, cols, FAR_SOURCE);
+    squares(dst, ldd, src, lds, rows, cols, FAR_SOURCE, NULL);
 }
 
 static void transpose_out(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds,
                           Py_ssize_t rows, Py_ssize_t cols)
 {
-    squares(dst, ldd, src, lds, rows, cols, FAR_TARGET);
+    squares(dst, ldd, src, lds, rows, cols, FAR_TARGET, NULL);
 }
 
 /* A block of steps of an array (n, m, T_x): element (u, j, t) at data[u * su + j * sj + t * st]. */

@@ -11,8 +11,9 @@ whether a class or an example fills the vectors, so that both ways give the same
 from libc.string cimport memcpy
 
 from .arguments cimport matrix, sequence
+from .batch cimport batch, first_of, store_batch
 from .gemm cimport BIAS, carve_weights, multiply_shared, weights, weights_of
-from .layout cimport carve, steps, store_steps, transpose
+from .layout cimport carve, steps, transpose
 from .step cimport rows_of, step_multiply
 from .team cimport barrier, share, span, team
 from .vmath cimport exp
@@ -122,7 +123,7 @@ cdef struct output:
     # y = softmax(Wy a + by) of a sequence, a block of steps at a time
     weights Wy
     const double *by                    # (n_y)
-    double *z                           # scratch (block * m, n_y), the caller's
+    double *z                           # scratch (columns of a block, n_y), the caller's
     steps y                             # (n_y, m, T_x)
     Py_ssize_t n_y
 
@@ -132,24 +133,25 @@ cdef inline int output_of(
     Wy,                                 # IN   (n_y, n_a)
     by,                                 # IN   (n_y, 1)
     y,                                  # OUT  (n_y, m, T_x)
-    Py_ssize_t n_a, Py_ssize_t n_y, Py_ssize_t m, Py_ssize_t T_x, Py_ssize_t block,
+    Py_ssize_t n_a, Py_ssize_t n_y, Py_ssize_t m, Py_ssize_t T_x, bint once,
 ) except -1:
-    o.Wy = weights_of(matrix(Wy, n_y, n_a), n_a, n_y, n_a, T_x <= block)
+    o.Wy = weights_of(matrix(Wy, n_y, n_a), n_a, n_y, n_a, once)
     o.by = matrix(by, n_y, 1)
     o.n_y = n_y
     return sequence(y, n_y, m, T_x, True, &o.y)
 
 
 cdef inline void predict(
-    output *o, const double *a, Py_ssize_t n_a, Py_ssize_t m, Py_ssize_t first, Py_ssize_t count, team me,
+    output *o, const double *a, Py_ssize_t n_a, const batch *b, Py_ssize_t t0, Py_ssize_t t1, team me,
 ) noexcept nogil:
-    """Steps first ... first + count - 1 of y from their hidden states a (count, m, n_a)."""
-    cdef span mine = share(count * m, 1, me)
-    multiply_shared(o.z, 0, o.n_y, &o.Wy, a, n_a, count * m, BIAS, o.by, me)
+    """Steps t0 ... t1 - 1 of y from their hidden states a (columns, n_a)."""
+    cdef Py_ssize_t columns = first_of(b, t1) - first_of(b, t0)
+    cdef span mine = share(columns, 1, me)
+    multiply_shared(o.z, 0, o.n_y, &o.Wy, a, n_a, columns, BIAS, o.by, me)
     barrier(me)
     softmax_rows(o.z + mine.lo * o.n_y, mine.hi - mine.lo, o.n_y)
     barrier(me)
-    store_steps(o.y, o.z, o.n_y, m, first, count, share(o.n_y, 8, me))
+    store_batch(o.y, o.z, o.n_y, b, t0, t1, share(o.n_y, 8, me))
 
 
 cdef inline void fill_rows(double *z, const double *bias, Py_ssize_t m, span mine) noexcept nogil:

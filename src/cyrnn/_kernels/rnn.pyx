@@ -19,12 +19,16 @@ t steps.
 
 from libc.string cimport memcpy, memset
 
-from .arguments cimport box, matrix, sequence, state
+from .arguments cimport matrix, sequence, state
+from .batch cimport (
+    batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, clip, examples_at, first_of,
+    load_batch, mean_examples, set_block, share_examples, sort_batch, states_before, store_batch, store_state, times, whole,
+)
 from .gemm cimport (
     ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
     multiply_transposed, outer, outer_room, pack_columns, pack_rows, start, weights, weights_of,
 )
-from .layout cimport block_of, blocks_of, carve, columns_of, load_steps, odd_lines, steps, store_steps
+from .layout cimport carve, odd_lines, steps
 from .memory cimport give, take
 from .output cimport output, output_of, predict
 from .team cimport barrier, by_itself, halted, look_up, run_team, settle, share, span, team, watch
@@ -33,15 +37,16 @@ from .vmath cimport tanh
 
 
 cdef struct Forward:
-    Py_ssize_t n_x, n_a, m, T_x, block
-    double operations           # of a step
+    Py_ssize_t n_x, n_a, T_x
+    batch batch
+    double operations           # of a column
     bint keep                   # all steps of a, or a block of them at a time
     bint rows                   # threads share the units of a step, else its examples
     steps x, a0, a_out
     weights Wax, Waa
     const double *ba
-    double *a                   # (T_x + 1 or block + 1, m, n_a)
-    double *xs                  # scratch (block * m, n_x); the same place as out.z
+    double *a                   # (m + columns, n_a), of all steps or of a block
+    double *xs                  # scratch (columns of a block, n_x); the same place as out.z
     output out
 
 
@@ -50,57 +55,63 @@ cdef double *carve_forward(Forward *r, double *scratch) noexcept nogil:
     carve_weights(&r.Wax, &scratch)
     carve_weights(&r.Waa, &scratch)
     carve_weights(&r.out.Wy, &scratch)
-    r.xs = r.out.z = carve(&scratch, r.block * r.m * max(r.n_x, r.out.n_y))
+    carve_batch(&r.batch, &scratch)
+    r.xs = r.out.z = carve(&scratch, r.batch.most * max(r.n_x, r.out.n_y))
     if not r.keep:
-        r.a = carve(&scratch, (r.block + 1) * r.m * r.n_a)
+        r.a = carve(&scratch, (r.batch.m + r.batch.most) * r.n_a)
     return scratch
 
 
 cdef void run_forward(void *problem, team me) noexcept nogil:
     """One thread's share of the forward equations for all t."""
     cdef Forward *r = <Forward *> problem
-    cdef Py_ssize_t n_a = r.n_a, m = r.m, row = m * n_a, b, t0, t, u, count, ldx
+    cdef const batch *b = &r.batch
+    cdef Py_ssize_t n_a = r.n_a, t0 = 0, t1, t, u, n = 0, begin, old, new, ldx
     cdef const double *xs
-    cdef double *a
     cdef double *z
-    cdef span units = share(n_a, 8, me), flat = share(row, 8, me)
-    cdef span mine = share(m, 1, me)            # examples of one step
+    cdef span units = share(n_a, 8, me), mine, part, values
     cdef team step = me if r.rows else by_itself(me)
-    cdef span values = flat                     # and its values
-    cdef Py_ssize_t j0 = 0, js = m
-    if not r.rows:
-        values.lo, values.hi = mine.lo * n_a, mine.hi * n_a
-        j0, js = mine.lo, mine.hi - mine.lo
 
     pack_rows(&r.Wax, me)
     pack_rows(&r.Waa, me)
     pack_rows(&r.out.Wy, me)
-    load_steps(r.a, n_a, r.a0, m, 0, 1, units)
-    for b in range(blocks_of(m, r.T_x, r.block)):
-        if halted(me):
-            break
-        t0 = b * r.block
-        count = min(r.block, r.T_x - t0)
-        a = r.a + (t0 * row if r.keep else 0)
-        xs = columns_of(r.x, r.n_x, m, t0, count, r.xs, &ldx, share(r.n_x, 8, me))
+    clear_past(r.a_out, b, r.T_x, units)
+    clear_past(r.out.y, b, r.T_x, share(r.out.n_y, 8, me))
+    load_batch(r.a, n_a, r.a0, b, 0, 1, units)
+    while t0 < b.T and not halted(me):
+        t1 = block_end(b, t0)
+        old = before(b, t0) if r.keep else 0        # columns of a: before a step, and after it
+        new = begin = b.m + (first_of(b, t0) if r.keep else 0)
+        xs = batch_columns(r.x, r.n_x, b, t0, t1, r.xs, &ldx, share(r.n_x, 8, me))
         barrier(me)
-        multiply_shared(a + row, 0, n_a, &r.Wax, xs, ldx, count * m, BIAS, r.ba, me)
+        n = first_of(b, t1) - first_of(b, t0)
+        multiply_shared(r.a + begin * n_a, 0, n_a, &r.Wax, xs, ldx, n, BIAS, r.ba, me)
         barrier(me)
-        for t in range(count):
-            look_up(me, r.operations)
-            z = a + (t + 1) * row
-            multiply(z + j0 * n_a, 0, n_a, &r.Waa, a + t * row + j0 * n_a, n_a, js, ADD, NULL, step)
+        mine = share_examples(b, t0, t1, me)
+        for t in range(t0, t1):
+            n = examples_at(b, t)
+            look_up(me, r.operations * n)
+            part = whole(n) if r.rows else clip(mine, n)
+            values = share(n * n_a, 8, me) if r.rows else times(part, n_a)
+            z = r.a + new * n_a
+            multiply(
+                z + part.lo * n_a, 0, n_a, &r.Waa, r.a + (old + part.lo) * n_a, n_a, part.hi - part.lo, ADD, NULL, step,
+            )
             barrier(step)
             for u in range(values.lo, values.hi):
                 z[u] = tanh(z[u])
             barrier(step)
+            old = new
+            new += n
         barrier(me)
         settle(me)
-        store_steps(r.a_out, a + row, n_a, m, t0, count, units)
+        store_batch(r.a_out, r.a + begin * n_a, n_a, b, t0, t1, units)
         if not r.keep:
-            memcpy(a + flat.lo, a + count * row + flat.lo, (flat.hi - flat.lo) * sizeof(double))
-        predict(&r.out, a + row, n_a, m, t0, count, me)
+            values = share(n * n_a, 8, me)
+            memcpy(r.a + values.lo, r.a + old * n_a + values.lo, (values.hi - values.lo) * sizeof(double))
+        predict(&r.out, r.a + begin * n_a, n_a, b, t0, t1, me)
         barrier(me)
+        t0 = t1
 
 
 def forward(
@@ -112,33 +123,36 @@ def forward(
     ba,             # IN   (n_a, 1)
     Wya,            # IN   (n_y, n_a)
     by,             # IN   (n_y, 1)
+    lengths,        # IN   (m); None if every example has all steps
     a,              # OUT  (n_a, m, T_x)
     y,              # OUT  (n_y, m, T_x)
-    a_cache,        # OUT  (T_x + 1, m, n_a), row 0 becomes a0; None to keep nothing
+    a_cache,        # OUT  (m + columns, n_a), the first m become a0; None to keep nothing
 ) -> None:
     """a[0] = a0, a[t+1] = tanh(Wax x[t] + Waa a[t] + ba), y[t] = softmax(Wya a[t+1] + by)."""
     cdef Forward r
     cdef Py_ssize_t shares
     r.keep = a_cache is not None
-    r.n_x, r.n_a, r.m, r.T_x = n_x, n_a, m, T_x
-    r.block = block_of(
-        m, T_x, max(n_x, n_y) + (0 if r.keep else n_a), (n_a * (2 if r.keep else 1) + n_y) * <double> m * T_x, 16
-    )
+    r.n_x, r.n_a, r.T_x = n_x, n_a, T_x
+    batch_of(&r.batch, lengths, m, T_x, T_x)
+    cdef double columns = r.batch.columns
+    set_block(&r.batch, max(n_x, n_y) + (0 if r.keep else n_a), (n_a * (2 if r.keep else 1) + n_y) * columns, 16)
+    cdef bint once = r.batch.columns <= r.batch.most
     sequence(x, n_x, m, T_x, False, &r.x)
     state(a0, n_a, m, False, &r.a0)
-    r.Wax = weights_of(matrix(Wax, n_a, n_x), n_x, n_a, n_x, T_x <= r.block)
-    r.Waa = weights_of(matrix(Waa, n_a, n_a), n_a, n_a, n_a, T_x == 1)
+    r.Wax = weights_of(matrix(Wax, n_a, n_x), n_x, n_a, n_x, once)
+    r.Waa = weights_of(matrix(Waa, n_a, n_a), n_a, n_a, n_a, r.batch.T == 1)
     r.ba = matrix(ba, n_a, 1)
-    output_of(&r.out, Wya, by, y, n_a, n_y, m, T_x, r.block)
+    output_of(&r.out, Wya, by, y, n_a, n_y, m, T_x, once)
     sequence(a, n_a, m, T_x, True, &r.a_out)
-    r.a = box(a_cache, T_x + 1, m, n_a) if r.keep else NULL
-    r.rows = by_rows(&r.Waa, m, &shares)
+    r.a = matrix(a_cache, m + r.batch.kept, n_a) if r.keep else NULL
+    r.rows = by_rows(&r.Waa, mean_examples(&r.batch), &shares)
 
-    r.operations = 2.0 * m * n_a * (n_x + n_a + r.out.n_y)
-    cdef int threads = worth(r.operations * T_x, shares)
+    r.operations = 2.0 * n_a * (n_x + n_a + n_y)
+    cdef int threads = worth(r.operations * columns, shares)
     cdef double *scratch = take(carve_forward(&r, NULL) - <double *> NULL)
     carve_forward(&r, scratch)
-    cdef watch watching = watched(r.operations * T_x)
+    sort_batch(&r.batch)
+    cdef watch watching = watched(r.operations * columns)
     hire(threads)
     with nogil:
         run_team(run_forward, &r, threads, &watching)
@@ -158,29 +172,33 @@ cdef void unit_backward(
 
 
 cdef struct Backward:
-    Py_ssize_t n_x, n_a, m, T_x, block
-    double operations           # of a step
+    Py_ssize_t n_x, n_a, T_x
+    batch batch
+    double operations           # of a column
     bint rows                   # threads share the units of a step, else its examples
     steps da, x, dx, da0
     weights Wax, Waa
-    const double *a             # (T_x + 1, m, n_a), what `forward` kept
+    const double *a             # (m + columns, n_a), what `forward` kept
     double *dWax
     double *dWaa
     double *dba
-    double *xs                  # scratch (block * m, n_x); dx, when the block's dWax is done
-    double *dz                  # scratch (block * m, ld); da, until its step comes
+    double *xs                  # scratch (columns of a block, n_x); dx, when the block's dWax is done
+    double *dz                  # scratch (columns of a block, ld); da, until its step comes
+    double *a_prev              # scratch (columns of a block, n_a), with lengths
     double *carry               # scratch (m, n_a), da of the step before
     double *rooms               # scratch, one for each thread
     Py_ssize_t ld
 
 
 cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept nogil:
-    cdef Py_ssize_t columns = r.block * r.m
+    cdef Py_ssize_t most = r.batch.most
     carve_weights(&r.Wax, &scratch)
     carve_weights(&r.Waa, &scratch)
-    r.xs = carve(&scratch, columns * r.n_x)
-    r.dz = carve(&scratch, columns * r.ld)
-    r.carry = carve(&scratch, r.m * r.n_a)
+    carve_batch(&r.batch, &scratch)
+    r.xs = carve(&scratch, most * r.n_x)
+    r.dz = carve(&scratch, most * r.ld)
+    r.a_prev = carve(&scratch, 0 if r.batch.lengths == NULL else most * r.n_a)
+    r.carry = carve(&scratch, r.batch.m * r.n_a)
     r.rooms = carve(&scratch, threads * outer_room(max(r.n_x, r.n_a)))
     return scratch
 
@@ -188,61 +206,66 @@ cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept 
 cdef void run_backward(void *problem, team me) noexcept nogil:
     """One thread's share of the backward equations, from the last step to the first."""
     cdef Backward *r = <Backward *> problem
-    cdef Py_ssize_t n_x = r.n_x, n_a = r.n_a, m = r.m, row = m * n_a, ld = r.ld
-    cdef Py_ssize_t b, t0, t, j, k, count, ldx
+    cdef const batch *b = &r.batch
+    cdef Py_ssize_t n_x = r.n_x, n_a = r.n_a, ld = r.ld, t0, t1 = b.T, t, j, n, ldx
     cdef const double *xs
     cdef const double *a
+    cdef const double *a_next
     cdef double *dz
     cdef double *room = r.rooms + me.thread * outer_room(max(n_x, n_a))
-    cdef span units = share(n_a, 6, me), inputs = share(n_x, PANEL, me)
-    cdef span mine = share(m, 1, me)            # examples of one step
+    cdef span units = share(n_a, 6, me), inputs = share(n_x, PANEL, me), values = share(b.m * n_a, 8, me), mine, part
     cdef team step = me if r.rows else by_itself(me)
-    cdef Py_ssize_t j0 = 0 if r.rows else mine.lo, js = m if r.rows else mine.hi - mine.lo
     cdef Py_ssize_t mine_units = units.hi - units.lo
     cdef start how = ZERO
 
-    if blocks_of(m, r.T_x, r.block) == 0 and me.thread == 0:
+    if b.T == 0 and me.thread == 0:
         memset(r.dWax, 0, n_a * n_x * sizeof(double))
         memset(r.dWaa, 0, n_a * n_a * sizeof(double))
     memset(r.dba + units.lo, 0, mine_units * sizeof(double))
-    memset(r.carry + mine.lo * n_a, 0, (mine.hi - mine.lo) * n_a * sizeof(double))
+    memset(r.carry + values.lo, 0, (values.hi - values.lo) * sizeof(double))
+    clear_past(r.dx, b, r.T_x, inputs)
     pack_columns(&r.Wax, me)
     pack_columns(&r.Waa, me)
-    for b in range(blocks_of(m, r.T_x, r.block) - 1, -1, -1):
-        if halted(me):
-            break
-        t0 = b * r.block
-        count = min(r.block, r.T_x - t0)
-        a = r.a + t0 * row
-        load_steps(r.dz, ld, r.da, m, t0, count, share(n_a, 8, me))
-        xs = columns_of(r.x, n_x, m, t0, count, r.xs, &ldx, share(n_x, 8, me))
+    while t1 > 0 and not halted(me):
+        t0 = block_start(b, t1)
+        load_batch(r.dz, ld, r.da, b, t0, t1, share(n_a, 8, me))
+        xs = batch_columns(r.x, n_x, b, t0, t1, r.xs, &ldx, share(n_x, 8, me))
+        a = states_before(b, r.a, n_a, t0, t1, r.a_prev, me)
         barrier(me)
-        for t in range(count - 1, -1, -1):
-            look_up(me, r.operations)
-            dz = r.dz + t * m * ld
-            k = (t + 1) * row
+        mine = share_examples(b, t0, t1, me)
+        for t in range(t1 - 1, t0 - 1, -1):
+            n = examples_at(b, t)
+            look_up(me, r.operations * n)
+            part = share(n, 1, me) if r.rows else clip(mine, n)
+            dz = r.dz + (first_of(b, t) - first_of(b, t0)) * ld
+            a_next = r.a + (b.m + first_of(b, t)) * n_a
             if ld == n_a:       # the examples of a step as one long row
-                unit_backward(
-                    a + k + mine.lo * n_a, r.carry + mine.lo * n_a, dz + mine.lo * n_a, (mine.hi - mine.lo) * n_a
-                )
+                j = part.lo * n_a
+                unit_backward(a_next + j, r.carry + j, dz + j, (part.hi - part.lo) * n_a)
             else:
-                for j in range(mine.lo, mine.hi):
-                    unit_backward(a + k + j * n_a, r.carry + j * n_a, dz + j * ld, n_a)
+                for j in range(part.lo, part.hi):
+                    unit_backward(a_next + j * n_a, r.carry + j * n_a, dz + j * ld, n_a)
             barrier(step)
-            multiply_transposed(r.carry + j0 * n_a, n_a, &r.Waa, dz + j0 * ld, 0, ld, js, step)
+            if r.rows:
+                part = whole(n)
+            multiply_transposed(
+                r.carry + part.lo * n_a, n_a, &r.Waa, dz + part.lo * ld, 0, ld, part.hi - part.lo, step,
+            )
             barrier(step)
         barrier(me)
+        n = first_of(b, t1) - first_of(b, t0)
         dz = r.dz + units.lo
-        outer(r.dWax + units.lo * n_x, n_x, dz, ld, mine_units, xs, ldx, n_x, count * m, how, room, me)
-        outer(r.dWaa + units.lo * n_a, n_a, dz, ld, mine_units, a, n_a, n_a, count * m, how, room, me)
-        add_rows(r.dba + units.lo, dz, ld, mine_units, count * m)
+        outer(r.dWax + units.lo * n_x, n_x, dz, ld, mine_units, xs, ldx, n_x, n, how, room, me)
+        outer(r.dWaa + units.lo * n_a, n_a, dz, ld, mine_units, a, n_a, n_a, n, how, room, me)
+        add_rows(r.dba + units.lo, dz, ld, mine_units, n)
         how = ADD
         barrier(me)
         settle(me)
-        multiply_transposed(r.xs, n_x, &r.Wax, r.dz, 0, ld, count * m, me)
-        store_steps(r.dx, r.xs, n_x, m, t0, count, inputs)
+        multiply_transposed(r.xs, n_x, &r.Wax, r.dz, 0, ld, n, me)
+        store_batch(r.dx, r.xs, n_x, b, t0, t1, inputs)
         barrier(me)
-    store_steps(r.da0, r.carry, n_a, m, 0, 1, units)
+        t1 = t0
+    store_state(r.da0, r.carry, n_a, b, units)
 
 
 def backward(
@@ -250,7 +273,8 @@ def backward(
     Py_ssize_t T_cache,     # steps in the cache, at least T_x
     da,             # IN   (n_a, m, T_x)
     x,              # IN   (n_x, m, T_x)
-    a_cache,        # IN   (T_cache + 1, m, n_a), as `forward` left it
+    lengths,        # IN   (m), as `forward` had them
+    a_cache,        # IN   (m + columns, n_a), as `forward` left it
     Wax,            # IN   (n_a, n_x)
     Waa,            # IN   (n_a, n_a)
     dx,             # OUT  (n_x, m, T_x)
@@ -264,23 +288,26 @@ def backward(
     cdef Py_ssize_t shares
     if T_cache < T_x:
         raise ValueError("the cache has too few steps")
-    r.n_x, r.n_a, r.m, r.T_x, r.ld = n_x, n_a, m, T_x, odd_lines(n_a)
-    r.block = block_of(m, T_x, n_x + r.ld, <double> n_x * m * T_x + <double> n_a * (n_a + n_x), 64)
+    r.n_x, r.n_a, r.T_x, r.ld = n_x, n_a, T_x, odd_lines(n_a)
+    batch_of(&r.batch, lengths, m, T_x, T_cache)
+    cdef double columns = r.batch.columns
+    set_block(&r.batch, n_x + r.ld, n_x * columns + <double> n_a * (n_a + n_x), 64)
     sequence(da, n_a, m, T_x, False, &r.da)
     sequence(x, n_x, m, T_x, False, &r.x)
-    r.a = box(a_cache, T_cache + 1, m, n_a)
-    r.Wax = weights_of(matrix(Wax, n_a, n_x), n_x, n_a, n_x, T_x <= r.block)
-    r.Waa = weights_of(matrix(Waa, n_a, n_a), n_a, n_a, n_a, T_x == 1)
+    r.a = matrix(a_cache, m + r.batch.kept, n_a)
+    r.Wax = weights_of(matrix(Wax, n_a, n_x), n_x, n_a, n_x, r.batch.columns <= r.batch.most)
+    r.Waa = weights_of(matrix(Waa, n_a, n_a), n_a, n_a, n_a, r.batch.T == 1)
     sequence(dx, n_x, m, T_x, True, &r.dx)
     state(da0, n_a, m, True, &r.da0)
     r.dWax, r.dWaa, r.dba = matrix(dWax, n_a, n_x), matrix(dWaa, n_a, n_a), matrix(dba, n_a, 1)
-    r.rows = by_rows(&r.Waa, m, &shares)
+    r.rows = by_rows(&r.Waa, mean_examples(&r.batch), &shares)
 
-    r.operations = 4.0 * m * n_a * (n_x + n_a)
-    cdef int threads = worth(r.operations * T_x, shares)
+    r.operations = 4.0 * n_a * (n_x + n_a)
+    cdef int threads = worth(r.operations * columns, shares)
     cdef double *scratch = take(carve_backward(&r, NULL, threads) - <double *> NULL)
     carve_backward(&r, scratch, threads)
-    cdef watch watching = watched(r.operations * T_x)
+    sort_batch(&r.batch)
+    cdef watch watching = watched(r.operations * columns)
     hire(threads)
     with nogil:
         run_team(run_backward, &r, threads, &watching)

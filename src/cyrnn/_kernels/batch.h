@@ -1,0 +1,123 @@
+/* A batch whose examples have different numbers of steps.
+ *
+ * A column is one example at one step.  Columns are numbered step by step, those of step t from first_of(t) on.
+ * Without lengths every example is in every step.  With lengths the longest come first, so that the examples of a
+ * step are the first ones and the columns of a block of steps are adjacent: place j is the caller's example
+ * order[j].
+ */
+#ifndef CYRNN_BATCH_H
+#define CYRNN_BATCH_H
+
+#include "layout.h"
+
+typedef struct {
+    Py_ssize_t m, T;                /* the caller's examples; steps until the last of them ends */
+    Py_ssize_t wide, columns, kept; /* examples of the first step; columns in all; columns of the cache */
+    Py_ssize_t block, most;         /* worked on together: steps, without lengths; at most so many columns */
+    Py_ssize_t longest;             /* steps of the longest example, T or more */
+    const Py_ssize_t *lengths;      /* (m), in the caller's order; NULL without lengths */
+    Py_ssize_t *order, *first;      /* (m), (longest + 2) */
+} batch;
+
+static inline Py_ssize_t first_of(const batch *b, Py_ssize_t t) { return b->lengths ? b->first[t] : t * b->m; }
+
+static inline Py_ssize_t examples_at(const batch *b, Py_ssize_t t)
+{
+    return b->lengths ? b->first[t + 1] - b->first[t] : b->m;
+}
+
+/* Steps t0 ... t1 - 1 as far as the example at place j goes, which is in the first of them. */
+static inline Py_ssize_t steps_of(const batch *b, Py_ssize_t j, Py_ssize_t t0, Py_ssize_t t1)
+{
+    return (b->lengths && b->lengths[b->order[j]] < t1 ? b->lengths[b->order[j]] : t1) - t0;
+}
+
+/* The units of one example (rows) at some steps (cols) from the caller's array, and into it; the column of step i
+ * is at[i] - at[0] columns after the first. */
+static void example_in(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t units,
+                       Py_ssize_t count, const Py_ssize_t *at)
+{
+    squares(dst, ldd, src, lds, units, count, FAR_SOURCE, at);
+}
+
+static void example_out(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t count,
+                        Py_ssize_t units, const Py_ssize_t *at)
+{
+    squares(dst, ldd, src, lds, count, units, FAR_TARGET, at);
+}
+
+/* dst (columns, units) = src[:, :, t0 : t1], row length ld; any strides, fast where the units' or the steps' is 1.
+ * Only the units of `mine`. */
+static inline void load_batch(double *dst, Py_ssize_t ld, steps src, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
+                              span mine)
+{
+    const Py_ssize_t units = mine.hi - mine.lo;
+    if (!b->lengths) {
+        load_steps(dst, ld, src, b->m, t0, t1 - t0, mine);
+        return;
+    }
+    if (units <= 0) return;
+    const double *s = src.data + mine.lo * src.su;
+    dst += mine.lo;
+    if (src.su != 1 && src.st == 1 && t1 - t0 > 1) {
+        for (Py_ssize_t j = 0; j < examples_at(b, t0); j++)
+            example_in(dst + j * ld, ld, s + b->order[j] * src.sj + t0, src.su, units, steps_of(b, j, t0, t1),
+                       b->first + t0);
+        return;
+    }
+    for (Py_ssize_t t = t0; t < t1; t++)
+        for (Py_ssize_t j = 0; j < examples_at(b, t); j++) {
+            const double *column = s + b->order[j] * src.sj + t * src.st;
+            double *d = dst + (b->first[t] - b->first[t0] + j) * ld;
+            if (src.su == 1) memcpy(d, column, (size_t)units * sizeof *d);
+            else
+                for (Py_ssize_t u = 0; u < units; u++) d[u] = column[u * src.su];
+        }
+}
+
+/* The same block as columns, the first at p and each ld after the one before; in place where `columns_of` is. */
+static inline const double *batch_columns(steps s, Py_ssize_t n, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
+                                          double *room, Py_ssize_t *ld, span mine)
+{
+    if (!b->lengths) return columns_of(s, n, b->m, t0, t1 - t0, room, ld, mine);
+    load_batch(room, n, s, b, t0, t1, mine);
+    *ld = n;
+    return room;
+}
+
+/* dst[:, :, t0 : t1] = src (columns, n); dst is C-contiguous, so st is 1.  Only the units of `mine`. */
+static inline void store_batch(steps dst, const double *src, Py_ssize_t n, const batch *b, Py_ssize_t t0,
+                               Py_ssize_t t1, span mine)
+{
+    const Py_ssize_t units = mine.hi - mine.lo;
+    if (!b->lengths) {
+        store_steps(dst, src, n, b->m, t0, t1 - t0, mine);
+        return;
+    }
+    if (units <= 0) return;
+    for (Py_ssize_t j = 0; j < examples_at(b, t0); j++)
+        example_out(dst.data + mine.lo * dst.su + b->order[j] * dst.sj + t0, dst.su, src + j * n + mine.lo, n,
+                    steps_of(b, j, t0, t1), units, b->first + t0);
+}
+
+/* dst (n, m) = src (m, n), a state of every example.  Only the units of `mine`. */
+static inline void store_state(steps dst, const double *src, Py_ssize_t n, const batch *b, span mine)
+{
+    if (!b->lengths) store_steps(dst, src, n, b->m, 0, 1, mine);
+    else
+        for (Py_ssize_t u = mine.lo; u < mine.hi; u++)
+            for (Py_ssize_t j = 0; j < b->m; j++) dst.data[u * dst.su + b->order[j] * dst.sj] = src[j * n + u];
+}
+
+/* What lies past the lengths in dst (n, m, T_x), C-contiguous, becomes zero.  Only the units of `mine`. */
+static inline void clear_past(steps dst, const batch *b, Py_ssize_t T_x, span mine)
+{
+    if (!b->lengths) return;
+    for (Py_ssize_t u = mine.lo; u < mine.hi; u++)
+        for (Py_ssize_t j = 0; j < b->m; j++)
+            if (b->lengths[j] < T_x)
+                memset(dst.data + u * dst.su + j * dst.sj + b->lengths[j], 0,
+                       (size_t)(T_x - b->lengths[j]) * sizeof(double));
+}
+
+#endif

@@ -1,0 +1,187 @@
+"""Which examples take part in which steps, and what is worked on together: the bookkeeping of the time loops.
+
+Without lengths every example is in every step.  With lengths the longest come first (batch.h), so that the
+columns of a block of steps are adjacent and one product serves them all.
+"""
+
+from libc.string cimport memcpy, memset
+
+from .arguments cimport integers
+from .layout cimport block_of, carve, steps
+from .team cimport share, span, team
+
+
+cdef extern from "batch.h" nogil:
+    ctypedef struct batch:
+        Py_ssize_t m
+        Py_ssize_t T
+        Py_ssize_t wide
+        Py_ssize_t columns
+        Py_ssize_t kept
+        Py_ssize_t block
+        Py_ssize_t most
+        Py_ssize_t longest
+        const Py_ssize_t *lengths
+        Py_ssize_t *order
+        Py_ssize_t *first
+
+    Py_ssize_t first_of(const batch *b, Py_ssize_t t)
+    Py_ssize_t examples_at(const batch *b, Py_ssize_t t)
+    Py_ssize_t steps_of(const batch *b, Py_ssize_t j, Py_ssize_t t0, Py_ssize_t t1)
+    void load_batch(
+        double *dst, Py_ssize_t ld, steps src, const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine,
+    )
+    void store_batch(
+        steps dst, const double *src, Py_ssize_t n, const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine,
+    )
+    void store_state(steps dst, const double *src, Py_ssize_t n, const batch *b, span mine)
+    void clear_past(steps dst, const batch *b, Py_ssize_t T_x, span mine)
+    const double *batch_columns(
+        steps s, Py_ssize_t n, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
+        double *room, Py_ssize_t *ld, span mine,
+    )
+
+
+cdef inline int batch_of(
+    batch *b,
+    lengths,                            # IN   (m), each at most T_cache; None if every example has all steps
+    Py_ssize_t m, Py_ssize_t T_x,       # the steps of the pass
+    Py_ssize_t T_cache,                 # and of its cache, as many or more
+) except -1:
+    """Count the columns; `sort_batch` then puts them in order, in the room of `carve_batch`."""
+    cdef Py_ssize_t j, length
+    b.m, b.lengths, b.order, b.first = m, NULL, NULL, NULL
+    if lengths is None:
+        b.T = T_x if m else 0
+        b.longest, b.wide, b.columns, b.kept = b.T, m, m * b.T, m * T_cache
+        return 0
+    b.lengths = integers(lengths, m)
+    b.longest = b.wide = b.columns = b.kept = 0
+    for j in range(m):
+        length = b.lengths[j]
+        if length < 0 or length > T_cache:
+            raise ValueError("a length is out of range")
+        b.longest = max(b.longest, length)
+        b.wide += min(length, T_x) > 0
+        b.columns += min(length, T_x)
+        b.kept += length
+    b.T = min(b.longest, T_x)
+    return 0
+
+
+cdef inline void carve_batch(batch *b, double **rest) noexcept nogil:
+    """Set aside the room of `sort_batch`."""
+    if b.lengths != NULL:
+        b.order = <Py_ssize_t *> carve(rest, b.m)
+        b.first = <Py_ssize_t *> carve(rest, b.longest + 2)
+
+
+cdef inline void sort_batch(batch *b) noexcept nogil:
+    """Order the examples, the longest first and those of one length as they come, by counting."""
+    cdef Py_ssize_t j, t, before = 0, count
+    if b.lengths == NULL:
+        return
+    memset(b.first, 0, (b.longest + 2) * sizeof(Py_ssize_t))
+    for j in range(b.m):
+        b.first[b.lengths[j]] += 1
+    for t in range(b.longest, -1, -1):      # the places of those of t steps begin after the longer ones,
+        count = b.first[t]
+        b.first[t] = before
+        before += count
+    for j in range(b.m):
+        b.order[b.first[b.lengths[j]]] = j
+        b.first[b.lengths[j]] += 1          # and end with the number of examples of t steps or more
+    b.first[0] = 0
+    for t in range(1, b.longest + 2):       # which are those of step t - 1
+        b.first[t] += b.first[t - 1]
+
+
+cdef inline void set_block(batch *b, double column, double returned, Py_ssize_t columns) noexcept nogil:
+    """How much is worked on together, see `block_of`."""
+    b.block = block_of(b.wide, b.T, column, returned, columns)
+    b.most = b.block * b.wide if b.lengths == NULL else min(b.block * b.wide, b.columns)
+
+
+cdef inline Py_ssize_t block_end(const batch *b, Py_ssize_t t0) noexcept nogil:
+    """The end of the block that begins with step t0, on the way forward."""
+    cdef Py_ssize_t t1 = t0
+    if b.lengths == NULL:
+        return min(t0 + b.block, b.T)
+    while t1 < b.T and b.first[t1 + 1] - b.first[t0] <= b.most:
+        t1 += 1
+    return t1 - (t1 - t0) % 8 if t1 < b.T and t1 - t0 > 8 else t1
+
+
+cdef inline Py_ssize_t block_start(const batch *b, Py_ssize_t t1) noexcept nogil:
+    """The first step of the block that ends before step t1, on the way back."""
+    cdef Py_ssize_t t0 = t1
+    if b.lengths == NULL:
+        return (t1 - 1) // b.block * b.block
+    while t0 > 0 and b.first[t1] - b.first[t0 - 1] <= b.most:
+        t0 -= 1
+    return (t0 + 7) // 8 * 8 if t0 > 0 and t1 - t0 > 8 else t0
+
+
+cdef inline Py_ssize_t mean_examples(const batch *b) noexcept nogil:
+    """Examples of a step, on the average."""
+    return b.m if b.lengths == NULL else (b.columns + b.T - 1) // max(b.T, 1)
+
+
+cdef inline Py_ssize_t before(const batch *b, Py_ssize_t t) noexcept nogil:
+    """The column of a (m + columns, n_a) where the states before step t begin; m initial ones come first.  The
+    states after it begin at m + first_of(t)."""
+    return b.m + first_of(b, t - 1) if t else 0
+
+
+cdef inline const double *states_before(
+    const batch *b, const double *a, Py_ssize_t n_a, Py_ssize_t t0, Py_ssize_t t1, double *room, team me,
+) noexcept nogil:
+    """The states before the columns of a block: in place while no example ends, else gathered in `room`."""
+    cdef Py_ssize_t t
+    cdef span mine = share(t1 - t0, 1, me)
+    if examples_at(b, t1 - 1) == (examples_at(b, t0 - 1) if t0 else b.m):
+        return a + before(b, t0) * n_a
+    for t in range(t0 + mine.lo, t0 + mine.hi):
+        memcpy(
+            room + (first_of(b, t) - first_of(b, t0)) * n_a, a + before(b, t) * n_a,
+            examples_at(b, t) * n_a * sizeof(double),
+        )
+    return room
+
+
+cdef inline Py_ssize_t cut(const batch *b, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t columns) noexcept nogil:
+    """How many examples, from the longest on, have so many columns in a block."""
+    cdef Py_ssize_t j = 0
+    while columns > 0:
+        columns -= steps_of(b, j, t0, t1)
+        j += 1
+    return j
+
+
+cdef inline span share_examples(const batch *b, Py_ssize_t t0, Py_ssize_t t1, team me) noexcept nogil:
+    """A thread's examples in a block, so that all have as many columns."""
+    cdef Py_ssize_t columns
+    cdef span mine = share(b.m, 1, me)
+    if b.lengths != NULL and me.threads > 1:
+        columns = b.first[t1] - b.first[t0]
+        mine.lo = cut(b, t0, t1, columns * me.thread // me.threads)
+        mine.hi = cut(b, t0, t1, columns * (me.thread + 1) // me.threads)
+    return mine
+
+
+cdef inline span clip(span mine, Py_ssize_t n) noexcept nogil:
+    """As far as there are n."""
+    mine.lo, mine.hi = min(mine.lo, n), min(mine.hi, n)
+    return mine
+
+
+cdef inline span whole(Py_ssize_t n) noexcept nogil:
+    cdef span mine
+    mine.lo, mine.hi = 0, n
+    return mine
+
+
+cdef inline span times(span mine, Py_ssize_t n) noexcept nogil:
+    """The values of these examples, n of each."""
+    mine.lo, mine.hi = mine.lo * n, mine.hi * n
+    return mine
