@@ -84,12 +84,12 @@ cdef Py_ssize_t *integers(object value, Py_ssize_t n) except? NULL:
 def total(lengths, Py_ssize_t m, Py_ssize_t T_x):
     """The sum of the lengths (m), each from 0 to T_x."""
     cdef Py_ssize_t *length = integers(lengths, m)
-    cdef Py_ssize_t j, steps = 0
+    cdef Py_ssize_t j, columns = 0
     for j in range(m):
         if length[j] < 0 or length[j] > T_x:
             raise ValueError("a length is out of range")
-        steps += length[j]
-    return steps
+        columns += length[j]
+    return columns
 
 
 cdef int state(object value, Py_ssize_t n, Py_ssize_t m, bint whole, steps *out) except -1:

@@ -35,8 +35,9 @@ from libc.string cimport memcpy, memset
 
 from .arguments cimport box, matrix, sequence, state
 from .batch cimport (
-    batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, clip, examples_at, first_of,
-    load_batch, mean_examples, set_block, share_examples, sort_batch, states_before, store_batch, store_state, times, whole,
+    batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, clip, examples_at,
+    first_of, load_batch, mean_examples, set_block, share_examples, sort_batch, states_before, store_batch,
+    store_state, times, whole,
 )
 from .gemm cimport (
     ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
@@ -227,8 +228,7 @@ cdef struct Backward:
     double *dW                  # (4, n_a, n_a + n_x)
     double *db                  # (4, n_a)
     double *xs                  # scratch (columns of a block, n_x); dx, when the block's weight gradients are done
-    double *dgates              # scratch (4, columns of a block, ld); for m = 1 (columns, ld), the gates side by side;
-                                # da and dc stand in the places of do and df until their step comes
+    double *dgates              # scratch (4, columns of a block, ld), for m = 1 as the gates; da and dc are in do and df
     double *a_prev              # scratch (columns of a block, n_a), with lengths
     double *da_carry            # scratch (m, n_a), da of the step before
     double *dc_carry            # scratch (m, n_a)

@@ -21,8 +21,9 @@ from libc.string cimport memcpy, memset
 
 from .arguments cimport matrix, sequence, state
 from .batch cimport (
-    batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, clip, examples_at, first_of,
-    load_batch, mean_examples, set_block, share_examples, sort_batch, states_before, store_batch, store_state, times, whole,
+    batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, clip, examples_at,
+    first_of, load_batch, mean_examples, set_block, share_examples, sort_batch, states_before, store_batch,
+    store_state, times, whole,
 )
 from .gemm cimport (
     ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
