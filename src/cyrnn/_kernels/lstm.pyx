@@ -228,7 +228,7 @@ cdef struct Backward:
     double *dW                  # (4, n_a, n_a + n_x)
     double *db                  # (4, n_a)
     double *xs                  # scratch (columns of a block, n_x); dx, when the block's weight gradients are done
-    double *dgates              # scratch (4, columns of a block, ld), for m = 1 as the gates; da and dc are in do and df
+    double *dgates              # scratch (4, columns of a block, ld), for m = 1 as gates; da and dc are in do and df
     double *a_prev              # scratch (columns of a block, n_a), with lengths
     double *da_carry            # scratch (m, n_a), da of the step before
     double *dc_carry            # scratch (m, n_a)
