@@ -225,6 +225,7 @@ def refuse(error, message, function, *args, **more):
 
 Y = np.full((3, 4, 5), 1 / 3)
 LABELS = np.ones((4, 5), int)
+RAGGED = "expected an array of numbers, got a ragged nested sequence"
 
 
 def with_value(array, index, value):
@@ -268,6 +269,8 @@ def test_bad_predictions_and_labels():
     refuse(ValueError, r"y_pred: expected at least one unit \(n_y\), got shape \(0, 4, 5\)", ce, Y[:0], LABELS)
     refuse(TypeError, "y_pred: expected real numbers, got None", ce, None, LABELS)
     refuse(TypeError, "y_pred: expected real numbers, got dtype complex128", ce, Y * 1j, LABELS)
+    refuse(ValueError, f"y_pred: {RAGGED}", ce, [[1.0], [1.0, 2.0]], LABELS)
+    refuse(ValueError, f"labels: {RAGGED}", ce, Y, [[1], [1, 2]])
 
 
 def test_bad_targets():
@@ -285,6 +288,9 @@ def test_bad_targets():
     refuse(ValueError, r"targets: expected shape \(n_y, m\) = \(3, 4\), got \(3, 4, 5\)", mse, Y[:, :, 0], Y)
     refuse(ValueError, r"z: expected at least one unit \(n_y\), got shape \(0, 4, 5\)", mse, Y[:0], Y[:0])
     refuse(TypeError, "targets: expected real numbers, got dtype <U4", mse, Y, "text")
+    refuse(TypeError, "targets: expected real numbers, got None", mse, Y, None)
+    refuse(ValueError, f"targets: {RAGGED}", mse, Y, [[1.0], [1.0, 2.0]])
+    refuse(ValueError, f"z: {RAGGED}", mse, [[1.0], [1.0, 2.0]], Y)
 
 
 @each_loss
@@ -301,6 +307,7 @@ def test_bad_lengths_and_weights(kind):
         )  # fmt: skip
     refuse(TypeError, "lengths: expected integers, got dtype float64", loss, [5.0, 1.0, 2.0, 3.0])
     refuse(TypeError, "lengths: expected integers, got dtype bool", loss, [True] * 4)
+    refuse(ValueError, f"lengths: {RAGGED}", loss, [[1], [1, 2]])
     refuse(ValueError, r"lengths: expected shape \(m,\) = \(4,\), got \(3,\)", loss, [5, 5, 5])
     refuse(ValueError, r"lengths: expected shape \(m,\) = \(4,\), got \(\)", loss, 5)
     refuse(ValueError, "lengths: expected at least one step to score, got none", loss, [0] * 4)

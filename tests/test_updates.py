@@ -232,7 +232,7 @@ class TestNothingIsHalfDone:
         for bad in (-1e-9, np.nan, np.inf):
             message = rf"learning_rate: expected a finite number, 0 or more, got {bad}"
             self.refuse(step, ValueError, message, p, g, v, s, learning_rate=bad)
-        for bad in ("0.1", None, [0.1], 1j):
+        for bad in ("0.1", None, [0.1], [[0.1], [0.1, 0.2]], 1j):
             message = r"learning_rate: expected a finite number, 0 or more, got \w+"
             self.refuse(step, TypeError, message, p, g, v, s, learning_rate=bad)
         if step == "gd":

@@ -30,7 +30,7 @@ MOST_COLUMNS = 1 << 40  # examples times steps, as in arguments.pyx
 MISFIT = (AttributeError, BufferError, IndexError, KeyError, TypeError, ValueError)
 
 
-def _array(name: str, value: Any) -> NDArray[Any]:
+def any_array(name: str, value: Any) -> NDArray[Any]:
     """Return `value` as an array of any type."""
     try:
         return np.asarray(value)
@@ -52,7 +52,7 @@ def real(name: str, value: Any) -> Array:
     """
     if type(value) is np.ndarray and value.dtype is FLOAT64 and value.flags.carray and value.size:
         return value
-    array = _array(name, value)
+    array = any_array(name, value)
     if array.dtype.kind not in "fiub":
         got = f"dtype {array.dtype}" if array.dtype.kind != "O" else f"{type(value).__name__} of objects"
         raise TypeError(f"{name}: expected real numbers, got {'None' if value is None else got}")
@@ -113,7 +113,7 @@ def lengths(value: Any, m: int, T_x: int) -> tuple[Lengths, int]:
             return copy, total(copy, m, T_x)
         except ValueError:  # which of them, is told below
             pass
-    array = _array("lengths", value)
+    array = any_array("lengths", value)
     if isinstance(value, (list, tuple)):  # where NumPy takes True for 1, and an empty one for float64
         odd = any(isinstance(entry, (bool, np.bool_)) for entry in value)
         array = array.astype(object if odd else array.dtype if value else np.intp)

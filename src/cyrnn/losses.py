@@ -31,7 +31,7 @@ def _run(kernel: Callable[..., float], given: Array, wanted: Any, lengths: Any, 
 
 def _integers(name: str, value: Any, letters: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
     """Return integers of exactly this shape."""
-    array = np.asarray(value)
+    array = _arrays.any_array(name, value)
     if array.size == 0 and array.dtype == np.float64:  # what NumPy makes of an empty list
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
@@ -82,13 +82,13 @@ def _scored(
 
 def _given(name: str, value: Any) -> tuple[Array, str]:
     """Return what the network gave, for a sequence or for one step, and the letters of its shape."""
-    array = np.ascontiguousarray(_arrays.real(name, value))
-    if np.ndim(value) not in (2, 3):
-        raise ValueError(f"{name}: expected shape (n_y, m, T_x) or (n_y, m), got {np.shape(value)}")
+    array = _arrays.real(name, value)
+    if array.ndim not in (2, 3):
+        raise ValueError(f"{name}: expected shape (n_y, m, T_x) or (n_y, m), got {array.shape}")
     if len(array) == 0:
         raise ValueError(f"{name}: expected at least one unit (n_y), got shape {array.shape}")
     _arrays.columns_fit(name, *array.shape[1:])
-    return array, "n_y, m, T_x" if array.ndim == 3 else "n_y, m"
+    return np.ascontiguousarray(array), "n_y, m, T_x" if array.ndim == 3 else "n_y, m"
 
 
 def cross_entropy(y_pred: Any, labels: Any, lengths: Any = None, *, weights: Any = None) -> tuple[float, Array]:
@@ -150,7 +150,7 @@ def cross_entropy(y_pred: Any, labels: Any, lengths: Any = None, *, weights: Any
         pass
     y, letters = _given("y_pred", y_pred)
     lengths, weights, scored = _scored(lengths, weights, y.shape[1:])
-    if np.ndim(labels) == y.ndim:
+    if _arrays.any_array("labels", labels).ndim == y.ndim:
         labels = np.ascontiguousarray(_arrays.shaped("labels", labels, letters, y.shape))
         _refuse("labels", NOT_NEGATIVE, labels, scored & ~((labels >= 0) & (labels < np.inf)))
     else:

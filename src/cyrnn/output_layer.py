@@ -46,11 +46,11 @@ def _checked(a: Any, parameters: Any) -> tuple[Array, str, int, int]:
     _arrays.mapping(parameters)
     key = _key(parameters)
     n_y, n_a = _arrays.output_sizes(parameters, key)
-    a = np.ascontiguousarray(_arrays.real("a", a)) if np.ndim(a) else _arrays.real("a", a)
+    a = _arrays.real("a", a)
     if a.ndim not in (2, 3) or len(a) != n_a:
         raise ValueError(f"a: expected shape (n_a, m, T_x) or (n_a, m) with n_a = {n_a}, got {a.shape}")
     _arrays.columns_fit("a", *a.shape[1:])
-    return a, key, n_y, n_a
+    return np.ascontiguousarray(a), key, n_y, n_a
 
 
 def output_forward(a: Any, parameters: Parameters) -> Array:

@@ -34,9 +34,9 @@ def _number(name: str, value: Any, expected: str, low: float, high: float) -> fl
     """Return a number from `low` to `high`."""
     if type(value) is float and low <= value <= high:
         return value
-    if isinstance(value, (str, bytes)) or np.ndim(value) != 0:
-        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
     try:
+        if isinstance(value, (str, bytes)) or np.ndim(value) != 0:
+            raise TypeError("not one number")
         number = float(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}") from error

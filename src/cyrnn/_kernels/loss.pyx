@@ -66,7 +66,7 @@ cdef struct Problem:
 cdef int look(
     Problem *p,
     given,                              # IN   (n, m, T_x)
-    wanted,                             # IN   (n, m, T_x) or None
+    wanted,                             # IN   (n, m, T_x), not read if there are classes
     const int64_t[:, ::1] classes,      # IN   (m, T_x) or None
     const int64_t[::1] lengths,         # IN   (m) or None
     weights,                            # IN   (m, T_x) or None
@@ -82,7 +82,7 @@ cdef int look(
     if lengths is not None and lengths.shape[0] != m:
         raise ValueError("the shapes do not fit")
     columns_of_sequence(given, n, m, T_x, &p.steps[0])
-    if wanted is not None:
+    if classes is None:
         columns_of_sequence(wanted, n, m, T_x, &p.steps[1])
     sequence(dz, n, m, T_x, True, &out)
     p.dz = out.data
