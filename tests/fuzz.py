@@ -1,21 +1,27 @@
-"""Random calls of every function, each compared with the notebook in plain NumPy or refused as it should be.
+"""Random calls of every function, each compared with plain NumPy or refused as it should be.
 
-    python tests/fuzz.py --calls 1000000 [--seconds S] [--seed N] [--case K]
+    python tests/fuzz.py [--calls N] [--seconds S] [--seed N] [--first K]
 
-Sizes (0 and 1 among them), types, strides, orders, edits of the caches, special values, wrong arguments, builds
-and numbers of threads are drawn.  A case that fails is printed; `--seed N --case K` runs it alone.
+Sizes (0 and 1 among them), lengths, types, strides, orders, edits of the caches, special values, wrong arguments,
+builds and numbers of threads are drawn.  A case that fails is printed with the command that runs it alone, and the
+run goes on.  The cells and sequences are here, streams in fuzz_stream.py, losses and updates in fuzz_training.py.
 """
 
 import argparse
 import copy
+import faulthandler
 import random
 import sys
 import time
+import traceback
 from collections import Counter
 
+import fuzz_stream
+import fuzz_training
 import numpy as np
 from cells import CELLS
-from layouts import LAYOUTS
+from fuzz_oracle import compare, largest, plain_backward, plain_forward, same
+from layouts import WRONG, disguised
 from reference import problem
 
 import cyrnn
@@ -24,7 +30,8 @@ from cyrnn._kernels import threads
 
 SIZES = (1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 8, 9, 11, 16, 17, 33)
 SPECIAL = (np.nan, np.inf, -np.inf, 1e150, -1e150, 5e-324, -0.0, 2.3e-308)
-TOLERANCE = 1e-11  # relative to the largest value of the inputs and of what is expected, at least 1
+RUBBISH = (np.nan, np.inf, -np.inf, 7.0)  # past the lengths
+INTEGERS = (np.ndarray.tolist, lambda v: v.astype("i1"), lambda v: v.astype(">u8"), lambda v: np.repeat(v, 2)[::2])
 DISGUISES = 5  # of each problem
 
 
@@ -76,56 +83,42 @@ def _look(pick, steps):
 
 EDITS = (_reverse, _repeat, _delete_and_append, _splice, write, write_before, _by_hand, _look)
 
-# What no function may take for an array of numbers of the right shape
 
-WRONG = (
-    lambda v: None,
-    lambda v: "text",
-    lambda v: v + 1j,
-    lambda v: v.astype(object),
-    lambda v: v[None],
-    lambda v: v[..., None],
-    lambda v: np.concatenate([v, v[:1], np.zeros((1, *v.shape[1:]))]),
-    lambda v: [[1.0], [1.0, 2.0]],
-    lambda v: {"a": v},
-    lambda v: np.float64(1.0),
-    lambda v: v.astype("M8[s]"),
-    lambda v: object(),
-)
-
-
-def largest(*arrays):
-    """The largest finite value of some arrays."""
-    return max(float(np.abs(array).max(initial=0.0, where=np.isfinite(array))) for array in arrays)
-
-
-def compare(found, want, scale=1.0, finite=True):
-    """Every result that plain NumPy has: NaN and infinities in the same places, the rest to rounding.
-
-    `scale` is that of the inputs: 1 - a^2 rounds to it where a is close to 1, whatever the result.  Beside an
-    infinity or NaN of the inputs a BLAS may leave out a product with 0, which is NaN.
-    """
-    for name, expected in want.items():
-        got = found[name]
-        most = max(scale, largest(expected))
-        fits = got.shape == expected.shape and got.dtype == np.float64
-        if not finite and fits:
-            expected = np.where(np.isnan(got) & (name[0] == "d"), np.nan, expected)
-        if not fits or not np.allclose(got, expected, 0.0, TOLERANCE * most, equal_nan=True):
-            raise AssertionError(f"{name}:\n{got}\nexpected\n{expected}")
+def draw(pick, cell, size):
+    """A problem, and how the functions of a sequence are called with it: `padded` holds their x, da and dc."""
+    q = problem(cell.name, *size, seed=pick.randrange(1 << 30))
+    _, m, T_x = q.da.shape
+    q.dc = np.random.default_rng(pick.randrange(1 << 30)).standard_normal(q.da.shape)
+    q.t = pick.randrange(max(T_x, 1))
+    q.given_c0, q.given_dc = (cell.name == "lstm" and pick.random() < 0.6 for _ in range(2))
+    q.x *= pick.choice((1.0, 1.0, 30.0, 0.0))
+    arrays = q.x, q.a0, q.c0, q.da, q.dc
+    q.whole, q.special = pick.choice(((True, False), (False, False), (False, False), (False, True)))
+    for array in (*arrays, *q.p.values()) if q.whole else ():  # float32 can hold them
+        array[...] = array.astype(np.float32)
+    if q.special and (array := pick.choice(arrays)).size:
+        array.flat[pick.randrange(array.size)] = pick.choice(SPECIAL)
+    if pick.random() < 0.05:  # one state for all examples
+        q.a0, q.c0 = q.a0[:, :1].copy(), q.c0[:, :1].copy()
+    q.padded, q.lengths = [q.x, q.da, q.dc], None
+    if pick.random() < 0.3:
+        q.lengths = np.array([pick.randint(0, T_x) for _ in range(m)], np.int64)
+        q.padded, past = [array.copy() for array in q.padded], np.arange(T_x) >= q.lengths[:, None]
+        for array in q.padded:
+            array[:, past] = pick.choice(RUBBISH)
+        for array in (q.da, q.dc):
+            array[:, past] = 0.0
+    return q
 
 
-def disguised(pick, q, whole):
-    """The same numbers, some of them in another type or layout."""
-
-    def layout(value):
-        way = pick.choice(LAYOUTS)
-        fits = value.size if way.__name__ == "as_list" else whole or way.__name__ != "float32"
-        return way(value) if fits and pick.random() < 0.3 else value
-
+def in_disguise(pick, q):
+    """The same problem, some of its arrays in another type or layout."""
     r = copy.copy(q)
-    r.x, r.a0, r.c0, r.da, r.dc = map(layout, (q.x, q.a0, q.c0, q.da, q.dc))
-    r.p = {name: layout(value) for name, value in q.p.items()}
+    r.x, r.a0, r.c0, r.da, r.dc, *r.padded = (
+        disguised(pick, value, q.whole) for value in (q.x, q.a0, q.c0, q.da, q.dc, *q.padded)
+    )
+    r.p = {name: disguised(pick, value, q.whole) for name, value in q.p.items()}
+    r.lengths = None if q.lengths is None else pick.choice(INTEGERS)(q.lengths)
     return r
 
 
@@ -135,33 +128,37 @@ class Fuzzer:
     def __init__(self, seed):
         self.seed = seed
         self.done = Counter()
-        self.calls = 0
+        self.calls = self.failed = 0
 
-    def call(self, name, *args, **kwargs):
+    def call(self, function, *args, **how):
+        """Call a function of the package by its name, or a method."""
+        function = getattr(cyrnn, function) if isinstance(function, str) else function
         self.calls += 1
-        self.done[name] += 1
-        return getattr(cyrnn, name)(*args, **kwargs)
+        self.done[function.__qualname__] += 1
+        for option in how:
+            self.done[f"  with {option}="] += 1
+        return function(*args, **how)
+
+    def refused(self, function, *args, **how):
+        """Call what must be refused with a message."""
+        try:
+            self.call(function, *args, **how)
+        except (TypeError, ValueError, KeyError) as error:
+            if "expected" not in str(error):
+                raise AssertionError(f"{function}: {error!r}") from error
+            self.done["refused"] += 1
+        else:
+            raise AssertionError(f"{function} took {args!r}, {how!r}")
 
     def case(self, number):
-        """Draw one problem; call every function of its cell with it, in several disguises, and wrongly."""
+        """Draw one problem; call every function with it, in several disguises, and wrongly."""
         pick = random.Random(self.seed * 1_000_003 + number)
         size = [0 if pick.random() < 0.02 else pick.choice(SIZES) for _ in range(5)]
         cell = pick.choice(CELLS)
         if pick.random() < 0.05:
             _kernels.use(pick.choice(_kernels.available()))
-        q = problem(cell.name, *size, seed=pick.randrange(1 << 30))
-        arrays = {"x": q.x, "a0": q.a0, "c0": q.c0, "da": q.da, "dc": q.dc}
-        whole, special = pick.choice(((True, False), (False, False), (False, False), (False, True)))
-        q.x *= pick.choice((1.0, 1.0, 30.0, 0.0))
-        for array in (*arrays.values(), *q.p.values()) if whole else ():  # float32 can hold them
-            array[...] = array.astype(np.float32)
-        if special and (array := pick.choice(list(arrays.values()))).size:
-            array.flat[pick.randrange(array.size)] = pick.choice(SPECIAL)
-        if pick.random() < 0.05:  # one state for all examples
-            q.a0, q.c0 = q.a0[:, :1].copy(), q.c0[:, :1].copy()
-        q.t = pick.randrange(max(size[4], 1))
+        q = draw(pick, cell, size)
         before = copy.deepcopy(q)
-
         cyrnn.set_num_threads(1)
         want = self.every_function(cell, q)
         if 0 in size:  # the notebook cannot do without
@@ -171,32 +168,44 @@ class Fuzzer:
                     raise AssertionError(f"{name}: expected shape {shape}, got {want[name].shape}")
         else:
             self.notebook(pick, cell, q, want)
+        if q.lengths is not None:
+            self.each_alone(pick, cell, q, want)
         for _ in range(DISGUISES):
-            r = disguised(pick, q, whole)
             cyrnn.set_num_threads(pick.choice((2, 3)) if pick.random() < 0.01 else 1)
-            for name, value in self.every_function(cell, r, cache=pick.random() < 0.8).items():
-                if not np.array_equal(value, want[name], equal_nan=True):
-                    raise AssertionError(f"disguised, {name}:\n{value}\nexpected\n{want[name]}")
+            for name, value in self.every_function(cell, in_disguise(pick, q), cache=pick.random() < 0.8).items():
+                same(f"disguised, {name}", value, want[name])
             if 0 not in size:
                 self.wrong(pick, cell, q)
-        for name in arrays:
-            if not np.array_equal(getattr(q, name), getattr(before, name), equal_nan=True):
-                raise AssertionError(f"{name} was modified")
-        if any(not np.array_equal(q.p[name], value) for name, value in before.p.items()):
-            raise AssertionError("a parameter was modified")
+        fuzz_stream.check(self, pick, cell, q)
+        fuzz_training.check(self, pick, cell, q, want)
+        for name in ("x", "a0", "c0", "da", "dc"):
+            same(f"{name} after the calls", getattr(q, name), getattr(before, name))
+        for array, value in zip((*q.padded, *q.p.values()), (*before.padded, *before.p.values()), strict=True):
+            same("an argument after the calls", array, value)
+
+    def sequence(self, cell, q, cache=True):
+        """What the functions of a sequence return."""
+        x, da, dc = q.padded
+        how = {"c0": q.c0} if q.given_c0 else {}
+        if q.lengths is not None:
+            how["lengths"] = q.lengths
+        if not cache:
+            how["cache"] = False
+        *found, caches = self.call(f"{cell.name}_forward", x, q.a0, q.p, **how)
+        results = dict(zip("ayc", found, strict=False))
+        if cache:
+            results |= self.call(f"{cell.name}_backward", da, caches, **({"dc": dc} if q.given_dc else {}))
+        return results
 
     def every_function(self, cell, q, cache=True):
         """What they return for the sequence, for its step t alone, and for some of the arrays."""
         kind, lstm = cell.name, cell.name == "lstm"
-        *found, caches = self.call(f"{kind}_forward", q.x, q.a0, q.p, cache=cache)
-        results = dict(zip("ayc", found, strict=False))
-        if cache:
-            results |= self.call(f"{kind}_backward", q.da, caches)
-        x, da = np.asarray(q.x), np.asarray(q.da)
+        results = self.sequence(cell, q, cache)
+        x, da, dc = map(np.asarray, (q.x, q.da, q.dc))
         if x.shape[2]:
             *found, cell_cache = self.call(f"{kind}_cell_forward", x[:, :, q.t], *[q.a0, q.c0][: 1 + lstm], q.p)
             results |= zip(("a_next", "c_next", "yt") if lstm else ("a_next", "yt"), found, strict=True)
-            back = self.call(f"{kind}_cell_backward", da[:, :, q.t], *[q.dc][:lstm], cell_cache)
+            back = self.call(f"{kind}_cell_backward", da[:, :, q.t], *[dc[:, :, q.t]][:lstm], cell_cache)
             results |= {f"{name} of a cell": value for name, value in back.items()}
         results["softmax"] = self.call("softmax", q.x)
         results["sigmoid"] = self.call("sigmoid", q.p[cell.output[0]])
@@ -204,51 +213,93 @@ class Fuzzer:
 
     def notebook(self, pick, cell, q, found):
         """Compare with plain NumPy; edit the caches of both and compare their backward passes."""
-        kind, lstm, T_x = cell.name, cell.name == "lstm", q.x.shape[2]
-        plain = copy.copy(q)
-        plain.a0, plain.c0 = (np.array(np.broadcast_to(state, q.dc.shape)) for state in (q.a0, q.c0))
-        *states, plain_caches = getattr(_plain, f"{kind}_forward")(q.x.copy(), plain.a0.copy(), q.p)
-        want = dict(zip("ayc", states, strict=False))
-        want |= getattr(_plain, f"{kind}_backward")(q.da, plain_caches)
+        kind, lstm = cell.name, cell.name == "lstm"
+        n_a, m, T_x = q.da.shape
+        a0, c0 = (np.array(np.broadcast_to(state, (n_a, m))) for state in (q.a0, q.c0))
         forward, backward = (getattr(_plain, f"{kind}_cell_{way}") for way in ("forward", "backward"))
-        *one, cache = forward(q.x[:, :, q.t], *[plain.a0, plain.c0][: 1 + lstm], q.p)
-        want |= zip(("a_next", "c_next", "yt") if lstm else ("a_next", "yt"), one, strict=True)
-        back = backward(q.da[:, :, q.t], *[q.dc][:lstm], cache)
+        *one, cache = forward(q.x[:, :, q.t], *[a0, c0][: 1 + lstm], q.p)
+        want = dict(zip(("a_next", "c_next", "yt") if lstm else ("a_next", "yt"), one, strict=True))
+        back = backward(q.da[:, :, q.t], *[q.dc[:, :, q.t]][:lstm], cache)
         want |= {f"{name} of a cell": value for name, value in back.items()}
         want |= {"softmax": _plain.softmax(q.x), "sigmoid": _plain.sigmoid(q.p[cell.output[0]])}
         inputs = q.x, q.a0, q.c0, q.da, q.dc
         scale, finite = max(1.0, largest(*inputs)), all(np.isfinite(value).all() for value in inputs)
         compare(found, want, scale, finite)
+        if q.special and q.lengths is not None:  # NaN may come and go past the lengths: see `each_alone`
+            return
 
-        steps, plain_steps = self.call(f"{kind}_forward", q.x, q.a0, q.p)[-1][0], plain_caches[0]
-        for _ in range(pick.randrange(4)):
-            edit, state = pick.choice(EDITS), pick.getstate()
-            steps = edit(pick, steps)
-            pick.setstate(state)
-            plain_steps = edit(pick, plain_steps)
-            self.done["edits of the caches"] += 1
-        da = q.da[:, :, : pick.randrange(1, T_x + 1)]
-        found = self.call(f"{kind}_backward", da, (steps, q.x))
-        compare(found, getattr(_plain, f"{kind}_backward")(da, (plain_steps, q.x)), scale, finite)
+        states = [a0.copy(), c0.copy() if q.given_c0 else np.zeros((n_a, m))][: 1 + lstm]
+        *results, plain_steps = plain_forward(kind, q.x, states, q.p)
+        want = dict(zip("acy" if lstm else "ay", results, strict=True))
+        if q.lengths is not None:
+            for value in results:
+                value[:, np.arange(T_x) >= q.lengths[:, None]] = 0.0
+        reaching = [q.da, q.dc if q.given_dc else np.zeros(q.dc.shape)][: 1 + lstm]
+        want |= plain_backward(kind, reaching, plain_steps)
+        if not q.given_c0:
+            want.pop("dc0", None)
+        compare(found, want, scale, finite)
+
+        x, _, _ = q.padded
+        how = ({"c0": q.c0} if q.given_c0 else {}) | ({} if q.lengths is None else {"lengths": q.lengths})
+        steps = self.call(f"{kind}_forward", x, q.a0, q.p, **how)[-1][0]
+        if q.lengths is not None:  # nobody can write into them
+            steps = pick.choice((list, tuple, copy.copy, copy.deepcopy))(steps)
+            length = T_x
+        else:
+            length = pick.randrange(1, T_x + 1)
+            for _ in range(pick.randrange(4)):
+                edit, state = pick.choice(EDITS), pick.getstate()
+                steps = edit(pick, steps)
+                pick.setstate(state)
+                plain_steps = edit(pick, plain_steps)
+                self.done["edits of the caches"] += 1
+            reaching = [value[:, :, :length] for value in reaching]
+        how = {"dc": reaching[1]} if q.given_dc else {}
+        found = self.call(f"{kind}_backward", reaching[0], (steps, x), **how)
+        want = plain_backward(kind, reaching, plain_steps)
+        if not q.given_c0:
+            want.pop("dc0", None)
+        compare(found, want, scale, finite)
+
+    def each_alone(self, pick, cell, q, want):
+        """With lengths: some of the examples as if alone and unpadded, bit for bit, and zeros past their length."""
+        m = len(q.lengths)
+        for j in pick.sample(range(m), min(m, 3)):
+            length, r = q.lengths[j], copy.copy(q)
+            r.padded, r.lengths = [value[:, j : j + 1, :length] for value in (q.x, q.da, q.dc)], None
+            r.a0, r.c0 = (state[:, -1:] if state.shape[1] == 1 else state[:, j : j + 1] for state in (q.a0, q.c0))
+            alone = self.sequence(cell, r)
+            for name in want.keys() & {"a", "y", "c", "dx", "da0", "dc0"}:
+                value = want[name][:, j : j + 1]
+                same(f"{name} of example {j}", value[:, :, :length] if value.ndim == 3 else value, alone[name])
+                if value.ndim == 3 and value[:, :, length:].any():
+                    raise AssertionError(f"{name} of example {j}: not zero past its length {length}:\n{value}")
 
     def wrong(self, pick, cell, q):
         """One argument that does not fit: refused with a message, whatever it is."""
         kind, lstm, way = cell.name, cell.name == "lstm", pick.choice(("forward", "backward"))
         states = [q.a0, q.c0][: 1 + lstm]
-        one = pick.random() < 0.5
+        one = pick.random() < 0.4
+        m, T_x = q.x.shape[1:]
+        how = {}
         if way == "forward":
             args = [q.x[:, :, q.t], *states, q.p] if one else [q.x, q.a0, q.p]
+            how = {} if one else {"lengths": np.full(m, T_x), **({"c0": q.c0} if lstm else {})}
         elif one:
-            args = [
-                q.da[:, :, q.t],
-                *[q.dc][:lstm],
-                getattr(cyrnn, f"{kind}_cell_forward")(q.x[:, :, 0], *states, q.p)[-1],
-            ]
+            cache = getattr(cyrnn, f"{kind}_cell_forward")(q.x[:, :, 0], *states, q.p)[-1]
+            args = [q.da[:, :, q.t], *[q.dc[:, :, q.t]][:lstm], cache]
         else:
             args = [q.da, getattr(cyrnn, f"{kind}_forward")(q.x, q.a0, q.p)[-1]]
+            how = {"dc": q.dc} if lstm else {}
         which = pick.randrange(len(args))
         last = args[-1]
-        if which < len(args) - 1:
+        if how and pick.random() < 0.4:
+            name = pick.choice(list(how))
+            how[name] = pick.choice(WRONG[1:])(how[name])
+            if name == "lengths" and pick.random() < 0.5:
+                how[name] = pick.choice(([T_x + 1] * m, [-1] * m, [T_x] * (m + 1), [float(T_x)] * m, [True] * m))
+        elif which < len(args) - 1:
             args[which] = pick.choice(WRONG)(args[which])
         elif way == "backward":
             args[which] = pick.choice((None, (), last[:-1], (None, None), 7, (*last, None), [[]], {}, (q.x, *last[1:])))
@@ -256,38 +307,61 @@ class Fuzzer:
             name = pick.choice([*cell.inputs, *cell.output])
             others = {key: value for key, value in q.p.items() if key != name}
             args[which] = pick.choice((None, [q.p], others, {**others, name: pick.choice(WRONG)(q.p[name])}))
-        name = f"{kind}_cell_{way}" if one else f"{kind}_{way}"
-        try:
-            self.call(name, *args)
-        except (TypeError, ValueError, KeyError) as error:
-            if "expected" not in str(error):
-                raise AssertionError(f"{name}: {error!r}") from error
-            self.done["refused"] += 1
-        else:
-            raise AssertionError(f"{name} took {args[which]!r}")
+        self.refused(f"{kind}_cell_{way}" if one else f"{kind}_{way}", *args, **how)
 
 
-def run(seed, calls, seconds=float("inf"), every=20_000, first=0):
-    """Run cases until so many calls are made or the time is up; return the fuzzer."""
-    fuzzer, start, number = Fuzzer(seed), time.perf_counter(), first
+def run(seed, calls, seconds=float("inf"), first=0, fuzzer=None, told=None):
+    """Run cases until so many calls are made or the time is up; return the fuzzer.
+
+    A failure is raised; or printed and counted, if somebody is `told` of the progress.
+    """
+    fuzzer, start, number = fuzzer or Fuzzer(seed), time.perf_counter(), first
     before, build = threads.set_worth(1.0), _kernels.build
     try:
         with np.errstate(all="ignore"):
             while fuzzer.calls < calls and time.perf_counter() - start < seconds:
+                at = _kernels.build
                 try:
                     fuzzer.case(number)
                 except Exception as error:
-                    error.add_note(f"python tests/fuzz.py --seed {seed} --case {number}, build {_kernels.build}")
-                    raise
+                    command = f"CYRNN_BUILD={at} python tests/fuzz.py --seed {seed} --first {number} --calls 1"
+                    error.add_note(f"{command}  (it ended in build {_kernels.build})")
+                    if told is None:
+                        raise
+                    fuzzer.failed += 1
+                    traceback.print_exc()
                 number += 1
-                if number % every == 0:
-                    print(f"{fuzzer.calls} calls, {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+                fuzzer.done["cases"] += 1
+                if told is not None:
+                    told(fuzzer)
     finally:
         threads.set_worth(before)
         _kernels.use(build)
         cyrnn.set_num_threads(None)
-    fuzzer.done["cases"] = number - first
     return fuzzer
+
+
+def progress(calls):
+    """Who is told: the bar of tqdm where it is installed, else a line a minute."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        start, minutes = time.perf_counter(), 0
+
+        def line(fuzzer):
+            nonlocal minutes
+            if time.perf_counter() - start > 60 * (minutes + 1):
+                minutes += 1
+                print(f"{minutes} min: {fuzzer.calls} calls, {fuzzer.failed} cases failed", file=sys.stderr, flush=True)
+
+        return line
+    bar = tqdm(total=calls, unit=" calls", unit_scale=True, mininterval=10.0)
+
+    def update(fuzzer):
+        bar.set_postfix_str(f"case {fuzzer.done['cases']}, {fuzzer.failed} failed", refresh=False)
+        bar.update(fuzzer.calls - bar.n)
+
+    return update
 
 
 def main():
@@ -295,17 +369,18 @@ def main():
     parser.add_argument("--calls", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--case", type=int, help="this one alone")
+    parser.add_argument("--first", type=int, default=0, help="the case to begin with")
     options = parser.parse_args()
-    start = time.perf_counter()
-    if options.case is not None:
-        fuzzer = run(options.seed, 1, first=options.case)
-    else:
-        fuzzer = run(options.seed, options.calls, options.seconds)
-    builds = ", ".join(_kernels.available())
-    print(f"{fuzzer.calls} calls in {time.perf_counter() - start:.0f} s, seed {options.seed}, builds {builds}:")
-    for name, count in sorted(fuzzer.done.items()):
-        print(f"  {name:<22}{count:>12}")
+    faulthandler.enable()
+    fuzzer, start = Fuzzer(options.seed), time.perf_counter()
+    try:
+        run(options.seed, options.calls, options.seconds, options.first, fuzzer, progress(options.calls))
+    finally:
+        took, builds = time.perf_counter() - start, ", ".join(_kernels.available())
+        print(f"\n{fuzzer.calls} calls in {took:.0f} s, seed {options.seed}, builds {builds}, {fuzzer.failed} failed:")
+        for name, count in sorted(fuzzer.done.items()):
+            print(f"  {name:<28}{count:>12}")
+    sys.exit(fuzzer.failed > 0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Ways to hold the same numbers: other types and orders in memory, each a function of a float64 array."""
+"""Ways to hold the same numbers: other types and orders in memory, each a function of a float64 array; and what holds
+no numbers or other ones."""
 
 import numpy as np
 
@@ -67,3 +68,31 @@ LAYOUTS = [
     as_list, float32, swapped, fortran, time_major, strided, strided_last, backwards, middle_first,
     unaligned, field, subclass, matrix, longer,
 ]  # fmt: skip
+
+
+def disguised(pick, value, whole):
+    """The same numbers, now and then in another type or layout; in float32 only if they are `whole` in it."""
+    way = pick.choice(LAYOUTS)
+    fits = value.size if way is as_list else whole or way is not float32
+    return way(value) if fits and pick.random() < 0.3 else value
+
+
+# What no function may take for an array of numbers, and what has not the right shape
+
+NO_NUMBERS = (
+    lambda v: None,
+    lambda v: "text",
+    lambda v: v + 1j,
+    lambda v: v.astype(object),
+    lambda v: [[1.0], [1.0, 2.0]],
+    lambda v: {"a": v},
+    lambda v: v.astype("M8[s]"),
+    lambda v: object(),
+)
+WRONG = (
+    *NO_NUMBERS,
+    lambda v: v[None],
+    lambda v: v[..., None],
+    lambda v: np.concatenate([v, v[:1], np.zeros((1, *v.shape[1:]))]),
+    lambda v: np.float64(1.0),
+)

@@ -12,7 +12,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from cells import CELLS, IDS
-from fuzz import WRONG
+from layouts import WRONG
 from numpy.testing import assert_array_equal
 from reference import problem
 

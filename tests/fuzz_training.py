@@ -1,0 +1,190 @@
+"""The output layer, the losses and the updates: against plain NumPy, in disguise, and wrongly."""
+
+import math
+
+import fuzz_oracle
+import numpy as np
+from fuzz_oracle import largest, same
+from layouts import NO_NUMBERS, WRONG, disguised
+
+TOLERANCE = 1e-13
+TINY = np.finfo(float).tiny
+RUBBISH = (np.nan, np.inf, -1e300)  # where nothing is scored
+RAGGED = [[1.0], [1.0, 2.0]]
+
+
+def check(fuzzer, pick, cell, q, found):
+    rng = np.random.default_rng(pick.randrange(1 << 30))
+    n_y, (n_a, m, T_x) = len(q.p["by"]), q.da.shape
+    if q.lengths is None and n_y:
+        z = fuzzer.call("output_forward", found["a"], q.p)
+        same("softmax of the output", fuzzer.call("softmax", z), found["y"])
+    columns = (m, T_x) if pick.random() < 0.7 else (m,)
+    output(fuzzer, pick, rng, {name: q.p[name] for name in cell.output}, n_a, columns)
+    losses(fuzzer, pick, rng, n_y, columns)
+    updates(fuzzer, pick, rng, q.p)
+
+
+def compare(found, want):
+    fuzz_oracle.compare(found, want, largest(*want.values(), 1.0), tolerance=TOLERANCE)
+
+
+def output(fuzzer, pick, rng, p, n_a, columns):
+    """The linear layer, forward and back."""
+    key, (W, b) = next(iter(p)), p.values()
+    a, dz = rng.standard_normal((n_a, *columns)), rng.standard_normal((len(W), *columns))
+    z, gradients = fuzzer.call("output_forward", a, p), fuzzer.call("output_backward", dz, a, p)
+    count = math.prod(columns)
+    flat_a, flat_dz = a.reshape(n_a, count), dz.reshape(len(W), count)
+    want = {"d" + key: flat_dz @ flat_a.T, "dby": flat_dz.sum(1, keepdims=True), "da": (W.T @ flat_dz).reshape(a.shape)}
+    compare({"z": z, **gradients}, {"z": (W @ flat_a + b).reshape(z.shape), **want})
+    r = [disguised(pick, value, False) for value in (a, dz)]
+    same("disguised, z", fuzzer.call("output_forward", r[0], p), z)
+    for name, value in fuzzer.call("output_backward", r[1], r[0], p).items():
+        same(f"disguised, {name}", value, gradients[name])
+    if z.size and n_a:
+        fuzzer.refused("output_forward", pick.choice(NO_NUMBERS)(a), p)
+        fuzzer.refused("output_backward", pick.choice(WRONG)(dz), a, p)
+
+
+def losses(fuzzer, pick, rng, n_y, columns):
+    """One loss: its value, its gradient, anything where nothing is scored, and something wrong where it is."""
+    kind = pick.choice(("classes", "probabilities", "squares"))
+    name = "mean_squared_error" if kind == "squares" else "cross_entropy"
+    given = rng.standard_normal((n_y, *columns)) * 3.0
+    if kind != "squares":
+        given = np.exp(given) / np.exp(given).sum(0)
+    wanted = rng.integers(0, max(n_y, 1), columns) if kind == "classes" else rng.random((n_y, *columns))
+    lengths = rng.integers(0, columns[1] + 1, columns[0]) if len(columns) == 2 and pick.random() < 0.5 else None
+    weights = pick.choice((None, rng.random(columns), rng.integers(0, 2, columns) * rng.random()))
+    w = np.ones(columns) if weights is None else weights.copy()
+    if lengths is not None:
+        past = np.arange(columns[1]) >= lengths[:, None]
+        w[past] = 0.0
+    scored = w > 0
+    if not scored.any() or n_y == 0:
+        return fuzzer.refused(name, given, wanted, lengths, weights=weights)
+    loss, dz = plain_loss(kind, given, wanted, w)
+
+    rubbish = pick.choice(RUBBISH)
+    given[:, ~scored] = rubbish
+    wanted[..., ~scored] = -5 if kind == "classes" else rubbish
+    if weights is not None and lengths is not None:
+        weights[past] = rubbish
+    found, found_dz = fuzzer.call(name, given, wanted, lengths, weights=weights)
+    compare({"loss": np.array(found), "dz": found_dz}, {"loss": np.array(loss), "dz": dz})
+    args = [disguised(pick, given, False), wanted if kind == "classes" else disguised(pick, wanted, False), lengths]
+    again, again_dz = fuzzer.call(name, *args, weights=None if weights is None else disguised(pick, weights, False))
+    same("disguised, dz", again_dz, found_dz)
+    if again != found:
+        raise AssertionError(f"disguised, loss: {again}, expected {found}")
+
+    one = tuple(pick.choice(np.argwhere(scored)))
+    args, how = [given.copy(), wanted.copy(), lengths], {"weights": weights}
+    way = pick.randrange(6)
+    if way == 0:
+        args[0] = pick.choice(NO_NUMBERS)(given)
+    elif way == 1:
+        args[0][(pick.randrange(n_y), *one)] = np.nan if kind == "squares" else pick.choice((np.nan, 1.5, -0.5))
+    elif way == 2:
+        args[1] = pick.choice(NO_NUMBERS)(wanted)
+    elif way == 3 and kind == "classes":
+        args[1][one] = pick.choice((-1, n_y))
+    elif way == 3:
+        args[1][(pick.randrange(n_y), *one)] = np.inf
+    elif way == 4:
+        args[2] = [columns[-1] + 1] * columns[0]
+    else:
+        how["weights"] = np.ones(columns)
+        how["weights"][one] = pick.choice((-1.0, np.nan, np.inf))
+    fuzzer.refused(name, *args, **how)
+
+
+def plain_loss(kind, given, wanted, w):
+    """Loss and dz, with the weight of every example and step."""
+    n = len(given)
+    if kind == "squares":
+        each, slope = ((given - wanted) ** 2).mean(0), 2 / n * (given - wanted)
+    else:
+        labels = wanted == np.arange(n).reshape(n, *[1] * wanted.ndim) if kind == "classes" else wanted
+        each, slope = -(labels * np.log(np.maximum(given, TINY))).sum(0), given * labels.sum(0) - labels
+    return (w * each).sum() / w.sum(), w / w.sum() * slope
+
+
+def updates(fuzzer, pick, rng, p):
+    """Clipping, two steps of Adam, one of gradient descent; with something wrong nothing at all is updated."""
+    scale = 10.0 ** pick.randint(-3, 3)
+    gradients = {"d" + name: scale * rng.standard_normal(value.shape) for name, value in p.items()}
+    others = {**gradients, "dx": "not looked at"}
+    norm = np.sqrt(sum((g**2).sum() for g in gradients.values()))
+    limit = float(norm * pick.choice((0.3, 2.0))) or 1.0
+    clipped, found = fuzzer.call("clip_gradients", others, norm=limit)
+    want = {name: g * min(1.0, limit / norm) if norm else g for name, g in gradients.items()}
+    compare({"norm": np.array(found), **clipped}, {"norm": np.array(norm), **want})
+    clipped, found = fuzzer.call("clip_gradients", others, value=scale)
+    want = {name: np.clip(g, -scale, scale) for name, g in gradients.items()}
+    compare({"norm": np.array(found), **clipped}, {"norm": np.array(norm), **want})
+
+    def disguise():
+        return {name: disguised(pick, g, False) for name, g in gradients.items()}
+
+    parameters = {name: value.copy() for name, value in p.items()}
+    v, s = fuzzer.call("initialize_adam", parameters)
+    plain = [{name: value.copy() for name, value in values.items()} for values in (parameters, v, s)]
+    rates = 10.0 ** pick.uniform(-5, 0), pick.choice((0.9, 0.0, 0.5)), pick.choice((0.999, 0.0, 0.9)), 1e-8
+    first = pick.choice((1, 1, 2, 1000))
+    for t in (first, first + 1):
+        states = parameters, v, s
+        found = fuzzer.call("update_parameters_with_adam", *(parameters, disguise(), v, s), t, *rates)
+        if any(one is not other for one, other in zip(found, states, strict=True)):
+            raise AssertionError("Adam did not return what was passed")
+        plain_adam(*plain, gradients, t, *rates)
+        for values, expected in zip(states, plain, strict=True):
+            compare(values, expected)
+    found = fuzzer.call("update_parameters_with_gd", parameters, disguise(), rates[0])
+    if found is not parameters:
+        raise AssertionError("gradient descent did not return what was passed")
+    compare(parameters, {name: value - rates[0] * gradients["d" + name] for name, value in plain[0].items()})
+
+    if all(value.size for value in p.values()):
+        before = [{name: value.copy() for name, value in values.items()} for values in (parameters, v, s)]
+        wrong_update(fuzzer, pick, parameters, gradients, v, s)
+        for values, expected in zip((parameters, v, s), before, strict=True):
+            for name, value in expected.items():
+                same(f"{name} after a refused update", values[name], value)
+
+
+def plain_adam(parameters, v, s, gradients, t, rate, beta1, beta2, epsilon):
+    for name, parameter in parameters.items():
+        name = "d" + name
+        v[name] = beta1 * v[name] + (1 - beta1) * gradients[name]
+        s[name] = beta2 * s[name] + (1 - beta2) * gradients[name] ** 2
+        parameter -= rate * (v[name] / (1 - beta1**t)) / (np.sqrt(s[name] / (1 - beta2**t)) + epsilon)
+
+
+def wrong_update(fuzzer, pick, parameters, gradients, v, s):
+    key = pick.choice(list(gradients))
+    missing = {name: value for name, value in gradients.items() if name != key}
+    spoilt = gradients[key].copy()
+    spoilt.flat[pick.randrange(spoilt.size)] = pick.choice((np.nan, np.inf, -np.inf, 2e154))
+    misfit = pick.choice(WRONG)(gradients[key])
+    bad = pick.choice((missing, {**missing, key: spoilt}, {**missing, key: misfit}, [gradients], None))
+    fuzzer.refused("update_parameters_with_gd", parameters, bad, 0.1)
+    adam = [parameters, gradients, v, s, 3]
+    way = pick.randrange(5)
+    if way < 2:
+        adam[1] = bad
+    elif way == 2:
+        which, name = pick.choice(((0, key[1:]), (2, key), (3, key)))
+        frozen = adam[which][name].view()
+        frozen.flags.writeable = False
+        unfit = pick.choice((frozen, frozen.astype("f4"), frozen.copy()[None], frozen.tolist()))
+        adam[which] = {**adam[which], name: unfit}
+    elif way == 3:
+        adam[4] = pick.choice((0, -1, 1.0, "1", None))
+    else:
+        adam += pick.choice(((-1.0,), ("1",), (0.1, 1.0), (0.1, 0.9, -0.1), (0.1, 0.9, 0.9, 0.0), (np.nan,), (RAGGED,)))
+    fuzzer.refused("update_parameters_with_adam", *adam)
+    limits = pick.choice(({}, {"norm": 1.0, "value": 1.0}, {"norm": 0.0}, {"value": -1.0}, {"norm": np.nan}))
+    fuzzer.refused("clip_gradients", gradients, **limits)
+    fuzzer.refused("clip_gradients", {**missing, key: spoilt}, norm=1.0)
