@@ -49,27 +49,34 @@ def every_call(q, cell):
     }
 
 
+@pytest.fixture
+def several_threads(count):
+    """So many for every call."""
+    before = threads.set_worth(1.0 if count > 1 else 4e6)
+    cyrnn.set_num_threads(count)
+    yield
+    threads.set_worth(before)
+    cyrnn.set_num_threads(None)
+
+
 @pytest.mark.usefixtures("build")
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
 @pytest.mark.parametrize("count", [1, 3])
-def test_floating_point_control_and_flags_stay_as_they_were(cell, count, request):
+def test_floating_point_control_and_flags_stay_as_they_were(cell, count, several_threads):
     """Inexact results, overflows to infinity and underflows are in all of these; every thread is looked at."""
-    before = threads.set_worth(1.0 if count > 1 else 4e6)
-    request.addfinalizer(lambda: threads.set_worth(before))
-    cyrnn.set_num_threads(count)
-    request.addfinalizer(lambda: cyrnn.set_num_threads(None))
     q = problem(cell.name, 5, 70, 4, 17, 9)
     q.x[0], q.da[0, 0] = 1e3, 1e-320
     for name, call in every_call(q, cell).items():
-        found = cpu.floating_point()
+        found = cpu.floating_point(count)
         call()
-        assert cpu.floating_point() == found, name
+        assert cpu.floating_point(count) == found, name
 
 
 @pytest.mark.usefixtures("build")
-def test_what_is_below_the_normal_numbers_counts_as_zero_in_a_pass():
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_is_below_the_normal_numbers_counts_as_zero_in_a_pass(count, several_threads):
     """A forget gate above one half would keep the smallest number of all for ever; however the steps are made."""
-    n_x, n_a, m, T_x = 2, 9, 3, 2600
+    n_x, n_a, m, T_x = 2, 9, 16, 2600
     p = {f"W{g}": np.zeros((n_a, n_a + n_x)) for g in "fico"} | {f"b{g}": np.zeros((n_a, 1)) for g in "fico"}
     p["bf"] += 1.0
     p["Wc"][:, n_a:] = 0.5

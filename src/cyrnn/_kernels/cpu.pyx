@@ -8,13 +8,32 @@ cdef extern from "cpu.h" nogil:
     bint cpu_has_avx512()
 
 
-cdef extern from "fpenv.h" nogil:
-    unsigned long long fp_word()
+cdef extern from *:
+    """
+    #include "fpenv.h"
+    #ifdef _OPENMP
+    #include <omp.h>
+    #endif
+    static void fp_words(unsigned long long *words, int threads)
+    {
+    #ifdef _OPENMP
+    #pragma omp parallel num_threads(threads)
+        words[omp_get_thread_num()] = fp_word();
+    #else
+        for (int k = 0; k < threads; k++) words[k] = fp_word();
+    #endif
+    }
+    """
+    void fp_words(unsigned long long *words, int threads) nogil
 
 
-def floating_point() -> int:
-    """The calling thread's floating-point control word and raised flags."""
-    return fp_word()
+def floating_point(threads: int = 1) -> list:
+    """The floating-point control words, each with the raised flags, of the calling thread and of those of OpenMP
+    that would work for it; for tests, 8 threads at most."""
+    cdef unsigned long long words[8]
+    cdef int count = max(1, min(threads, 8)), k
+    fp_words(words, count)
+    return [words[k] for k in range(count)]
 
 
 def features() -> dict:
