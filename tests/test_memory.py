@@ -151,7 +151,7 @@ import numpy as np
 sys.path.insert(0, sys.argv[1])
 import cyrnn
 from cells import CELLS
-from cyrnn._kernels import memory
+from cyrnn._kernels import memory, threads
 from reference import problem
 from test_memory import arrays_of, functions, referred
 
@@ -185,6 +185,7 @@ for cell in CELLS:
                 if result is not None:
                     break
                 assert [sys.getrefcount(thing) for thing in referred(given)] == counts, name
+                assert threads.busy_threads() == 0, name
                 met += 1
                 memory.free_kept()
                 assert size() - start < 4 << 20, (name, size() - start)
