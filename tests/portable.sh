@@ -5,7 +5,7 @@
 #
 # processors  x86-64 without AVX-512 and without AVX2: which build is picked, that another is refused, the numbers
 # clang       the package and its tests by clang
-# serial      a compiler without OpenMP: a package of one thread
+# serial      a compiler without OpenMP and without the flags of the other builds: a package of one thread and one build
 # aarch64     cross-compiled: the primitives, tested and vectorised; the package in Debian's Python for arm64, which
 #             apt-get fetches into a folder
 #
@@ -77,11 +77,18 @@ on_clang() {
 
 on_serial() {
     needs gcc
-    printf '#!/bin/sh\nfor word; do [ "$word" = -fopenmp ] && { echo "no such option: -fopenmp" >&2; exit 1; }; done\nexec gcc "$@"\n' > "$work/gcc-serial"
+    cat > "$work/gcc-serial" <<'SHELL'
+#!/bin/sh
+for word; do
+    case $word in -fopenmp | -march=*) echo "no such option: $word" >&2; exit 1 ;; esac
+done
+exec gcc "$@"
+SHELL
     chmod +x "$work/gcc-serial"
     package serial "$work/gcc-serial" '[test]'
     cd tests  # not the sources beside it
     python -c "import cyrnn; cyrnn.set_num_threads(4); assert cyrnn.get_num_threads() == 1; cyrnn.show_config()"
+    python -c "from cyrnn import _kernels; assert _kernels.installed() == ['baseline']"
     cd ..
     if ldd "$(python -c 'import cyrnn._kernels.rnn as rnn; print(rnn.__file__)')" | grep gomp; then exit 1; fi
     pytest -q tests/test_values.py tests/test_openmp.py tests/test_invariance.py

@@ -17,7 +17,7 @@ cd "$work/checkout"
 python3 -m venv "$work/venv"
 . "$work/venv/bin/activate"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_QUIET=1
-CYRNN_DEBUG=1 CC="gcc -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer" pip install '.[test]'
+CYRNN_DEBUG=1 CC="gcc -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer" pip install '.[test]' pytest-xdist
 
 # The interpreter itself knows nothing of the sanitizer, so it comes first; it never frees all it has, so leaks
 # are looked for by tests/test_memory.py.  Python's own allocator would hide what runs over a small block.
@@ -25,7 +25,7 @@ export LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=lib
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
 export PYTHONMALLOC=malloc OMP_WAIT_POLICY=passive
 if [ $# -eq 0 ]; then
-    set -- -q tests --ignore tests/test_main.py --ignore tests/test_package.py --ignore tests/test_torch.py \
+    set -- -q -n 2 tests --ignore tests/test_main.py --ignore tests/test_package.py --ignore tests/test_torch.py \
         --ignore tests/test_environment.py --ignore tests/test_processes.py \
         -k "not no_memory and not small_calls and not gil and not container and not share_the_processors and not large_sizes and not waits and not hundred_thousand"
 fi
