@@ -30,10 +30,10 @@ from .gemm cimport (
     multiply_transposed, outer, outer_room, pack_columns, pack_rows, start, weights, weights_of,
 )
 from .layout cimport carve, odd_lines, steps
-from .memory cimport give, take
+from .memory cimport take
 from .output cimport output, output_of, predict
-from .team cimport barrier, by_itself, halted, look_up, run_team, settle, share, span, team, watch
-from .threads cimport dismiss, hire, unless_stopped, watched, worth
+from .team cimport barrier, by_itself, halted, look_up, settle, share, span, team
+from .threads cimport on_threads, worth
 from .vmath cimport tanh
 
 
@@ -153,13 +153,7 @@ def forward(
     cdef double *scratch = take(carve_forward(&r, NULL) - <double *> NULL)
     carve_forward(&r, scratch)
     sort_batch(&r.batch)
-    cdef watch watching = watched(r.operations * columns)
-    hire(threads)
-    with nogil:
-        run_team(run_forward, &r, threads, &watching)
-    dismiss(threads)
-    give(scratch)
-    unless_stopped(&watching)
+    on_threads(run_forward, &r, threads, r.operations * columns, scratch)
 
 
 cdef void unit_backward(
@@ -308,10 +302,4 @@ def backward(
     cdef double *scratch = take(carve_backward(&r, NULL, threads) - <double *> NULL)
     carve_backward(&r, scratch, threads)
     sort_batch(&r.batch)
-    cdef watch watching = watched(r.operations * columns)
-    hire(threads)
-    with nogil:
-        run_team(run_backward, &r, threads, &watching)
-    dismiss(threads)
-    give(scratch)
-    unless_stopped(&watching)
+    on_threads(run_backward, &r, threads, r.operations * columns, scratch)
