@@ -279,13 +279,13 @@ def peak_and_kept(call, *inputs):
     return peak, kept(result, {id(value) for value in inputs})
 
 
-def calls_of(cell, q):
+def calls_of(cell, q, lengths=None):
     """Every call on a sequence, by name."""
     forward, backward = (getattr(cyrnn, f"{cell.name}_{name}") for name in ("forward", "backward"))
-    caches = forward(q.x, q.a0, q.p)[-1]
+    caches = forward(q.x, q.a0, q.p, lengths=lengths)[-1]
     return {
-        "forward": lambda: forward(q.x, q.a0, q.p),
-        "forward_only": lambda: forward(q.x, q.a0, q.p, cache=False),
+        "forward": lambda: forward(q.x, q.a0, q.p, lengths=lengths),
+        "forward_only": lambda: forward(q.x, q.a0, q.p, lengths=lengths, cache=False),
         "backward": lambda: backward(q.da, caches),
     }
 
@@ -293,15 +293,18 @@ def calls_of(cell, q):
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
 @pytest.mark.parametrize("way", ["forward", "forward_only", "backward"])
 @pytest.mark.parametrize("size", [(64, 128, 64, 32, 60), (40, 200, 30, 20, 100), (128, 256, 64, 64, 20)], ids=str)
-def test_a_call_needs_little_beside_what_it_returns(cell, way, size):
+@pytest.mark.parametrize("short", [None, 0, 1], ids=["no lengths", "all whole", "one short"])
+def test_a_call_needs_little_beside_what_it_returns(cell, way, size, short):
     n_x, n_a, n_y, m, T_x = size
     q = problem(cell.name, *size)
-    peak, returned = peak_and_kept(calls_of(cell, q)[way], q.x, q.da)
+    lengths = None if short is None else T_x - short * (np.arange(m) == m // 2)
+    peak, returned = peak_and_kept(calls_of(cell, q, lengths)[way], q.x, q.da)
     gates = 4 if cell.name == "lstm" else 1
     packed = 8 * (gates * (n_a + 40) * (n_a + n_x) + (n_y + 40) * n_a)
     assert peak < 1.3 * returned + packed
     if way == "forward":  # what is kept for the backward pass: the notebook's arrays, each once
-        states = 8 * n_a * m * ((6 * T_x + 2) if cell.name == "lstm" else T_x + 1)
+        columns = m * T_x - (short or 0)
+        states = 8 * n_a * ((6 * columns + 2 * m) if cell.name == "lstm" else columns + m)
         outputs = 8 * m * T_x * (n_y + (2 if cell.name == "lstm" else 1) * n_a)
         assert returned == states + outputs
 

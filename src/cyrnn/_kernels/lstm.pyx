@@ -356,7 +356,8 @@ def backward(
     r.ld = odd_lines(n_a) if m > 1 else odd_lines(4 * n_a)
     batch_of(&r.batch, lengths, m, T_x, T_cache)
     cdef double columns = r.batch.columns
-    set_block(&r.batch, n_x + (4 * r.ld if m > 1 else r.ld), n_x * columns + 4.0 * n_a * (n_a + n_x), 64)
+    cdef double column = n_x + (4 * r.ld if m > 1 else r.ld) + (0 if lengths is None else n_a)
+    set_block(&r.batch, column, n_x * columns + 4.0 * n_a * (n_a + n_x), 64)
     r.sd = r.batch.most * r.ld if m > 1 else n_a
     r.sg = r.batch.kept * n_a if m > 1 else n_a
     sequence(da, n_a, m, T_x, False, &r.da)

@@ -286,7 +286,8 @@ def backward(
     r.n_x, r.n_a, r.T_x, r.ld = n_x, n_a, T_x, odd_lines(n_a)
     batch_of(&r.batch, lengths, m, T_x, T_cache)
     cdef double columns = r.batch.columns
-    set_block(&r.batch, n_x + r.ld, n_x * columns + <double> n_a * (n_a + n_x), 64)
+    cdef double column = n_x + r.ld + (0 if lengths is None else n_a)
+    set_block(&r.batch, column, n_x * columns + <double> n_a * (n_a + n_x), 64)
     sequence(da, n_a, m, T_x, False, &r.da)
     sequence(x, n_x, m, T_x, False, &r.x)
     r.a = matrix(a_cache, m + r.batch.kept, n_a)
