@@ -289,6 +289,7 @@ BAD = [
     ([3, 6, 0, 1j], TypeError, "expected integers, got dtype complex128"),
     ([[3], [6, 0]], ValueError, "expected an array of numbers, got a ragged nested sequence"),
     ({3, 6, 0, 1}, TypeError, "expected integers, got set"),
+    (np.broadcast_to(np.intp(3), 1 << 50), ValueError, f"expected shape (m,) = (4,), got ({1 << 50},)"),
 ]  # fmt: skip
 
 

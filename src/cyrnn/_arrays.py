@@ -107,7 +107,7 @@ def lengths(value: Any, m: int, T_x: int) -> tuple[Lengths, int]:
     ValueError
         If there are not m of them, or one is not from 0 to T_x.
     """
-    if type(value) is np.ndarray and value.dtype is INTP:
+    if type(value) is np.ndarray and value.dtype is INTP and value.shape == (m,):
         copy = value.copy()
         try:
             return copy, total(copy, m, T_x)
