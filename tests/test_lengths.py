@@ -195,6 +195,33 @@ def test_fewer_gradients_than_steps(cell, T_x):
         close(got[name], want[name], 1e-14)
 
 
+@every_build
+def test_in_chunks(cell):
+    """docs/sequences.md: states carried forward and gradients back, while examples end on a border or off it."""
+    lengths = np.array([3, 0, 16, 17, 40, 33])
+    q = draw(cell, 3, 5, 2, 6, 40)
+    spoil(q, lengths)
+    want = forward(cell, q, lengths)
+    gradients = backward(cell, q, want.caches)
+    chunks, r = [], copy.copy(q)
+    for start, end in ((0, 16), (16, 32), (32, 40)):
+        r.x = q.x[:, :, start:end]
+        got = forward(cell, r, np.clip(lengths - start, 0, end - start))
+        for name, array in got.out.items():
+            assert_array_equal(array, want.out[name][:, :, start:end])
+        r.a0, r.c0 = got.out["a"][:, :, -1], got.out.get("c", q.da)[:, :, -1]
+        chunks.insert(0, (slice(start, end), got.caches))
+    carried = {}
+    for cut, caches in chunks:
+        r.da, r.dc = q.da[:, :, cut].copy(), q.dc[:, :, cut].copy()
+        r.da[:, :, -1] += carried.get("da0", 0.0)
+        r.dc[:, :, -1] += carried.get("dc0", 0.0)
+        carried = backward(cell, r, caches)
+        assert_array_equal(carried["dx"], gradients["dx"][:, :, cut])
+    for name in gradients.keys() & {"da0", "dc0"}:
+        assert_array_equal(carried[name], gradients[name])
+
+
 # The steps as the notebook shows them
 
 
