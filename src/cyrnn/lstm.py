@@ -177,7 +177,7 @@ def lstm_forward(
         of the lengths.  All steps by default, as in the notebook.
     cache : bool
         False to keep nothing for the backward pass: `caches` is None, and no memory but the results
-        grows with T_x.
+        grows with T_x (with lengths a table too, 8 bytes a step).
 
     Returns
     -------

@@ -127,7 +127,8 @@ def forward(
     lengths,        # IN   (m); None if every example has all steps
     a,              # OUT  (n_a, m, T_x)
     y,              # OUT  (n_y, m, T_x)
-    a_cache,        # OUT  (m + columns, n_a), the first m become a0; None to keep nothing
+    a_cache,        # OUT  (m + columns, n_a), the first m become a0, with lengths in their order and
+                    #      only as far as examples have a step; None to keep nothing
 ) -> None:
     """a[0] = a0, a[t+1] = tanh(Wax x[t] + Waa a[t] + ba), y[t] = softmax(Wya a[t+1] + by)."""
     cdef Forward r
