@@ -2,15 +2,19 @@
 
     pip install '.[examples]'
     python examples/data_parallel.py                                two worker processes on this machine
-    python examples/data_parallel.py --scheduler tcp://HOST:8786      a cluster that runs elsewhere
+    python examples/data_parallel.py --kill                         one of them is killed in the middle of a gradient
+    python examples/data_parallel.py --scheduler tcp://HOST:8786    a cluster that runs elsewhere
 
-The digits of scikit-learn are cut into shards, which stay on the workers.  At every step each worker gets the
-parameters and computes the gradient of its shards; they are summed here, in the order of the shards, and one update
-is made.  A loss is a mean, so each shard weighs as many examples as it has.  If a worker dies, Dask gives its shards
-to the others.  Nothing of this is in cyrnn itself.
+The digits of scikit-learn are cut into shards, which the workers load and keep.  At every step each worker gets the
+parameters and computes the gradients of its shards; they are summed here, in the order of the shards, and one update
+is made.  A loss is a mean, so each shard counts as many times as it has examples.  If a worker dies, Dask has others
+load its shards and compute what it had not finished: the numbers are the same.  Nothing of this is in cyrnn itself.
 """
 
 import argparse
+import os
+import signal
+import threading
 import time
 
 import numpy as np
@@ -20,12 +24,11 @@ from tqdm import tqdm
 import cyrnn
 
 
-def shards_of_digits(number):
-    """Return as many shards: x (8, m, 8) and the labels (m,)."""
+def shard_of_digits(k, number):
+    """The k-th of as many shards: x (8, m, 8) and the labels (m,)."""
     images, labels = load_digits(return_X_y=True)
-    x = images.reshape(-1, 8, 8).transpose(2, 0, 1) / 16
-    parts = np.array_split(np.random.default_rng(0).permutation(len(labels)), number)
-    return [(x[:, part].copy(), labels[part]) for part in parts]
+    part = np.array_split(np.random.default_rng(0).permutation(len(labels)), number)[k]
+    return images.reshape(-1, 8, 8).transpose(2, 0, 1)[:, part] / 16, labels[part]
 
 
 def gradient(shard, parameters):
@@ -33,11 +36,11 @@ def gradient(shard, parameters):
     x, labels = shard
     m = len(labels)
     a, y, _, caches = cyrnn.lstm_forward(x, np.zeros((len(parameters["bf"]), 1)), parameters)
-    loss, dz_last = cyrnn.cross_entropy(y[:, :, -1], labels)
-    dz = np.zeros(y.shape)
-    dz[:, :, -1] = dz_last  # the digit is told after the last row
-    gradients = cyrnn.output_backward(dz, a, parameters)
-    gradients |= cyrnn.lstm_backward(gradients["da"], caches)
+    loss, dz = cyrnn.cross_entropy(y[:, :, -1], labels)  # the digit is told after the last row
+    gradients = cyrnn.output_backward(dz, a[:, :, -1], parameters)
+    da = np.zeros(a.shape)
+    da[:, :, -1] = gradients["da"]
+    gradients |= cyrnn.lstm_backward(da, caches)
     return m * loss, {"d" + name: m * gradients["d" + name] for name in parameters}, m
 
 
@@ -55,15 +58,28 @@ def train(parameters, steps, gradients_of_shards, learning_rate=0.01):
         yield sum(losses) / m
 
 
-def on_workers(client, shards):
-    """Return the function for `train` that computes the gradients on the workers of a cluster."""
-    kept = client.scatter(shards, broadcast=True)  # on every worker, so that none is lost with one of them
+def on_workers(client, number):
+    """Return the function for `train` that computes the gradients of as many shards on the workers of a cluster."""
+    shards = client.map(shard_of_digits, range(number), number=number)  # loaded again where one is lost
 
     def gradients_of_shards(parameters):
         # The parameters travel with the task, so that it can be given to another worker as it is.
-        return client.gather([client.submit(gradient, shard, parameters, pure=False) for shard in kept])
+        return client.gather([client.submit(gradient, shard, parameters, pure=False) for shard in shards])
 
     return gradients_of_shards
+
+
+def kill_a_worker(client):
+    """Kill a worker's process in the middle of a gradient; the cluster starts another in its place."""
+    pids = client.run(os.getpid)
+    while True:
+        for address in [address for address, tasks in client.processing().items() if tasks]:
+            os.kill(pids[address], signal.SIGSTOP)  # lest it is done before it dies
+            time.sleep(0.1)  # until what it has sent is there
+            unfinished = client.processing([address])[address]
+            os.kill(pids[address], signal.SIGKILL if unfinished else signal.SIGCONT)
+            if unfinished:
+                return
 
 
 def main():
@@ -71,25 +87,34 @@ def main():
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few steps, for a test")
+    parser.add_argument("--kill", action="store_true", help="kill one of the two processes after a third of the steps")
     parser.add_argument("--scheduler", help="address of a cluster; by default two processes of this machine")
     arguments = parser.parse_args()
-    steps, n_a, shards = (5, 16, shards_of_digits(4)) if arguments.quick else (100, 64, shards_of_digits(8))
+    if arguments.kill and arguments.scheduler:
+        parser.error("--kill is for the processes of this machine")
+    steps, n_a, number = (15, 16, 4) if arguments.quick else (100, 64, 8)
     rng = np.random.default_rng(0)
     parameters = cyrnn.initialize_parameters("lstm", n_x=8, n_a=n_a, n_y=10, rng=rng)
     alone = {name: value.copy() for name, value in parameters.items()}
 
-    cluster = arguments.scheduler or LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-    )
+    cluster = arguments.scheduler or LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
     with Client(cluster) as client:
+        killer = threading.Thread(target=kill_a_worker, args=(client,), daemon=True)
         start = time.perf_counter()
-        with tqdm(train(parameters, steps, on_workers(client, shards)), total=steps, unit="step") as bar:
-            for loss in bar:
+        with tqdm(train(parameters, steps, on_workers(client, number)), total=steps, unit="step") as bar:
+            for step, loss in enumerate(bar, 1):
                 bar.set_postfix_str(f"loss {loss:.4f}")
+                if arguments.kill and step == steps // 3:
+                    killer.start()
         took = time.perf_counter() - start
         print(f"{len(client.scheduler_info()['workers'])} workers: loss {loss:.4f} after {steps} steps, {took:.1f} s")
+        died = [event for _, event in client.get_events("all") if event["action"] == "remove-worker"]
+        for event in died:
+            lost = [str(task).split("-")[0] for task in event["processing-tasks"]]
+            print(f"a worker died with {lost.count('gradient')} gradients under way; others computed them")
     if not arguments.scheduler:
         cluster.close()
+    shards = [shard_of_digits(k, number) for k in range(number)]
     for _ in train(alone, steps, lambda parameters: [gradient(shard, parameters) for shard in shards]):
         pass
     apart = max(np.abs(parameters[name] - alone[name]).max() for name in alone)

@@ -7,7 +7,11 @@
 One long sequence, read in chunks of 11 years.  The state goes from chunk to chunk (a0 and c0), the gradients do not:
 truncated backpropagation through time.  The output is linear and the loss the mean squared error; what is learned is
 the change to the next year, on the square root of the number, whose noise is even.  The years of the last quarter are
-held out, and compared with the naive forecast: next year will be like this one.
+held out, and compared with the naive forecast (next year will be like this one) and with a linear one.  Sizes, epochs
+and rate were chosen on the last quarter of the other years (`--choose`), never on the ones held out.
+
+The network beats the naive forecast by far.  On the years held out, which are livelier than those it has seen, the
+linear forecast stays ahead of it: two centuries are few.
 """
 
 import argparse
@@ -23,7 +27,7 @@ CHUNK = 11  # years, about one cycle
 
 
 def forecast(x, parameters, a0, c0):
-    """Change to the next year (1, 1, T_x), the memory cells, and the caches."""
+    """Change to the next year (1, 1, T_x), the states a and c (n_a, 1, T_x), and the caches."""
     a, _, c, caches = cyrnn.lstm_forward(x, a0, parameters, c0=c0)
     return cyrnn.output_forward(a, parameters), a, c, caches
 
@@ -44,6 +48,14 @@ def train_epoch(x, targets, parameters, moments, t, learning_rate):
         a0, c0 = a[:, :, -1], c[:, :, -1]  # carried; their gradient stops here
         losses.append(loss)
     return np.mean(losses), t
+
+
+def linear_forecast(roots, held_out, before=9):
+    """Held-out roots by least squares from the `before` years before, fitted to the training years."""
+    windows = np.lib.stride_tricks.sliding_window_view(roots, before)[:-1]
+    inputs, targets, trained = np.pad(windows, ((0, 0), (0, 1)), constant_values=1), roots[before:], held_out - before
+    weights, *_ = np.linalg.lstsq(inputs[:trained], targets[:trained])
+    return inputs[trained:] @ weights
 
 
 def picture(path, years, roots, predicted, held_out, losses, caches):
@@ -79,13 +91,16 @@ def picture(path, years, roots, predicted, held_out, losses, caches):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few epochs, for a test")
+    parser.add_argument("--choose", action="store_true", help="hold out the last quarter of the training years instead")
     parser.add_argument("--picture", metavar="PNG", help="draw the loss, the forecast and the gates into this file")
     arguments = parser.parse_args()
-    n_a, epochs, learning_rate = (16, 60, 0.005) if arguments.quick else (16, 150, 0.005)
+    n_a, epochs, learning_rate = (16, 15, 0.005) if arguments.quick else (16, 30, 0.005)
 
     data = sm.datasets.sunspots.load_pandas().data
     years, roots = data["YEAR"].to_numpy().astype(int), np.sqrt(data["SUNACTIVITY"].to_numpy())
     held_out = len(years) * 3 // 4  # the first year that is not trained on
+    if arguments.choose:
+        years, roots, held_out = years[:held_out], roots[:held_out], held_out * 3 // 4
     mean, deviation = roots[:held_out].mean(), roots[:held_out].std()
     scaled = (roots - mean) / deviation
     x, targets = scaled[None, None, :-1], np.diff(scaled)[None, None]
@@ -104,11 +119,11 @@ def main():
     zero = np.zeros((n_a, 1))
     z, _, _, caches = forecast(x, parameters, zero, zero)
     predicted = roots[:-1] + deviation * z[0, 0]  # of years[1:]
-    error = predicted[held_out - 1 :] ** 2 - roots[held_out:] ** 2
-    naive = roots[held_out - 1 : -1] ** 2 - roots[held_out:] ** 2
-    ours, theirs = (np.sqrt(np.mean(np.square(e))) for e in (error, naive))
-    print(f"{len(error)} held-out years from {years[held_out]}: forecast {ours:.1f} sunspots wrong (root mean square)")
-    print(f"naive forecast: {theirs:.1f}, so {1 - ours / theirs:.0%} better")
+    forecasts = {"forecast": predicted[held_out - 1 :], "naive forecast": roots[held_out - 1 : -1]}
+    forecasts["linear forecast"] = linear_forecast(roots, held_out)
+    print(f"wrong by (root mean square, sunspots), in {len(years) - held_out} held-out years from {years[held_out]}:")
+    for name, found in forecasts.items():
+        print(f"{name:16} {np.sqrt(np.mean((found**2 - roots[held_out:] ** 2) ** 2)):.1f}")
     if arguments.picture:
         picture(arguments.picture, years[1:], roots[1:], predicted, held_out - 1, losses, caches)
         print(f"drawn: {arguments.picture}")

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import cyrnn
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NEEDS = {
     "digits": ("sklearn", "tqdm", "matplotlib"),
+    "names": ("names", "tqdm", "matplotlib"),
     "series": ("statsmodels", "tqdm", "matplotlib"),
     "data_parallel": ("sklearn", "tqdm", "distributed"),
 }
@@ -29,9 +31,7 @@ def run(name, *arguments):
 
 def needs(name):
     for module in NEEDS[name]:
-        # What they warn of while they are imported is not ours.
-        found = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, check=False)
-        if found.returncode:
+        if find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
 
 
@@ -49,16 +49,32 @@ def test_digits(tmp_path):
     assert drawn(tmp_path / "digits.png")
 
 
+def test_names(tmp_path):
+    needs("names")
+    printed = run("names", "--picture", str(tmp_path / "names.png"))
+    bits, *counted = map(float, re.findall(r"^([\d.]+) (?:bits|by counted)", printed, re.MULTILINE))
+    assert len(counted) == 3
+    assert bits < min(counted)
+    assert int(re.search(r"(\d+) of 1000 invented names are not in the training data", printed)[1]) > 300
+    assert len(re.search(r"a dozen of the new ones: (.*)", printed)[1].split(", ")) == 12
+    assert drawn(tmp_path / "names.png")
+
+
 def test_series(tmp_path):
     needs("series")
     printed = run("series", "--picture", str(tmp_path / "series.png"))
-    ours, naive = (float(re.search(rf"forecast:? ([\d.]+){end}", printed)[1]) for end in (" sunspots", ", so"))
-    assert ours < naive
+    wrong = {name: float(by) for name, by in re.findall(r"^(\w*) ?forecast +([\d.]+)$", printed, re.MULTILINE)}
+    assert wrong.keys() == {"", "naive", "linear"}
+    assert wrong[""] < wrong["naive"]
     assert drawn(tmp_path / "series.png")
 
 
-def test_data_parallel():
+@pytest.mark.parametrize("killed", [False, True])
+def test_data_parallel(killed):
     needs("data_parallel")
-    printed = run("data_parallel")
-    assert printed.startswith("2 workers")
+    printed = run("data_parallel", *["--kill"] * killed)
+    assert "workers: loss" in printed
     assert float(re.search(r"at most (\S+) apart", printed)[1]) < 1e-12
+    died = re.findall(r"a worker died with (\d+) gradients under way", printed)
+    assert len(died) == killed
+    assert all(int(gradients) >= 1 for gradients in died)
