@@ -44,6 +44,13 @@ def gradient(shard, parameters):
     return m * loss, {"d" + name: m * gradients["d" + name] for name in parameters}, m
 
 
+def mean(gradients_of_shards):
+    """Mean loss and gradient of the examples of all shards together."""
+    losses, parts, counts = zip(*gradients_of_shards, strict=True)
+    m = sum(counts)
+    return sum(losses) / m, {name: sum(part[name] for part in parts) / m for name in parts[0]}
+
+
 def train(parameters, steps, gradients_of_shards, learning_rate=0.01):
     """Update the parameters in place; yields the loss before every step.
 
@@ -51,11 +58,9 @@ def train(parameters, steps, gradients_of_shards, learning_rate=0.01):
     """
     v, s = cyrnn.initialize_adam(parameters)
     for t in range(1, steps + 1):
-        losses, parts, counts = zip(*gradients_of_shards(parameters), strict=True)
-        m = sum(counts)
-        summed = {name: sum(part[name] for part in parts) / m for name in parts[0]}
-        cyrnn.update_parameters_with_adam(parameters, summed, v, s, t, learning_rate)
-        yield sum(losses) / m
+        loss, gradients = mean(gradients_of_shards(parameters))
+        cyrnn.update_parameters_with_adam(parameters, gradients, v, s, t, learning_rate)
+        yield loss
 
 
 def on_workers(client, number):
@@ -80,6 +85,11 @@ def kill_a_worker(client):
             os.kill(pids[address], signal.SIGKILL if unfinished else signal.SIGCONT)
             if unfinished:
                 return
+
+
+def apart(some, others):
+    """The largest difference between two dicts of arrays."""
+    return max(np.abs(some[name] - others[name]).max() for name in some)
 
 
 def main():
@@ -115,10 +125,15 @@ def main():
     if not arguments.scheduler:
         cluster.close()
     shards = [shard_of_digits(k, number) for k in range(number)]
-    for _ in train(alone, steps, lambda parameters: [gradient(shard, parameters) for shard in shards]):
+
+    def gradients_here(parameters):
+        return [gradient(shard, parameters) for shard in shards]
+
+    for _ in train(alone, steps, gradients_here):
         pass
-    apart = max(np.abs(parameters[name] - alone[name]).max() for name in alone)
-    print(f"the parameters are at most {apart:.1e} apart from those of a run in one process")
+    print(f"parameters: at most {apart(parameters, alone):.1e} apart from those of a run in one process")
+    (_, parts), (_, whole) = mean(gradients_here(alone)), mean([gradient(shard_of_digits(0, 1), alone)])
+    print(f"gradient: at most {apart(parts, whole):.1e} apart from that of the whole batch at once")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def run(name, *arguments):
     """What the example prints in its short form."""
     environment = os.environ | {"PYTHONPATH": str(Path(cyrnn.__file__).parent.parent), "CYRNN_NUM_THREADS": "1"}
     command = [sys.executable, EXAMPLES / f"{name}.py", "--quick", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -74,7 +74,9 @@ def test_data_parallel(killed):
     needs("data_parallel")
     printed = run("data_parallel", *["--kill"] * killed)
     assert "workers: loss" in printed
-    assert float(re.search(r"at most (\S+) apart", printed)[1]) < 1e-12
+    differences = [float(apart) for apart in re.findall(r"at most (\S+) apart", printed)]
+    assert len(differences) == 2
+    assert max(differences) < 1e-12
     died = re.findall(r"a worker died with (\d+) gradients under way", printed)
     assert len(died) == killed
     assert all(int(gradients) >= 1 for gradients in died)
