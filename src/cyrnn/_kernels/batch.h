@@ -100,6 +100,15 @@ static inline void store_batch(steps dst, const double *src, Py_ssize_t n, const
                     steps_of(b, j, t0, t1), units, b->first + t0);
 }
 
+/* dst (m, n) = src (n, m), the state before the first step, and zero for an example that has none.  Only the units
+ * of `mine`. */
+static inline void load_state(double *dst, Py_ssize_t n, steps src, const batch *b, span mine)
+{
+    load_batch(dst, n, src, b, 0, 1, mine);
+    for (Py_ssize_t j = examples_at(b, 0); j < b->m; j++)
+        memset(dst + j * n + mine.lo, 0, (size_t)(mine.hi - mine.lo) * sizeof *dst);
+}
+
 /* dst (n, m) = src (m, n), a state of every example.  Only the units of `mine`. */
 static inline void store_state(steps dst, const double *src, Py_ssize_t n, const batch *b, span mine)
 {

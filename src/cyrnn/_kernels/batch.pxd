@@ -34,6 +34,7 @@ cdef extern from "batch.h" nogil:
     void store_batch(
         steps dst, const double *src, Py_ssize_t n, const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine,
     )
+    void load_state(double *dst, Py_ssize_t n, steps src, const batch *b, span mine)
     void store_state(steps dst, const double *src, Py_ssize_t n, const batch *b, span mine)
     void clear_past(steps dst, const batch *b, Py_ssize_t T_x, span mine)
     const double *batch_columns(
@@ -66,6 +67,8 @@ cdef inline int batch_of(
         b.columns += min(length, T_x)
         b.kept += length
     b.T = min(b.longest, T_x)
+    if b.kept == m * T_cache:       # all of them: as without lengths
+        b.lengths = NULL
     return 0
 
 

@@ -36,7 +36,7 @@ from libc.string cimport memcpy, memset
 from .arguments cimport box, matrix, sequence, state
 from .batch cimport (
     batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, clip, examples_at,
-    first_of, load_batch, mean_examples, set_block, share_examples, sort_batch, states_before, store_batch,
+    first_of, load_batch, load_state, mean_examples, set_block, share_examples, sort_batch, states_before, store_batch,
     store_state, times, whole,
 )
 from .gemm cimport (
@@ -104,9 +104,9 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     clear_past(r.a_out, b, r.T_x, units)
     clear_past(r.c_out, b, r.T_x, units)
     clear_past(r.out.y, b, r.T_x, share(r.out.n_y, 8, me))
-    load_batch(r.a, n_a, r.a0, b, 0, 1, units)
+    load_state(r.a, n_a, r.a0, b, units)
     if r.c_given:
-        load_batch(r.c, n_a, r.c0, b, 0, 1, units)
+        load_state(r.c, n_a, r.c0, b, units)
     else:
         memset(r.c + values.lo, 0, (values.hi - values.lo) * sizeof(double))
     while t0 < b.T and not halted(me):
@@ -356,7 +356,7 @@ def backward(
     r.ld = odd_lines(n_a) if m > 1 else odd_lines(4 * n_a)
     batch_of(&r.batch, lengths, m, T_x, T_cache)
     cdef double columns = r.batch.columns
-    cdef double column = n_x + (4 * r.ld if m > 1 else r.ld) + (0 if lengths is None else n_a)
+    cdef double column = n_x + (4 * r.ld if m > 1 else r.ld) + (0 if r.batch.lengths == NULL else n_a)
     set_block(&r.batch, column, n_x * columns + 4.0 * n_a * (n_a + n_x), 64)
     r.sd = r.batch.most * r.ld if m > 1 else n_a
     r.sg = r.batch.kept * n_a if m > 1 else n_a

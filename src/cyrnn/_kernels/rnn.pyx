@@ -22,7 +22,7 @@ from libc.string cimport memcpy, memset
 from .arguments cimport matrix, sequence, state
 from .batch cimport (
     batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, clip, examples_at,
-    first_of, load_batch, mean_examples, set_block, share_examples, sort_batch, states_before, store_batch,
+    first_of, load_batch, load_state, mean_examples, set_block, share_examples, sort_batch, states_before, store_batch,
     store_state, times, whole,
 )
 from .gemm cimport (
@@ -78,7 +78,7 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     pack_rows(&r.out.Wy, me)
     clear_past(r.a_out, b, r.T_x, units)
     clear_past(r.out.y, b, r.T_x, share(r.out.n_y, 8, me))
-    load_batch(r.a, n_a, r.a0, b, 0, 1, units)
+    load_state(r.a, n_a, r.a0, b, units)
     while t0 < b.T and not halted(me):
         t1 = block_end(b, t0)
         old = before(b, t0) if r.keep else 0        # columns of a: before a step, and after it
@@ -128,7 +128,7 @@ def forward(
     a,              # OUT  (n_a, m, T_x)
     y,              # OUT  (n_y, m, T_x)
     a_cache,        # OUT  (m + columns, n_a), the first m become a0, with lengths in their order and
-                    #      only as far as examples have a step; None to keep nothing
+                    #      zero where an example has no step; None to keep nothing
 ) -> None:
     """a[0] = a0, a[t+1] = tanh(Wax x[t] + Waa a[t] + ba), y[t] = softmax(Wya a[t+1] + by)."""
     cdef Forward r
@@ -287,7 +287,7 @@ def backward(
     r.n_x, r.n_a, r.T_x, r.ld = n_x, n_a, T_x, odd_lines(n_a)
     batch_of(&r.batch, lengths, m, T_x, T_cache)
     cdef double columns = r.batch.columns
-    cdef double column = n_x + r.ld + (0 if lengths is None else n_a)
+    cdef double column = n_x + r.ld + (0 if r.batch.lengths == NULL else n_a)
     set_block(&r.batch, column, n_x * columns + <double> n_a * (n_a + n_x), 64)
     sequence(da, n_a, m, T_x, False, &r.da)
     sequence(x, n_x, m, T_x, False, &r.x)
