@@ -144,3 +144,20 @@ def test_no_flag_that_changes_arithmetic():
 def test_subnormals_survive_the_import():
     code = "import cyrnn; x = 5e-324; assert x * 1.0 == 5e-324 and 2.3e-308 / 4 > 0; print('ok')"
     assert python(code).stdout.strip() == "ok"
+
+
+def test_what_calls_change_that_other_threads_see():
+    """All of it is guarded by the GIL: docs/reliability.md, "Threads and processes", has the list."""
+    changed, kernels = {}, ROOT / "src" / "cyrnn" / "_kernels"
+    for source in [*kernels.glob("*.pyx"), *kernels.glob("*.pxd"), *kernels.glob("*.h")]:
+        text = source.read_text()
+        names = {name for line in re.findall(r"^ +global (.*)$", text, re.M) for name in line.split(", ")}
+        names |= set(re.findall(r"^cdef [^(=\n]*?(\w+)\[", text, re.M))
+        names |= set(re.findall(r"^static (?!.*\bconst\b)[^(=;\n]*?(\w+)(?:\[.*\])? *[=;]", text, re.M))
+        if names:
+            changed[source.name] = names
+    assert changed.pop("team.h") == {"unwatched"}  # of one thread without a watch: nobody writes into it
+    assert changed == {
+        "memory.pyx": {"waiting", "count_waiting", "bytes_waiting"},
+        "threads.pyx": {"per_thread", "setting", "default", "busy", "serial", "main_thread"},
+    }
