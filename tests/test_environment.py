@@ -100,8 +100,10 @@ def test_what_is_below_the_normal_numbers_counts_as_zero_in_a_pass(count, severa
     assert not ((dx != 0) & (np.abs(dx) < TINY)).any()
 
 
+@pytest.mark.parametrize("count", [1])
 @pytest.mark.parametrize("forget", [0.0, 1.0], ids=["half", "more"])
-def test_silence_costs_no_more(forget):
+def test_silence_costs_no_more(forget, count, several_threads):
+    """In processor time, so that a busy machine does not matter."""
     n_x, n_a, m, T_x = 8, 64, 16, 5000
     rng = np.random.default_rng(0)
     p = {f"W{g}": np.zeros((n_a, n_a + n_x)) for g in "fico"} | {f"b{g}": np.zeros((n_a, 1)) for g in "fico"}
@@ -114,13 +116,13 @@ def test_silence_costs_no_more(forget):
     da["silent"][:, :, -1] = 1.0
 
     def seconds(x, da):
-        start = time.perf_counter()
+        start = time.process_time()
         caches = cyrnn.lstm_forward(x, np.zeros((n_a, m)), p)[-1]
-        middle = time.perf_counter()
+        middle = time.process_time()
         cyrnn.lstm_backward(da, caches)
-        return middle - start, time.perf_counter() - middle
+        return middle - start, time.process_time() - middle
 
-    rounds = [(seconds(silent, da["silent"]), seconds(loud, da["loud"])) for _ in range(5)]
+    rounds = [(seconds(silent, da["silent"]), seconds(loud, da["loud"])) for _ in range(3)]
     for part in range(2):
         assert statistics.median(quiet[part] / ordinary[part] for quiet, ordinary in rounds) < 1.5
 
@@ -201,7 +203,7 @@ try:
     print("ready", flush=True)
     while True:
         stream = cyrnn.Stream(p, 8)
-        stream.run(np.broadcast_to(x[:, :, :1], (20, 8, 3_000_000)))
+        stream.run(np.broadcast_to(x[:, :, :1], (20, 8, 1_000_000)))
 except KeyboardInterrupt:
     print("stopped", time.monotonic(), flush=True)
 """
