@@ -322,7 +322,7 @@ def test_what_is_not_returned_does_not_grow_with_the_sequence(cell, way):
 
 def test_what_waits_for_its_next_use_is_bounded():
     q = problem("lstm", 64, 200, 10, 32, 240)
-    results = [cyrnn.lstm_forward(q.x, q.a0, q.p) for _ in range(5)]  # 100 MB each, in four buffers of which 16 may wait
+    results = [cyrnn.lstm_forward(q.x, q.a0, q.p) for _ in range(5)]  # 100 MB each, in four buffers; 16 may wait
     held = memory.bytes_kept()
     del results
     gc.collect()
