@@ -135,18 +135,18 @@ def test_joblib(backend):
 
 @pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2, reason="needs two processors")
 def test_two_python_threads_take_about_the_time_of_one(request):
+    """Two processors are at work at once; a busy machine may need more than one try."""
     cyrnn.set_num_threads(1)
     request.addfinalizer(lambda: cyrnn.set_num_threads(None))
     q = problem("lstm", 64, 200, 10, 32, 150)
 
-    def seconds(count):
-        callers = [threading.Thread(target=cyrnn.lstm_forward, args=(q.x, q.a0, q.p)) for _ in range(count)]
-        start = time.perf_counter()
+    def processors():
+        callers = [threading.Thread(target=cyrnn.lstm_forward, args=(q.x, q.a0, q.p)) for _ in range(2)]
+        start = time.perf_counter(), time.process_time()
         for caller in callers:
             caller.start()
         for caller in callers:
             caller.join()
-        return time.perf_counter() - start
+        return (time.process_time() - start[1]) / (time.perf_counter() - start[0])
 
-    seconds(2)
-    assert min(seconds(2) / seconds(1) for _ in range(8)) < 1.5
+    assert any(processors() > 1.4 for _ in range(8))
