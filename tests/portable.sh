@@ -27,8 +27,9 @@ needs() {
     for tool in "$@"; do command -v "$tool" > /dev/null || { echo "needs $tool" >&2; exit 1; }; done
 }
 
-# A fresh virtual environment with the package in it, built by the compiler given.
+# A fresh virtual environment with the package in it, built by the compiler given: nothing of another one is taken.
 package() {
+    rm -rf build
     python3 -m venv "$work/$1"
     . "$work/$1/bin/activate"
     CC="$2" pip install ".${3:-}"
