@@ -20,6 +20,9 @@
 #if defined(_OPENMP) && defined(__GNUC__)
 #include <sched.h>
 #define SPINS 2000 /* looks before a thread lets others have its processor */
+#ifdef CPU_CLR
+#define PARTING
+#endif
 #endif
 
 typedef struct watch {
@@ -104,14 +107,46 @@ static inline void barrier(team me)
 #endif
 }
 
+/* The processor of the first thread, to be told to the others; -1 where that helps nobody. */
+static inline int processor(void)
+{
+#ifdef PARTING
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
+/* Linux likes to wake a thread that has slept on the processor of the one that wakes it, even if others are idle,
+ * and leaves both there for some milliseconds, longer than many a call takes.  So the first thread lets them run at
+ * once, and who finds itself on the first one's processor `theirs` leaves it, if there are enough for all. */
+static inline void part(team me, int theirs)
+{
+#ifdef PARTING
+    cpu_set_t allowed, others;
+    if (me.thread == 0) sched_yield();
+    else if (sched_getcpu() == theirs && sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
+        others = allowed;
+        CPU_CLR(theirs, &others);
+        if (CPU_COUNT(&others) + 1 < me.threads) return;
+        sched_setaffinity(0, sizeof others, &others);
+        sched_setaffinity(0, sizeof allowed, &allowed);
+    }
+#else
+    (void)me, (void)theirs;
+#endif
+}
+
 /* run(problem, me) on at most `threads` threads, in their own floating-point environment. */
 static inline void run_team(team_fn *run, void *problem, int threads, watch *watch)
 {
 #ifdef _OPENMP
     if (threads > 1) {
+        int first = processor();
 #pragma omp parallel num_threads(threads)
         {
             team me = {omp_get_thread_num(), omp_get_num_threads(), watch};
+            part(me, first);
             fp_state before = fp_enter(FP_FLUSH);
             run(problem, me);
             fp_leave(before);
