@@ -137,7 +137,7 @@ def measure(arguments, threads):
             rivals = {"NumPy": numpy_calls[what]} | {name: c[what] for name, c in others.items() if what in c}
             row = {"size": size, "kind": kind, "what": what, "threads": threads}
             limit.measure()
-            times, row["ratios"] = compete(rivals, call, seconds, 0.06 if threads > 1 else 0.0)
+            times, row["ratios"] = compete(rivals, call, seconds, 0.15 if threads > 1 else 0.0)
             row["seconds"] = statistics.median(times)
             if what in ("f", "fb"):
                 row["share"] = limit.time(kind, what, size, threads) / row["seconds"]

@@ -21,7 +21,6 @@ Lengths = NDArray[np.intp]
 Parameters = Mapping[str, Any]
 
 FLOAT64 = np.dtype(np.float64)
-INTP = np.dtype(np.intp)
 MOST_COLUMNS = 1 << 40  # examples times steps, as in arguments.pyx
 
 # What a function tries first is to run with the arguments as they are: a kernel looks at
@@ -107,11 +106,11 @@ def lengths(value: Any, m: int, T_x: int) -> tuple[Lengths, int]:
     ValueError
         If there are not m of them, or one is not from 0 to T_x.
     """
-    if type(value) is np.ndarray and value.dtype is INTP and value.shape == (m,):
+    if type(value) is np.ndarray:
         copy = value.copy()
         try:
             return copy, total(copy, m, T_x)
-        except ValueError:  # which of them, is told below
+        except ValueError:  # what does not fit, is told below
             pass
     array = any_array("lengths", value)
     if isinstance(value, (list, tuple)):  # where NumPy takes True for 1, and an empty one for float64

@@ -18,7 +18,7 @@ from .memory cimport give, take
 from .output cimport fill_rows, predict_step
 from .step cimport rows_of, step_multiply, step_multiply_transposed, step_outer, sum_rows
 from .team cimport barrier, run_team, span, team, watch
-from .threads cimport dismiss, hire, rare, watched, worth
+from .threads cimport dismiss, hire, step_work, watched, worth
 
 
 cdef struct Forward:
@@ -89,7 +89,7 @@ def forward(
     state(c_prev, n_a, m, False, &c_in)
 
     cdef Py_ssize_t row = n_a * m
-    cdef int threads = worth(rare(2.0 * m * n_a * (4.0 * (n_x + n_a) + n_y)), n_a // PANEL)
+    cdef int threads = worth(step_work(m, 2.0 * n_a * (4.0 * (n_x + n_a) + n_y)), n_a // PANEL)
     cdef double *scratch = take((n_x + n_y) * m + 2 * row)
     r.z = scratch + n_x * m + 2 * row
     cdef watch watching = watched(0.0)
@@ -186,7 +186,7 @@ def backward(
     state(xt, n_x, m, True, &x_in)
 
     cdef Py_ssize_t row = n_a * m
-    cdef int threads = worth(rare(16.0 * m * n_a * (n_x + n_a)), n_a // PANEL)
+    cdef int threads = worth(step_work(m, 16.0 * n_a * (n_x + n_a)), n_a // PANEL)
     cdef double *scratch = take(11 * row + (n_x + max(n_x, n_a)) * m)
     cdef double *room = scratch + 4 * row           # n_a m each: what comes in; then n_x m: xt
     r.dgates = scratch

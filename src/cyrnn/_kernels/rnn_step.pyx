@@ -14,7 +14,7 @@ from .memory cimport give, take
 from .output cimport fill_rows, predict_step
 from .step cimport rows_of, step_multiply, step_multiply_transposed, step_outer, sum_rows
 from .team cimport barrier, run_team, span, team, watch
-from .threads cimport dismiss, hire, rare, watched, worth
+from .threads cimport dismiss, hire, step_work, watched, worth
 from .vmath cimport tanh
 
 
@@ -69,7 +69,7 @@ def forward(
     state(xt, n_x, m, True, &x_in)
     state(a_prev, n_a, m, False, &a_in)
 
-    cdef int threads = worth(rare(2.0 * m * n_a * (n_x + n_a + n_y)), n_a // PANEL)
+    cdef int threads = worth(step_work(m, 2.0 * n_a * (n_x + n_a + n_y)), n_a // PANEL)
     cdef double *scratch = take((n_x + n_a + n_y) * m)
     r.z = scratch + (n_x + n_a) * m
     cdef watch watching = watched(0.0)
@@ -145,7 +145,7 @@ def backward(
     state(xt, n_x, m, True, &x_in)
 
     cdef Py_ssize_t row = n_a * m
-    cdef int threads = worth(rare(4.0 * m * n_a * (n_x + n_a)), n_a // PANEL)
+    cdef int threads = worth(step_work(m, 4.0 * n_a * (n_x + n_a)), n_a // PANEL)
     cdef double *scratch = take(4 * row + (n_x + max(n_x, n_a)) * m)
     cdef double *room = scratch          # n_a m each: da_next, a_next, a_prev; then n_x m: xt
     r.dz = room + 3 * row + n_x * m

@@ -3,9 +3,10 @@
 from .memory cimport give
 from .team cimport run_team, team_fn, watch
 
-cdef inline double rare(double work) noexcept nogil:
-    """What a single step is worth beside a sequence: threads that sleep between the steps may need 4 ms to wake."""
-    return work / 20
+cdef inline double step_work(Py_ssize_t m, double operations) noexcept nogil:
+    """What one step of m examples is worth, so many operations each: a few wait for the weights to come from memory
+    about as long as eight take."""
+    return max(m, 8) * operations
 
 cdef int worth(double work, Py_ssize_t shares) noexcept
 cdef void hire(int threads) noexcept
