@@ -24,7 +24,7 @@
 #include "team.h"
 
 #define PANEL (4 * VLEN)
-#define KBLOCK 160 /* k summed per visit of a panel: 40 kB of it with AVX-512, to stay in L1 */
+#define KBLOCK (5120 / PANEL) /* k summed per visit of a panel: 40 kB of it, which nearly stay in L1 */
 #define NCOLS 6    /* examples per register tile */
 #define AXPY 8      /* rows of W that one column reads side by side */
 #define ONE_SET 512 /* doubles: lines so far apart fall into one set of L1 */
@@ -250,7 +250,7 @@ static inline void gemm_once(double *c, Py_ssize_t ldc, Py_ssize_t rows, const d
                              Py_ssize_t sxj, Py_ssize_t sxk, Py_ssize_t cols, enum start start,
                              const double *bias)
 {
-    ON_LINES double buffer[PANEL * KBLOCK]; /* 40 kB with AVX-512 */
+    ON_LINES double buffer[PANEL * KBLOCK]; /* 40 kB */
     Py_ssize_t k0 = 0;
     if (cols == 1) { /* nothing to reuse: not even a panel is packed */
         if (s_k == 1) columns_by_rows(c, rows, w, s_row, K, x, sxk, start, bias);
