@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._kernels.arguments import total
+from ._kernels import arguments
 
 Array = NDArray[np.float64]
 Lengths = NDArray[np.intp]
@@ -106,12 +106,10 @@ def lengths(value: Any, m: int, T_x: int) -> tuple[Lengths, int]:
     ValueError
         If there are not m of them, or one is not from 0 to T_x.
     """
-    if type(value) is np.ndarray:
-        copy = value.copy()
-        try:
-            return copy, total(copy, m, T_x)
-        except ValueError:  # what does not fit, is told below
-            pass
+    try:
+        return arguments.lengths(value, m, T_x)
+    except MISFIT:  # what does not fit, is told below
+        pass
     array = any_array("lengths", value)
     if isinstance(value, (list, tuple)):  # where NumPy takes True for 1, and an empty one for float64
         odd = any(isinstance(entry, (bool, np.bool_)) for entry in value)

@@ -1,4 +1,6 @@
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-def total(lengths: NDArray[np.intp], m: int, T_x: int) -> int: ...
+def lengths(value: Any, m: int, T_x: int) -> tuple[NDArray[np.intp], int]: ...

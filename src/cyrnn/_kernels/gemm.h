@@ -28,7 +28,7 @@
 #define NCOLS 6    /* examples per register tile */
 #define AXPY 8      /* rows of W that one column reads side by side */
 #define ONE_SET 512 /* doubles: lines so far apart fall into one set of L1 */
-#define ROWS_OF_DW 192 /* rows of a weight gradient per pass over the panels */
+#define ROWS_OF_DW (6 * PANEL) /* rows of a weight gradient per pass over the panels */
 #define TURNED (8 * PANEL) /* columns of dW from which on D is turned into rows for them */
 #define LEAST_EXAMPLES 8 /* of a step, to be shared between two threads */
 #define L2_VALUES 1e5    /* weights that a core keeps near */
@@ -371,10 +371,10 @@ static inline int by_rows(const weights *W, Py_ssize_t m, Py_ssize_t *shares)
     return rows;
 }
 
-/* Doubles of room that `outer` needs for a gradient of K columns. */
-static inline Py_ssize_t outer_room(Py_ssize_t K)
+/* Doubles of room that `outer` needs for a gradient of K columns, of at most so many columns of D. */
+static inline Py_ssize_t outer_room(Py_ssize_t K, Py_ssize_t cols)
 {
-    return K < TURNED ? 0 : (Py_ssize_t)ROWS_OF_DW * KBLOCK;
+    return K < TURNED ? 0 : (Py_ssize_t)ROWS_OF_DW * (cols < KBLOCK ? cols : KBLOCK);
 }
 
 /* dW (n, K) = start + D' X, the sum over the rows of D (cols, n) and X (cols, K).  A block of rows

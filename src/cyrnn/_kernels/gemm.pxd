@@ -38,7 +38,7 @@ cdef extern from "gemm.h" nogil:
         double *c, Py_ssize_t ldc, const weights *W, const double *d, Py_ssize_t sd, Py_ssize_t ldd,
         Py_ssize_t cols, team me,
     )
-    Py_ssize_t outer_room(Py_ssize_t K)
+    Py_ssize_t outer_room(Py_ssize_t K, Py_ssize_t cols)
     void outer(
         double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
         const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols, start how, double *room,

@@ -23,7 +23,7 @@ ALWAYS_INLINE void squares(double *dst, Py_ssize_t ldd, const double *src, Py_ss
     vec square[VLEN];
 #define SOURCE(r) (src + (at && far == FAR_TARGET ? at[r] - at[0] : (r)) * lds)
 #define TARGET(c) (dst + (at && far == FAR_SOURCE ? at[c] - at[0] : (c)) * ldd)
-    if (rows * cols <= 4 * VLEN) { /* less than half a square */
+    if (rows * cols <= 4 * VLEN || rows == 1 || cols == 1) { /* less than half a square, or mostly empty ones */
         for (Py_ssize_t r = 0; r < rows; r++)
             for (Py_ssize_t c = 0; c < cols; c++) TARGET(c)[r] = SOURCE(r)[c];
         return;

@@ -195,7 +195,7 @@ cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept 
     r.dz = carve(&scratch, most * r.ld)
     r.a_prev = carve(&scratch, 0 if r.batch.lengths == NULL else most * r.n_a)
     r.carry = carve(&scratch, r.batch.m * r.n_a)
-    r.rooms = carve(&scratch, threads * outer_room(max(r.n_x, r.n_a)))
+    r.rooms = carve(&scratch, threads * outer_room(max(r.n_x, r.n_a), most))
     return scratch
 
 
@@ -208,7 +208,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef const double *a
     cdef const double *a_next
     cdef double *dz
-    cdef double *room = r.rooms + me.thread * outer_room(max(n_x, n_a))
+    cdef double *room = r.rooms + me.thread * outer_room(max(n_x, n_a), b.most)
     cdef span units = share(n_a, 6, me), inputs = share(n_x, PANEL, me), values = share(b.m * n_a, 8, me), mine, part
     cdef team step = me if r.rows else by_itself(me)
     cdef Py_ssize_t mine_units = units.hi - units.lo
