@@ -160,7 +160,7 @@ static void weight_sets(Py_ssize_t n, Py_ssize_t K, Py_ssize_t cols)
 static void gradients(Py_ssize_t n, Py_ssize_t K, Py_ssize_t cols)
 {
     double *d = drawn(cols * n), *x = drawn(cols * K), *dW = drawn(n * K), *want = drawn(n * K), *db = drawn(n);
-    double *room = drawn(outer_room(K)), *b = drawn(n);
+    double *room = drawn(outer_room(K, cols)), *b = drawn(n);
     memcpy(want, dW, (size_t)(n * K) * sizeof *want);
     memcpy(b, db, (size_t)n * sizeof *b);
     outer(dW, K, d, n, n, x, K, K, cols, ADD, room, alone);
@@ -247,7 +247,9 @@ int main(void)
             steps_of_cells(n, K, m);
             layouts(n, K, m);
         }
-    products(97, 400, 13); /* several blocks of k, several panels, wide gradients */
+    for (Py_ssize_t K = KBLOCK - 1; K <= KBLOCK + 1; K++) products(97, K, 13), gradients(7, TURNED, K);
+    products(97, 2 * KBLOCK + 3, 13); /* several blocks of k, several panels, wide gradients */
+    gradients(ROWS_OF_DW + 5, TURNED + 5, 2 * KBLOCK + 3);
     products(0, 5, 3), products(5, 0, 3), products(5, 3, 0);
     weight_sets(70, 200, 9);
     gradients(200, 300, 170);

@@ -122,7 +122,7 @@ static inline void store_state(steps dst, const double *src, Py_ssize_t n, const
 static inline void clear_past(steps dst, const batch *b, Py_ssize_t T_x, span mine)
 {
     if (!b->lengths) return;
-    if (T_x <= 32 && b->m) { /* to tell them apart would take longer */
+    if (T_x <= 32) { /* to tell them apart would take longer; the values come later */
         memset(dst.data + mine.lo * dst.su, 0, (size_t)((mine.hi - mine.lo) * b->m * T_x) * sizeof(double));
         return;
     }

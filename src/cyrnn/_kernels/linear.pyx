@@ -67,7 +67,7 @@ def forward(
     sequence(z, n_y, m, T_x, True, &out)
     r.z = out.data
 
-    cdef int threads = worth(2.0 * r.columns * n_y * n_a, n_y // 4)
+    cdef int threads = worth(2.0 * r.columns * n_y * n_a, (n_y + 5) // 6)
     cdef double *scratch = take(flat_room(a_in, n_a, r.columns))
     cdef watch watching = watched(0.0)
     hire(threads)
@@ -99,7 +99,7 @@ def backward(
     r.da = out.data
 
     cdef Py_ssize_t room_dz = flat_room(dz_in, n_y, r.columns), room_a = flat_room(a_in, n_a, r.columns)
-    cdef int threads = worth(4.0 * r.columns * n_y * n_a, n_y // 4)
+    cdef int threads = worth(4.0 * r.columns * n_y * n_a, (n_y + 5) // 6)
     cdef double *scratch = take(room_dz + room_a + n_a * r.columns)
     r.room = scratch + room_dz + room_a
     cdef watch watching = watched(0.0)

@@ -117,15 +117,16 @@ static inline int processor(void)
 #endif
 }
 
-/* Linux likes to wake a thread that has slept on the processor of the one that wakes it, even if others are idle,
- * and leaves both there for some milliseconds, longer than many a call takes.  So the first thread lets them run at
- * once, and who finds itself on the first one's processor `theirs` leaves it, if there are enough for all. */
+/* Linux may wake a thread that has slept on the processor of the one that wakes it, even if others are idle, and
+ * leaves both there for some milliseconds, longer than many a call takes; sleeping for a moment does not help.  So the
+ * first thread lets the others run at once, and who finds itself on the first one's processor `theirs` leaves it, if
+ * there are enough for all.  (Others that share a processor with each other stay: nobody has seen them.) */
 static inline void part(team me, int theirs)
 {
 #ifdef PARTING
     cpu_set_t allowed, others;
     if (me.thread == 0) sched_yield();
-    else if (sched_getcpu() == theirs && sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
+    else if (theirs >= 0 && sched_getcpu() == theirs && sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
         others = allowed;
         CPU_CLR(theirs, &others);
         if (CPU_COUNT(&others) + 1 < me.threads) return;

@@ -6,7 +6,7 @@ from .team cimport run_team, team_fn, watch
 cdef inline double step_work(Py_ssize_t m, double operations) noexcept nogil:
     """What one step of m examples is worth, so many operations each: a few wait for the weights to come from memory
     about as long as eight take."""
-    return max(m, 8) * operations
+    return (max(m, 8) if m else 0) * operations
 
 cdef int worth(double work, Py_ssize_t shares) noexcept
 cdef void hire(int threads) noexcept
