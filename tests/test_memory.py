@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -67,6 +68,17 @@ def functions(cell, q):
     }
 
 
+def with_options(cell, q):
+    """The functions of a sequence with every optional argument: the function, its arguments, the optional ones."""
+    forward, backward = getattr(cyrnn, f"{cell.name}_forward"), getattr(cyrnn, f"{cell.name}_backward")
+    options = {"lengths": np.array([2, 0, 3, 1])} | ({"c0": q.c0} if cell.name == "lstm" else {})
+    caches = forward(q.x, q.a0, q.p, **options)[-1]
+    return [
+        (forward, [q.x, q.a0, q.p], options),
+        (backward, [q.da, caches], {"dc": np.ones_like(q.da)} if cell.name == "lstm" else {}),
+    ]
+
+
 def referred(args):
     """The arguments, and what they hold; but nothing that other code may hold too, as None."""
     return [thing for value in args for thing in _held(value)]
@@ -118,6 +130,25 @@ def test_references_are_balanced_on_every_path(cell):
                     refused += 1
             assert [sys.getrefcount(thing) for thing in things] == before, name
     assert refused > 500
+
+
+@pytest.mark.usefixtures("build")
+@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+def test_references_of_optional_arguments_are_balanced(cell):
+    refused = 0
+    for function, args, options in with_options(cell, problem(cell.name, 3, 5, 2, 4, 3)):
+        things = referred([*args, *options.values()])
+        function(*args, **options)
+        before = [sys.getrefcount(thing) for thing in things]
+        for name in options:
+            for given in (options, *({**options, name: wrong(options[name])} for wrong in WRONG)):
+                try:
+                    function(*args, **given)
+                except (TypeError, ValueError):
+                    refused += 1
+                del given
+        assert [sys.getrefcount(thing) for thing in things] == before
+    assert refused >= 10
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc")
@@ -226,8 +257,10 @@ def test_no_memory_for_any_one_object(cell):
     """
     hooks = pytest.importorskip("_testcapi")
     failed = 0
-    for name, args in functions(cell, problem(cell.name, 3, 5, 2, 4, 3)).items():
-        function = getattr(cyrnn, name)
+    q = problem(cell.name, 3, 5, 2, 4, 3)
+    calls = [(getattr(cyrnn, name), args) for name, args in functions(cell, q).items()]
+    calls += [(partial(function, **options), args) for function, args, options in with_options(cell, q)]
+    for function, args in calls:
         want = arrays_of(function(*args))
         converted = [value.astype(np.float32) if isinstance(value, np.ndarray) else value for value in args]
         for given in (args, converted):
