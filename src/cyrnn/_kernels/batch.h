@@ -118,11 +118,12 @@ static inline void store_state(steps dst, const double *src, Py_ssize_t n, const
             for (Py_ssize_t j = 0; j < b->m; j++) dst.data[u * dst.su + b->order[j] * dst.sj] = src[j * n + u];
 }
 
-/* What lies past the lengths in dst (n, m, T_x), C-contiguous, becomes zero.  Only the units of `mine`. */
+/* What lies past the lengths in dst (n, m, T_x), C-contiguous, becomes zero, before the values are stored: they may
+ * too.  Only the units of `mine`. */
 static inline void clear_past(steps dst, const batch *b, Py_ssize_t T_x, span mine)
 {
     if (!b->lengths) return;
-    if (T_x <= 32) { /* to tell them apart would take longer; the values come later */
+    if (T_x <= 32) { /* to tell them apart would take longer */
         memset(dst.data + mine.lo * dst.su, 0, (size_t)((mine.hi - mine.lo) * b->m * T_x) * sizeof(double));
         return;
     }
