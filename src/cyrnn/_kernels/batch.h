@@ -118,8 +118,8 @@ static inline void store_state(steps dst, const double *src, Py_ssize_t n, const
             for (Py_ssize_t j = 0; j < b->m; j++) dst.data[u * dst.su + b->order[j] * dst.sj] = src[j * n + u];
 }
 
-/* What lies past the lengths in dst (n, m, T_x), C-contiguous, becomes zero, before the values are stored: they may
- * too.  Only the units of `mine`. */
+/* What lies past the lengths in dst (n, m, T_x), C-contiguous, becomes zero, and what does not may: the values are
+ * stored later.  Only the units of `mine`. */
 static inline void clear_past(steps dst, const batch *b, Py_ssize_t T_x, span mine)
 {
     if (!b->lengths) return;
