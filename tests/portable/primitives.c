@@ -208,10 +208,12 @@ static void layouts(Py_ssize_t n, Py_ssize_t m, Py_ssize_t T)
     double *src = drawn(size), *dst = drawn(size), *out = drawn(size);
     for (int o = 0; o < 4; o++) {
         steps s = {src, orders[o][0], orders[o][1], orders[o][2]}, back = {out, m * T, T, 1};
-        span all = share(n, 1, alone);
         Py_ssize_t first = T / 3, count = T - first, wrong = 0;
-        load_steps(dst, n, s, m, first, count, all);
-        store_steps(back, dst, n, m, first, count, all);
+        for (int part = 0; part < 4; part++) { /* two parts of the units, two of the examples */
+            span units = {part % 2 ? n / 2 : 0, part % 2 ? n : n / 2}, of = {part / 2 ? m / 2 : 0, part / 2 ? m : m / 2};
+            load_steps(dst, n, s, m, first, count, units, of);
+            store_steps(back, dst, n, m, first, count, units, of);
+        }
         for (Py_ssize_t u = 0; u < n; u++)
             for (Py_ssize_t j = 0; j < m; j++)
                 for (Py_ssize_t t = 0; t < count; t++) {

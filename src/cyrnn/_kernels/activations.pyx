@@ -5,7 +5,7 @@ from .arguments cimport sequence
 from .layout cimport block_of, blocks_of, load_steps, steps, store_steps
 from .memory cimport give, take
 from .output cimport FEW, softmax_columns, softmax_rows
-from .team cimport FP_PLAIN, alone, fp_enter, fp_leave, fp_state, share, span
+from .team cimport FP_PLAIN, fp_enter, fp_leave, fp_state, whole
 
 
 def exp(double[::1] x not None) -> None:         # IN/OUT
@@ -53,7 +53,6 @@ def softmax(
 
     cdef Py_ssize_t block = block_of(m, T_x, n, <double> n * m * T_x, 16), b, t0, count
     cdef double *z = take(block * m * n)
-    cdef span all_n = share(n, 1, alone)
 
     cdef fp_state before
     with nogil:
@@ -64,8 +63,8 @@ def softmax(
             for b in range(blocks_of(m, T_x, block)):
                 t0 = b * block
                 count = min(block, T_x - t0)
-                load_steps(z, n, x_in, m, t0, count, all_n)
+                load_steps(z, n, x_in, m, t0, count, whole(n), whole(m))
                 softmax_rows(z, count * m, n)
-                store_steps(out, z, n, m, t0, count, all_n)
+                store_steps(out, z, n, m, t0, count, whole(n), whole(m))
         fp_leave(before)
     give(z)

@@ -8,7 +8,7 @@
 #ifndef CYRNN_BATCH_H
 #define CYRNN_BATCH_H
 
-#include "layout.h"
+#include "gemm.h"
 
 typedef struct {
     Py_ssize_t m, T;                /* the caller's examples; steps until the last of them ends */
@@ -32,6 +32,21 @@ static inline Py_ssize_t steps_of(const batch *b, Py_ssize_t j, Py_ssize_t t0, P
     return (b->lengths && b->lengths[b->order[j]] < t1 ? b->lengths[b->order[j]] : t1) - t0;
 }
 
+/* The columns of a block that belong to the examples `mine` are so many runs of adjacent ones: one of all examples, */
+static inline Py_ssize_t runs(const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine)
+{
+    return mine.lo == 0 && mine.hi >= examples_at(b, t0) ? 1 : t1 - t0;
+}
+
+/* else one of each step.  This is one of them, counted from the first column of the block. */
+static inline span run(const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine, Py_ssize_t i)
+{
+    Py_ssize_t first = first_of(b, t0 + i) - first_of(b, t0);
+    if (mine.lo == 0 && mine.hi >= examples_at(b, t0)) return whole(first_of(b, t1) - first_of(b, t0));
+    mine = clip(mine, examples_at(b, t0 + i));
+    return (span){first + mine.lo, first + mine.hi};
+}
+
 /* The units of one example (rows) at some steps (cols) from the caller's array, and into it; the column of step i
  * is at[i] - at[0] columns after the first. */
 static void example_in(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t units,
@@ -47,26 +62,27 @@ static void example_out(double *dst, Py_ssize_t ldd, const double *src, Py_ssize
 }
 
 /* dst (columns, units) = src[:, :, t0 : t1], row length ld; any strides, fast where the units' or the steps' is 1.
- * Only the units of `mine`. */
+ * Only the units of `mine`, of the examples at the places `of`. */
 static inline void load_batch(double *dst, Py_ssize_t ld, steps src, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
-                              span mine)
+                              span mine, span of)
 {
     const Py_ssize_t units = mine.hi - mine.lo;
     if (!b->lengths) {
-        load_steps(dst, ld, src, b->m, t0, t1 - t0, mine);
+        load_steps(dst, ld, src, b->m, t0, t1 - t0, mine, of);
         return;
     }
     if (units <= 0) return;
     const double *s = src.data + mine.lo * src.su;
     dst += mine.lo;
     if (src.su != 1 && src.st == 1 && t1 - t0 > 1) {
-        for (Py_ssize_t j = 0; j < examples_at(b, t0); j++)
+        of = clip(of, examples_at(b, t0));
+        for (Py_ssize_t j = of.lo; j < of.hi; j++)
             example_in(dst + j * ld, ld, s + b->order[j] * src.sj + t0, src.su, units, steps_of(b, j, t0, t1),
                        b->first + t0);
         return;
     }
     for (Py_ssize_t t = t0; t < t1; t++)
-        for (Py_ssize_t j = 0; j < examples_at(b, t); j++) {
+        for (Py_ssize_t j = of.lo; j < of.hi && j < examples_at(b, t); j++) {
             const double *column = s + b->order[j] * src.sj + t * src.st;
             double *d = dst + (b->first[t] - b->first[t0] + j) * ld;
             if (src.su == 1) memcpy(d, column, (size_t)units * sizeof *d);
@@ -77,25 +93,27 @@ static inline void load_batch(double *dst, Py_ssize_t ld, steps src, const batch
 
 /* The same block as columns, the first at p and each ld after the one before; in place where `columns_of` is. */
 static inline const double *batch_columns(steps s, Py_ssize_t n, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
-                                          double *room, Py_ssize_t *ld, span mine)
+                                          double *room, Py_ssize_t *ld, span mine, span of)
 {
-    if (!b->lengths) return columns_of(s, n, b->m, t0, t1 - t0, room, ld, mine);
-    load_batch(room, n, s, b, t0, t1, mine);
+    if (!b->lengths) return columns_of(s, n, b->m, t0, t1 - t0, room, ld, mine, of);
+    load_batch(room, n, s, b, t0, t1, mine, of);
     *ld = n;
     return room;
 }
 
-/* dst[:, :, t0 : t1] = src (columns, n); dst is C-contiguous, so st is 1.  Only the units of `mine`. */
+/* dst[:, :, t0 : t1] = src (columns, n); dst is C-contiguous, so st is 1.  Only the units of `mine`, of the examples
+ * at the places `of`. */
 static inline void store_batch(steps dst, const double *src, Py_ssize_t n, const batch *b, Py_ssize_t t0,
-                               Py_ssize_t t1, span mine)
+                               Py_ssize_t t1, span mine, span of)
 {
     const Py_ssize_t units = mine.hi - mine.lo;
     if (!b->lengths) {
-        store_steps(dst, src, n, b->m, t0, t1 - t0, mine);
+        store_steps(dst, src, n, b->m, t0, t1 - t0, mine, of);
         return;
     }
     if (units <= 0) return;
-    for (Py_ssize_t j = 0; j < examples_at(b, t0); j++)
+    of = clip(of, examples_at(b, t0));
+    for (Py_ssize_t j = of.lo; j < of.hi; j++)
         example_out(dst.data + mine.lo * dst.su + b->order[j] * dst.sj + t0, dst.su, src + j * n + mine.lo, n,
                     steps_of(b, j, t0, t1), units, b->first + t0);
 }
@@ -104,7 +122,7 @@ static inline void store_batch(steps dst, const double *src, Py_ssize_t n, const
  * of `mine`. */
 static inline void load_state(double *dst, Py_ssize_t n, steps src, const batch *b, span mine)
 {
-    load_batch(dst, n, src, b, 0, 1, mine);
+    load_batch(dst, n, src, b, 0, 1, mine, whole(b->m));
     for (Py_ssize_t j = examples_at(b, 0); j < b->m; j++)
         memset(dst + j * n + mine.lo, 0, (size_t)(mine.hi - mine.lo) * sizeof *dst);
 }
@@ -112,7 +130,7 @@ static inline void load_state(double *dst, Py_ssize_t n, steps src, const batch 
 /* dst (n, m) = src (m, n), a state of every example.  Only the units of `mine`. */
 static inline void store_state(steps dst, const double *src, Py_ssize_t n, const batch *b, span mine)
 {
-    if (!b->lengths) store_steps(dst, src, n, b->m, 0, 1, mine);
+    if (!b->lengths) store_steps(dst, src, n, b->m, 0, 1, mine, whole(b->m));
     else
         for (Py_ssize_t u = mine.lo; u < mine.hi; u++)
             for (Py_ssize_t j = 0; j < b->m; j++) dst.data[u * dst.su + b->order[j] * dst.sj] = src[j * n + u];

@@ -27,19 +27,21 @@ cdef extern from "batch.h" nogil:
 
     Py_ssize_t first_of(const batch *b, Py_ssize_t t)
     Py_ssize_t examples_at(const batch *b, Py_ssize_t t)
+    Py_ssize_t runs(const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine)
+    span run(const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine, Py_ssize_t i)
     Py_ssize_t steps_of(const batch *b, Py_ssize_t j, Py_ssize_t t0, Py_ssize_t t1)
     void load_batch(
-        double *dst, Py_ssize_t ld, steps src, const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine,
+        double *dst, Py_ssize_t ld, steps src, const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine, span of,
     )
     void store_batch(
-        steps dst, const double *src, Py_ssize_t n, const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine,
+        steps dst, const double *src, Py_ssize_t n, const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine, span of,
     )
     void load_state(double *dst, Py_ssize_t n, steps src, const batch *b, span mine)
     void store_state(steps dst, const double *src, Py_ssize_t n, const batch *b, span mine)
     void clear_past(steps dst, const batch *b, Py_ssize_t T_x, span mine)
     const double *batch_columns(
         steps s, Py_ssize_t n, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
-        double *room, Py_ssize_t *ld, span mine,
+        double *room, Py_ssize_t *ld, span mine, span of,
     )
 
 
@@ -169,18 +171,6 @@ cdef inline span share_examples(const batch *b, Py_ssize_t t0, Py_ssize_t t1, te
         columns = b.first[t1] - b.first[t0]
         mine.lo = cut(b, t0, t1, columns * me.thread // me.threads)
         mine.hi = cut(b, t0, t1, columns * (me.thread + 1) // me.threads)
-    return mine
-
-
-cdef inline span clip(span mine, Py_ssize_t n) noexcept nogil:
-    """As far as there are n."""
-    mine.lo, mine.hi = min(mine.lo, n), min(mine.hi, n)
-    return mine
-
-
-cdef inline span whole(Py_ssize_t n) noexcept nogil:
-    cdef span mine
-    mine.lo, mine.hi = 0, n
     return mine
 
 

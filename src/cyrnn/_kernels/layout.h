@@ -82,9 +82,9 @@ typedef struct {
 } steps;
 
 /* dst (count, m, units) = src[:, :, first : first + count], row length ld; any strides, fast where
- * one of them is 1.  Only the units of `mine`. */
+ * one of them is 1.  Only the units of `mine`, of the examples `of`. */
 static inline void load_steps(double *dst, Py_ssize_t ld, steps src, Py_ssize_t m, Py_ssize_t first,
-                              Py_ssize_t count, span mine)
+                              Py_ssize_t count, span mine, span of)
 {
     const double *s = src.data + first * src.st + mine.lo * src.su;
     Py_ssize_t units = mine.hi - mine.lo;
@@ -92,17 +92,17 @@ static inline void load_steps(double *dst, Py_ssize_t ld, steps src, Py_ssize_t 
     if (units <= 0) return;
     if (src.su == 1) {
         for (Py_ssize_t t = 0; t < count; t++)
-            for (Py_ssize_t j = 0; j < m; j++)
+            for (Py_ssize_t j = of.lo; j < of.hi; j++)
                 memcpy(dst + (t * m + j) * ld, s + t * src.st + j * src.sj, (size_t)units * sizeof *s);
     } else if (src.st == 1 && count > 1) {
-        for (Py_ssize_t j = 0; j < m; j++)
+        for (Py_ssize_t j = of.lo; j < of.hi; j++)
             transpose_in(dst + j * ld, m * ld, s + j * src.sj, src.su, units, count);
     } else if (src.sj == 1) {
         for (Py_ssize_t t = 0; t < count; t++)
-            transpose(dst + t * m * ld, ld, s + t * src.st, src.su, units, m);
+            transpose(dst + (t * m + of.lo) * ld, ld, s + t * src.st + of.lo, src.su, units, of.hi - of.lo);
     } else {
         for (Py_ssize_t t = 0; t < count; t++)
-            for (Py_ssize_t j = 0; j < m; j++)
+            for (Py_ssize_t j = of.lo; j < of.hi; j++)
                 for (Py_ssize_t u = 0; u < units; u++)
                     dst[(t * m + j) * ld + u] = s[u * src.su + j * src.sj + t * src.st];
     }
@@ -112,29 +112,29 @@ static inline void load_steps(double *dst, Py_ssize_t ld, steps src, Py_ssize_t 
  * place where the caller's array is laid out so (time-major, a state for all examples, one step of
  * one example), else copied to `room`. */
 static inline const double *columns_of(steps s, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first,
-                                       Py_ssize_t count, double *room, Py_ssize_t *ld, span mine)
+                                       Py_ssize_t count, double *room, Py_ssize_t *ld, span mine, span of)
 {
     if ((s.su == 1 || n <= 1) && (count == 1 || m == 1 || s.st == m * s.sj)) {
         *ld = m == 1 ? s.st : s.sj;
         return s.data + first * s.st;
     }
-    load_steps(room, n, s, m, first, count, mine);
+    load_steps(room, n, s, m, first, count, mine, of);
     *ld = n;
     return room;
 }
 
 /* dst[:, :, first : first + count] = src (count, m, n); dst is C-contiguous, so st is 1.  Only the
- * units of `mine`. */
+ * units of `mine`, of the examples `of`. */
 static inline void store_steps(steps dst, const double *src, Py_ssize_t n, Py_ssize_t m,
-                               Py_ssize_t first, Py_ssize_t count, span mine)
+                               Py_ssize_t first, Py_ssize_t count, span mine, span of)
 {
     double *d = dst.data + first + mine.lo * dst.su;
     Py_ssize_t units = mine.hi - mine.lo;
     src += mine.lo;
     if (units <= 0) return;
-    if (count == 1 && dst.sj == 1) transpose(d, dst.su, src, n, m, units);
+    if (count == 1 && dst.sj == 1) transpose(d + of.lo, dst.su, src + of.lo * n, n, of.hi - of.lo, units);
     else
-        for (Py_ssize_t j = 0; j < m; j++)
+        for (Py_ssize_t j = of.lo; j < of.hi; j++)
             transpose_out(d + j * dst.sj, dst.su, src + j * n, m * n, count, units);
 }
 

@@ -16,13 +16,15 @@ cdef extern from "layout.h" nogil:
     )
     void load_steps(
         double *dst, Py_ssize_t ld, steps src, Py_ssize_t m, Py_ssize_t first, Py_ssize_t count, span mine,
+        span of,
     )
     void store_steps(
         steps dst, const double *src, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first, Py_ssize_t count, span mine,
+        span of,
     )
     const double *columns_of(
         steps s, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first, Py_ssize_t count,
-        double *room, Py_ssize_t *ld, span mine,
+        double *room, Py_ssize_t *ld, span mine, span of,
     )
     const double *flat_of(steps s, Py_ssize_t n, Py_ssize_t m, double *room)
 

@@ -35,9 +35,9 @@ from libc.string cimport memcpy, memset
 
 from .arguments cimport box, matrix, sequence, state
 from .batch cimport (
-    batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, clip, examples_at,
-    first_of, load_batch, load_state, mean_examples, set_block, share_examples, sort_batch, states_before, store_batch,
-    store_state, times, whole,
+    batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, examples_at, first_of,
+    load_batch, load_state, mean_examples, run, runs, set_block, share_examples, sort_batch, states_before, store_batch,
+    store_state, times,
 )
 from .gemm cimport (
     ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
@@ -46,7 +46,7 @@ from .gemm cimport (
 from .layout cimport carve, odd_lines, steps
 from .memory cimport take
 from .output cimport output, output_of, predict
-from .team cimport barrier, by_itself, halted, look_up, settle, share, span, team
+from .team cimport barrier, by_itself, clip, halted, look_up, settle, share, span, team, whole
 from .threads cimport on_threads, worth
 
 
@@ -93,7 +93,7 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     cdef const double *xs
     cdef double *z
     cdef span units = share(n_a, 8, me), values = share(m * n_a, 8, me), mine, part
-    cdef team step = me if r.rows else by_itself(me)
+    cdef team step = me if r.rows else by_itself(me)        # who share a block, or the examples of one of them
 
     pack_rows(&r.W_x, me)
     pack_rows(&r.W_a, me)
@@ -109,20 +109,23 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
         load_state(r.c, n_a, r.c0, b, units)
     else:
         memset(r.c + values.lo, 0, (values.hi - values.lo) * sizeof(double))
+    barrier(me)
     while t0 < b.T and not halted(me):
         t1 = block_end(b, t0)
         old = before(b, t0) if r.keep else 0        # columns of a and c: before a step, and after it
         new = begin = m + (first_of(b, t0) if r.keep else 0)
-        xs = batch_columns(r.x, r.n_x, b, t0, t1, r.xs, &ldx, share(r.n_x, 8, me))
+        mine = whole(m) if r.rows else share_examples(b, t0, t1, me)
+        xs = batch_columns(r.x, r.n_x, b, t0, t1, r.xs, &ldx, share(r.n_x, 8, step), mine)
+        barrier(step)
+        for t in range(runs(b, t0, t1, mine)):
+            part = run(b, t0, t1, mine, t)
+            z = r.gates + (begin - m + part.lo) * ld
+            multiply_shared(z, sg, ld, &r.W_x, xs + part.lo * ldx, ldx, part.hi - part.lo, BIAS, r.bias, step)
         barrier(me)
-        n = first_of(b, t1) - first_of(b, t0)
-        multiply_shared(r.gates + (begin - m) * ld, sg, ld, &r.W_x, xs, ldx, n, BIAS, r.bias, me)
-        barrier(me)
-        mine = share_examples(b, t0, t1, me)
         for t in range(t0, t1):
             n = examples_at(b, t)
             look_up(me, r.operations * n)
-            part = whole(n) if r.rows else clip(mine, n)
+            part = clip(mine, n)
             values = share(n * n_a, 8, me) if r.rows else times(part, n_a)
             z = r.gates + (new - m) * ld
             multiply(
@@ -138,16 +141,14 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
             barrier(step)
             old = new
             new += n
-        barrier(me)
         settle(me)
-        store_batch(r.a_out, r.a + begin * n_a, n_a, b, t0, t1, units)
-        store_batch(r.c_out, r.c + begin * n_a, n_a, b, t0, t1, units)
+        store_batch(r.a_out, r.a + begin * n_a, n_a, b, t0, t1, share(n_a, 8, step), mine)
+        store_batch(r.c_out, r.c + begin * n_a, n_a, b, t0, t1, share(n_a, 8, step), mine)
         if not r.keep:
-            values = share(n * n_a, 8, me)
             k = old * n_a + values.lo
             memcpy(r.a + values.lo, r.a + k, (values.hi - values.lo) * sizeof(double))
             memcpy(r.c + values.lo, r.c + k, (values.hi - values.lo) * sizeof(double))
-        predict(&r.out, r.a + begin * n_a, n_a, b, t0, t1, me)
+        predict(&r.out, r.a + begin * n_a, n_a, b, t0, t1, mine, step)
         barrier(me)
         t0 = t1
 
@@ -181,16 +182,15 @@ def forward(
     batch_of(&r.batch, lengths, m, T_x, T_x)
     cdef double columns = r.batch.columns
     set_block(&r.batch, max(n_x, n_y) + (0 if r.keep else 6 * n_a), (n_a * (8 if r.keep else 2) + n_y) * columns, 16)
-    cdef bint once = r.batch.columns <= r.batch.most
     sequence(x, n_x, m, T_x, False, &r.x)
     state(a0, n_a, m, False, &r.a0)
     r.c_given = c0 is not None
     if r.c_given:
         state(c0, n_a, m, False, &r.c0)
     gates_of(Wf, Wi, Wc, Wo, n_a, n_x, m == 1, &r.W_a, &r.W_x)
-    r.W_a.once, r.W_x.once = r.batch.T == 1, once
+    r.W_a.once = r.batch.T == 1
     r.b[0], r.b[1], r.b[2], r.b[3] = matrix(bf, n_a, 1), matrix(bi, n_a, 1), matrix(bc, n_a, 1), matrix(bo, n_a, 1)
-    output_of(&r.out, Wy, by, y, n_a, n_y, m, T_x, once)
+    output_of(&r.out, Wy, by, y, n_a, n_y, m, T_x)
     sequence(a, n_a, m, T_x, True, &r.a_out)
     sequence(c, n_a, m, T_x, True, &r.c_out)
     if r.keep:
@@ -201,6 +201,7 @@ def forward(
 
     r.operations = 2.0 * n_a * (4.0 * (n_a + n_x) + n_y)
     cdef int threads = worth(r.operations * columns, shares)
+    r.W_x.once = r.out.Wy.once = r.batch.columns <= r.batch.most and (r.rows or threads == 1)
     cdef double *scratch = take(carve_forward(&r, NULL) - <double *> NULL)
     carve_forward(&r, scratch)
     sort_batch(&r.batch)
@@ -259,7 +260,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef double *df
     cdef double *df_j
     cdef double *room = r.rooms + me.thread * outer_room(max(n_x, n_a), b.most)
-    cdef span units = share(n_a, 6, me), inputs = share(n_x, PANEL, me), values = share(m * n_a, 8, me), mine, part
+    cdef span units = share(n_a, 6, me), values = share(m * n_a, 8, me), mine, part
     cdef team step = me if r.rows else by_itself(me)
     cdef Py_ssize_t mine_units = units.hi - units.lo
     cdef start how = ZERO
@@ -270,18 +271,19 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         memset(r.db + g * n_a + units.lo, 0, mine_units * sizeof(double))
     memset(r.da_carry + values.lo, 0, (values.hi - values.lo) * sizeof(double))
     memset(r.dc_carry + values.lo, 0, (values.hi - values.lo) * sizeof(double))
-    clear_past(r.dx, b, r.T_x, inputs)
+    clear_past(r.dx, b, r.T_x, share(n_x, 8, me))
     pack_columns(&r.W_x, me)
     pack_columns(&r.W_a, me)
+    barrier(me)
     while t1 > 0 and not halted(me):
         t0 = block_start(b, t1)
-        load_batch(r.dgates + 3 * sd, ld, r.da, b, t0, t1, share(n_a, 8, me))
+        mine = whole(m) if r.rows else share_examples(b, t0, t1, me)
+        load_batch(r.dgates + 3 * sd, ld, r.da, b, t0, t1, share(n_a, 8, step), mine)
         if r.dc_given:
-            load_batch(r.dgates, ld, r.dc, b, t0, t1, share(n_a, 8, me))
-        xs = batch_columns(r.x, n_x, b, t0, t1, r.xs, &ldx, share(n_x, 8, me))
+            load_batch(r.dgates, ld, r.dc, b, t0, t1, share(n_a, 8, step), mine)
+        xs = batch_columns(r.x, n_x, b, t0, t1, r.xs, &ldx, share(n_x, 8, step), mine)
         a = states_before(b, r.a, n_a, t0, t1, r.a_prev, me)
-        barrier(me)
-        mine = share_examples(b, t0, t1, me)
+        barrier(step)
         for t in range(t1 - 1, t0 - 1, -1):
             n = examples_at(b, t)
             look_up(me, r.operations * n)
@@ -320,8 +322,11 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         how = ADD
         barrier(me)
         settle(me)
-        multiply_transposed(r.xs, n_x, &r.W_x, r.dgates, sd, ld, n, me)
-        store_batch(r.dx, r.xs, n_x, b, t0, t1, inputs)
+        for t in range(runs(b, t0, t1, mine)):
+            part = run(b, t0, t1, mine, t)
+            df = r.dgates + part.lo * ld
+            multiply_transposed(r.xs + part.lo * n_x, n_x, &r.W_x, df, sd, ld, part.hi - part.lo, step)
+        store_batch(r.dx, r.xs, n_x, b, t0, t1, share(n_x, PANEL, step), mine)
         barrier(me)
         t1 = t0
     store_state(r.da0, r.da_carry, n_a, b, units)
@@ -369,7 +374,7 @@ def backward(
     r.c = r.a + (m + r.batch.kept) * n_a
     r.gates = r.c + (m + r.batch.kept) * n_a
     gates_of(Wf, Wi, Wc, Wo, n_a, n_x, m == 1, &r.W_a, &r.W_x)
-    r.W_a.once, r.W_x.once = r.batch.T == 1, r.batch.columns <= r.batch.most
+    r.W_a.once = r.batch.T == 1
     sequence(dx, n_x, m, T_x, True, &r.dx)
     state(da0, n_a, m, True, &r.da0)
     if r.dc0_wanted:
@@ -379,6 +384,7 @@ def backward(
 
     r.operations = 16.0 * n_a * (n_a + n_x)
     cdef int threads = worth(r.operations * columns, shares)
+    r.W_x.once = r.batch.columns <= r.batch.most and (r.rows or threads == 1)
     cdef double *scratch = take(carve_backward(&r, NULL, threads) - <double *> NULL)
     carve_backward(&r, scratch, threads)
     sort_batch(&r.batch)

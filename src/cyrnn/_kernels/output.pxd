@@ -11,7 +11,7 @@ whether a class or an example fills the vectors, so that both ways give the same
 from libc.string cimport memcpy
 
 from .arguments cimport matrix, sequence
-from .batch cimport batch, first_of, store_batch
+from .batch cimport batch, run, runs, store_batch
 from .gemm cimport BIAS, carve_weights, multiply_shared, weights, weights_of
 from .layout cimport carve, steps, transpose
 from .step cimport rows_of, step_multiply
@@ -133,25 +133,30 @@ cdef inline int output_of(
     Wy,                                 # IN   (n_y, n_a)
     by,                                 # IN   (n_y, 1)
     y,                                  # OUT  (n_y, m, T_x)
-    Py_ssize_t n_a, Py_ssize_t n_y, Py_ssize_t m, Py_ssize_t T_x, bint once,
+    Py_ssize_t n_a, Py_ssize_t n_y, Py_ssize_t m, Py_ssize_t T_x,
 ) except -1:
-    o.Wy = weights_of(matrix(Wy, n_y, n_a), n_a, n_y, n_a, once)
+    o.Wy = weights_of(matrix(Wy, n_y, n_a), n_a, n_y, n_a, False)
     o.by = matrix(by, n_y, 1)
     o.n_y = n_y
     return sequence(y, n_y, m, T_x, True, &o.y)
 
 
 cdef inline void predict(
-    output *o, const double *a, Py_ssize_t n_a, const batch *b, Py_ssize_t t0, Py_ssize_t t1, team me,
+    output *o, const double *a, Py_ssize_t n_a, const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine, team me,
 ) noexcept nogil:
-    """Steps t0 ... t1 - 1 of y from their hidden states a (columns, n_a)."""
-    cdef Py_ssize_t columns = first_of(b, t1) - first_of(b, t0)
-    cdef span mine = share(columns, 1, me)
-    multiply_shared(o.z, 0, o.n_y, &o.Wy, a, n_a, columns, BIAS, o.by, me)
+    """Steps t0 ... t1 - 1 of y from their hidden states a (columns, n_a), for the examples `mine`."""
+    cdef Py_ssize_t i, n_y = o.n_y
+    cdef span columns, rows
+    cdef double *z
+    for i in range(runs(b, t0, t1, mine)):
+        columns = run(b, t0, t1, mine, i)
+        rows = share(columns.hi - columns.lo, 1, me)
+        z = o.z + columns.lo * n_y
+        multiply_shared(z, 0, n_y, &o.Wy, a + columns.lo * n_a, n_a, columns.hi - columns.lo, BIAS, o.by, me)
+        barrier(me)
+        softmax_rows(z + rows.lo * n_y, rows.hi - rows.lo, n_y)
     barrier(me)
-    softmax_rows(o.z + mine.lo * o.n_y, mine.hi - mine.lo, o.n_y)
-    barrier(me)
-    store_batch(o.y, o.z, o.n_y, b, t0, t1, share(o.n_y, 8, me))
+    store_batch(o.y, o.z, n_y, b, t0, t1, share(n_y, 8, me), mine)
 
 
 cdef inline void fill_rows(double *z, const double *bias, Py_ssize_t m, span mine) noexcept nogil:

@@ -21,9 +21,9 @@ from libc.string cimport memcpy, memset
 
 from .arguments cimport matrix, sequence, state
 from .batch cimport (
-    batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, clip, examples_at,
-    first_of, load_batch, load_state, mean_examples, set_block, share_examples, sort_batch, states_before, store_batch,
-    store_state, times, whole,
+    batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, examples_at, first_of,
+    load_batch, load_state, mean_examples, run, runs, set_block, share_examples, sort_batch, states_before, store_batch,
+    store_state, times,
 )
 from .gemm cimport (
     ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
@@ -32,7 +32,7 @@ from .gemm cimport (
 from .layout cimport carve, odd_lines, steps
 from .memory cimport take
 from .output cimport output, output_of, predict
-from .team cimport barrier, by_itself, halted, look_up, settle, share, span, team
+from .team cimport barrier, by_itself, clip, halted, look_up, settle, share, span, team, whole
 from .threads cimport on_threads, worth
 from .vmath cimport tanh
 
@@ -70,8 +70,8 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     cdef Py_ssize_t n_a = r.n_a, t0 = 0, t1, t, u, n = 0, begin, old, new, ldx
     cdef const double *xs
     cdef double *z
-    cdef span units = share(n_a, 8, me), mine, part, values
-    cdef team step = me if r.rows else by_itself(me)
+    cdef span units = share(n_a, 8, me), values = units, mine, part
+    cdef team step = me if r.rows else by_itself(me)        # who share a block, or the examples of one of them
 
     pack_rows(&r.Wax, me)
     pack_rows(&r.Waa, me)
@@ -79,20 +79,23 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     clear_past(r.a_out, b, r.T_x, units)
     clear_past(r.out.y, b, r.T_x, share(r.out.n_y, 8, me))
     load_state(r.a, n_a, r.a0, b, units)
+    barrier(me)
     while t0 < b.T and not halted(me):
         t1 = block_end(b, t0)
         old = before(b, t0) if r.keep else 0        # columns of a: before a step, and after it
         new = begin = b.m + (first_of(b, t0) if r.keep else 0)
-        xs = batch_columns(r.x, r.n_x, b, t0, t1, r.xs, &ldx, share(r.n_x, 8, me))
+        mine = whole(b.m) if r.rows else share_examples(b, t0, t1, me)
+        xs = batch_columns(r.x, r.n_x, b, t0, t1, r.xs, &ldx, share(r.n_x, 8, step), mine)
+        barrier(step)
+        for t in range(runs(b, t0, t1, mine)):
+            part = run(b, t0, t1, mine, t)
+            z = r.a + (begin + part.lo) * n_a
+            multiply_shared(z, 0, n_a, &r.Wax, xs + part.lo * ldx, ldx, part.hi - part.lo, BIAS, r.ba, step)
         barrier(me)
-        n = first_of(b, t1) - first_of(b, t0)
-        multiply_shared(r.a + begin * n_a, 0, n_a, &r.Wax, xs, ldx, n, BIAS, r.ba, me)
-        barrier(me)
-        mine = share_examples(b, t0, t1, me)
         for t in range(t0, t1):
             n = examples_at(b, t)
             look_up(me, r.operations * n)
-            part = whole(n) if r.rows else clip(mine, n)
+            part = clip(mine, n)
             values = share(n * n_a, 8, me) if r.rows else times(part, n_a)
             z = r.a + new * n_a
             multiply(
@@ -104,13 +107,11 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
             barrier(step)
             old = new
             new += n
-        barrier(me)
         settle(me)
-        store_batch(r.a_out, r.a + begin * n_a, n_a, b, t0, t1, units)
+        store_batch(r.a_out, r.a + begin * n_a, n_a, b, t0, t1, share(n_a, 8, step), mine)
         if not r.keep:
-            values = share(n * n_a, 8, me)
             memcpy(r.a + values.lo, r.a + old * n_a + values.lo, (values.hi - values.lo) * sizeof(double))
-        predict(&r.out, r.a + begin * n_a, n_a, b, t0, t1, me)
+        predict(&r.out, r.a + begin * n_a, n_a, b, t0, t1, mine, step)
         barrier(me)
         t0 = t1
 
@@ -138,19 +139,19 @@ def forward(
     batch_of(&r.batch, lengths, m, T_x, T_x)
     cdef double columns = r.batch.columns
     set_block(&r.batch, max(n_x, n_y) + (0 if r.keep else n_a), (n_a * (2 if r.keep else 1) + n_y) * columns, 16)
-    cdef bint once = r.batch.columns <= r.batch.most
     sequence(x, n_x, m, T_x, False, &r.x)
     state(a0, n_a, m, False, &r.a0)
-    r.Wax = weights_of(matrix(Wax, n_a, n_x), n_x, n_a, n_x, once)
+    r.Wax = weights_of(matrix(Wax, n_a, n_x), n_x, n_a, n_x, False)
     r.Waa = weights_of(matrix(Waa, n_a, n_a), n_a, n_a, n_a, r.batch.T == 1)
     r.ba = matrix(ba, n_a, 1)
-    output_of(&r.out, Wya, by, y, n_a, n_y, m, T_x, once)
+    output_of(&r.out, Wya, by, y, n_a, n_y, m, T_x)
     sequence(a, n_a, m, T_x, True, &r.a_out)
     r.a = matrix(a_cache, m + r.batch.kept, n_a) if r.keep else NULL
     r.rows = by_rows(&r.Waa, mean_examples(&r.batch), &shares)
 
     r.operations = 2.0 * n_a * (n_x + n_a + n_y)
     cdef int threads = worth(r.operations * columns, shares)
+    r.Wax.once = r.out.Wy.once = r.batch.columns <= r.batch.most and (r.rows or threads == 1)
     cdef double *scratch = take(carve_forward(&r, NULL) - <double *> NULL)
     carve_forward(&r, scratch)
     sort_batch(&r.batch)
@@ -209,7 +210,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef const double *a_next
     cdef double *dz
     cdef double *room = r.rooms + me.thread * outer_room(max(n_x, n_a), b.most)
-    cdef span units = share(n_a, 6, me), inputs = share(n_x, PANEL, me), values = share(b.m * n_a, 8, me), mine, part
+    cdef span units = share(n_a, 6, me), values = share(b.m * n_a, 8, me), mine, part
     cdef team step = me if r.rows else by_itself(me)
     cdef Py_ssize_t mine_units = units.hi - units.lo
     cdef start how = ZERO
@@ -219,16 +220,17 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         memset(r.dWaa, 0, n_a * n_a * sizeof(double))
     memset(r.dba + units.lo, 0, mine_units * sizeof(double))
     memset(r.carry + values.lo, 0, (values.hi - values.lo) * sizeof(double))
-    clear_past(r.dx, b, r.T_x, inputs)
+    clear_past(r.dx, b, r.T_x, share(n_x, 8, me))
     pack_columns(&r.Wax, me)
     pack_columns(&r.Waa, me)
+    barrier(me)
     while t1 > 0 and not halted(me):
         t0 = block_start(b, t1)
-        load_batch(r.dz, ld, r.da, b, t0, t1, share(n_a, 8, me))
-        xs = batch_columns(r.x, n_x, b, t0, t1, r.xs, &ldx, share(n_x, 8, me))
+        mine = whole(b.m) if r.rows else share_examples(b, t0, t1, me)
+        load_batch(r.dz, ld, r.da, b, t0, t1, share(n_a, 8, step), mine)
+        xs = batch_columns(r.x, n_x, b, t0, t1, r.xs, &ldx, share(n_x, 8, step), mine)
         a = states_before(b, r.a, n_a, t0, t1, r.a_prev, me)
-        barrier(me)
-        mine = share_examples(b, t0, t1, me)
+        barrier(step)
         for t in range(t1 - 1, t0 - 1, -1):
             n = examples_at(b, t)
             look_up(me, r.operations * n)
@@ -257,8 +259,12 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         how = ADD
         barrier(me)
         settle(me)
-        multiply_transposed(r.xs, n_x, &r.Wax, r.dz, 0, ld, n, me)
-        store_batch(r.dx, r.xs, n_x, b, t0, t1, inputs)
+        for t in range(runs(b, t0, t1, mine)):
+            part = run(b, t0, t1, mine, t)
+            multiply_transposed(
+                r.xs + part.lo * n_x, n_x, &r.Wax, r.dz + part.lo * ld, 0, ld, part.hi - part.lo, step,
+            )
+        store_batch(r.dx, r.xs, n_x, b, t0, t1, share(n_x, PANEL, step), mine)
         barrier(me)
         t1 = t0
     store_state(r.da0, r.carry, n_a, b, units)
@@ -292,7 +298,7 @@ def backward(
     sequence(da, n_a, m, T_x, False, &r.da)
     sequence(x, n_x, m, T_x, False, &r.x)
     r.a = matrix(a_cache, m + r.batch.kept, n_a)
-    r.Wax = weights_of(matrix(Wax, n_a, n_x), n_x, n_a, n_x, r.batch.columns <= r.batch.most)
+    r.Wax = weights_of(matrix(Wax, n_a, n_x), n_x, n_a, n_x, False)
     r.Waa = weights_of(matrix(Waa, n_a, n_a), n_a, n_a, n_a, r.batch.T == 1)
     sequence(dx, n_x, m, T_x, True, &r.dx)
     state(da0, n_a, m, True, &r.da0)
@@ -301,6 +307,7 @@ def backward(
 
     r.operations = 4.0 * n_a * (n_x + n_a)
     cdef int threads = worth(r.operations * columns, shares)
+    r.Wax.once = r.batch.columns <= r.batch.most and (r.rows or threads == 1)
     cdef double *scratch = take(carve_backward(&r, NULL, threads) - <double *> NULL)
     carve_backward(&r, scratch, threads)
     sort_batch(&r.batch)

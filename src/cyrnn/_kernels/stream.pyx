@@ -18,7 +18,7 @@ from .layout cimport carve, load_steps, steps, store_steps
 from .lstm cimport step_forward
 from .memory cimport give, take
 from .output cimport softmax_rows
-from .team cimport FP_FLUSH, alone, fp_enter, fp_leave, fp_state, look_up, share, span, stopped, team, watch
+from .team cimport FP_FLUSH, alone, fp_enter, fp_leave, fp_state, look_up, span, stopped, team, watch, whole
 from .threads cimport unless_stopped, watched
 from .vmath cimport tanh
 
@@ -96,7 +96,7 @@ cdef class Stream:
         """The forward equations for step t of x."""
         cdef Py_ssize_t n_a = self.n_a, ld = self.n_x + n_a, u, j
         cdef double *f = self.gates
-        load_steps(self.h, ld, x, self.m, t, 1, share(self.n_x, 1, alone))
+        load_steps(self.h, ld, x, self.m, t, 1, whole(self.n_x), whole(self.m))
         for j in range(self.m):
             memcpy(self.h + j * ld + self.n_x, self.a + j * n_a, n_a * sizeof(double))
         multiply(f, self.gate, n_a, &self.W, self.h, ld, self.m, BIAS, self.bias, alone)
@@ -113,8 +113,8 @@ cdef class Stream:
 
     cdef void put(self, steps a, steps y, Py_ssize_t t) noexcept nogil:
         """The state and the prediction become step t of a and y."""
-        store_steps(a, self.a, self.n_a, self.m, t, 1, share(self.n_a, 1, alone))
-        store_steps(y, self.z, self.n_y, self.m, t, 1, share(self.n_y, 1, alone))
+        store_steps(a, self.a, self.n_a, self.m, t, 1, whole(self.n_a), whole(self.m))
+        store_steps(y, self.z, self.n_y, self.m, t, 1, whole(self.n_y), whole(self.m))
 
     cdef void go(self, steps x, steps a, steps y, Py_ssize_t T_x, team me) noexcept nogil:
         """So many steps; fewer if a signal stops them, and the state is that of the last one made."""
@@ -185,15 +185,15 @@ cdef class Stream:
     ) -> None:
         """Copy the state."""
         cdef steps a_out, c_out
-        cdef span units = share(self.n_a, 1, alone)
+        cdef span units = whole(self.n_a), examples = whole(self.m)
         a_out.data, a_out.su, a_out.sj, a_out.st = matrix(a, self.n_a, self.m), self.m, 1, 1
         c_out = a_out
         if c is not None:
             c_out.data = matrix(c, self.n_a, self.m)
         self.begin()
-        store_steps(a_out, self.a, self.n_a, self.m, 0, 1, units)
+        store_steps(a_out, self.a, self.n_a, self.m, 0, 1, units, examples)
         if c is not None:
-            store_steps(c_out, self.c, self.n_a, self.m, 0, 1, units)
+            store_steps(c_out, self.c, self.n_a, self.m, 0, 1, units, examples)
         self.busy = False
 
     def set(
@@ -203,14 +203,14 @@ cdef class Stream:
     ) -> None:
         """Set the state."""
         cdef steps a_in, c_in
-        cdef span units = share(self.n_a, 1, alone)
+        cdef span units = whole(self.n_a), examples = whole(self.m)
         state(a, self.n_a, self.m, False, &a_in)
         if c is not None:
             state(c, self.n_a, self.m, False, &c_in)
         self.begin()
-        load_steps(self.a, self.n_a, a_in, self.m, 0, 1, units)
+        load_steps(self.a, self.n_a, a_in, self.m, 0, 1, units, examples)
         if c is not None:
-            load_steps(self.c, self.n_a, c_in, self.m, 0, 1, units)
+            load_steps(self.c, self.n_a, c_in, self.m, 0, 1, units, examples)
         self.busy = False
 
     def reset(self) -> None:

@@ -80,6 +80,11 @@ static inline span share(Py_ssize_t n, Py_ssize_t unit, team me)
     return mine;
 }
 
+static inline span whole(Py_ssize_t n) { return (span){0, n}; }
+
+/* As far as there are n. */
+static inline span clip(span mine, Py_ssize_t n) { return (span){mine.lo < n ? mine.lo : n, mine.hi < n ? mine.hi : n}; }
+
 /* OpenMP's own barrier spins for milliseconds; two threads that the system has put on one processor then
  * wait for the end of each other's time slice: 12 ms for a call of 0.4. */
 static inline void barrier(team me)

@@ -30,6 +30,8 @@ cdef extern from "team.h" nogil:
     void settle(team me)
     void look_up(team me, double operations)
     span share(Py_ssize_t n, Py_ssize_t unit, team me)
+    span whole(Py_ssize_t n)
+    span clip(span mine, Py_ssize_t n)
     void barrier(team me)
     void run_team(team_fn *run, void *problem, int threads, watch *watch)
 
