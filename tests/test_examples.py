@@ -2,11 +2,13 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import cyrnn
@@ -20,10 +22,24 @@ NEEDS = {
 }
 
 
-def run(name, *arguments):
-    """What the example prints in its short form."""
+WATCHED = """
+import runpy, sys, cyrnn
+update, t_of_updates = cyrnn.update_parameters_with_adam, []
+def watched(parameters, gradients, v, s, t, *others):
+    t_of_updates.append(t)
+    return update(parameters, gradients, v, s, t, *others)
+cyrnn.update_parameters_with_adam = watched
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+assert len(t_of_updates) > 9
+assert t_of_updates == list(range(1, len(t_of_updates) + 1)), t_of_updates[:9]
+"""
+
+
+def run(name, *arguments, watched=True):
+    """What the example prints in its short form; where it is watched, Adam's t counts its updates."""
     environment = os.environ | {"PYTHONPATH": str(Path(cyrnn.__file__).parent.parent), "CYRNN_NUM_THREADS": "1"}
-    command = [sys.executable, EXAMPLES / f"{name}.py", "--quick", *arguments]
+    command = [sys.executable, *["-c", WATCHED] * watched, EXAMPLES / f"{name}.py", "--quick", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -72,7 +88,7 @@ def test_series(tmp_path):
 @pytest.mark.parametrize("killed", [False, True])
 def test_data_parallel(killed):
     needs("data_parallel")
-    printed = run("data_parallel", *["--kill"] * killed)
+    printed = run("data_parallel", *["--kill"] * killed, watched=False)  # its workers want the file itself
     assert "workers: loss" in printed
     differences = [float(apart) for apart in re.findall(r"at most (\S+) apart", printed)]
     assert len(differences) == 2
@@ -80,3 +96,36 @@ def test_data_parallel(killed):
     died = re.findall(r"a worker died with (\d+) gradients under way", printed)
     assert len(died) == killed
     assert all(int(gradients) >= 1 for gradients in died)
+
+
+class LocalClient:
+    """A cluster whose only worker is here: what `map` gives stays there and is known here by its number."""
+
+    def __init__(self):
+        self.kept, self.sent = [], []
+
+    def map(self, function, numbers, **named):
+        self.kept = [function(k, **named) for k in numbers]
+        return list(range(len(self.kept)))
+
+    def submit(self, function, k, *others, pure):
+        assert not pure  # the parameters are the same objects at every step
+        self.sent.append(k)
+        return function(self.kept[k], *others)
+
+    def gather(self, results):
+        return results
+
+
+def test_data_parallel_shards_stay_with_the_workers():
+    needs("data_parallel")
+    example = runpy.run_path(str(EXAMPLES / "data_parallel.py"))
+    client, rng = LocalClient(), np.random.default_rng(0)
+    gradients_of_shards = example["on_workers"](client, 4)
+    parameters = cyrnn.initialize_parameters("lstm", n_x=8, n_a=3, n_y=10, rng=rng)
+    for _ in range(2):
+        loss, gradients = example["mean"](gradients_of_shards(parameters))
+    assert client.sent == [0, 1, 2, 3, 0, 1, 2, 3]
+    want, whole = example["mean"]([example["gradient"](example["shard_of_digits"](0, 1), parameters)])
+    assert abs(loss - want) < 1e-14
+    assert example["apart"](gradients, whole) < 1e-14
