@@ -133,20 +133,16 @@ def test_joblib(backend):
         assert_array_equal(cyrnn.rnn_backward(q.da, caches)["dx"], cyrnn.rnn_backward(q.da, found[0][2])["dx"])
 
 
-@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2, reason="needs two processors")
-def test_two_python_threads_take_about_the_time_of_one(request):
-    """Two processors are at work at once; a busy machine may need more than one try."""
+def test_two_python_threads_compute_at_once(request):
+    """Both are within the kernel while a third one, which is Python's, looks on: none holds what another waits for."""
     cyrnn.set_num_threads(1)
     request.addfinalizer(lambda: cyrnn.set_num_threads(None))
     q = problem("lstm", 64, 200, 10, 32, 150)
-
-    def processors():
-        callers = [threading.Thread(target=cyrnn.lstm_forward, args=(q.x, q.a0, q.p)) for _ in range(2)]
-        start = time.perf_counter(), time.process_time()
-        for caller in callers:
-            caller.start()
-        for caller in callers:
-            caller.join()
-        return (time.process_time() - start[1]) / (time.perf_counter() - start[0])
-
-    assert any(processors() > 1.4 for _ in range(8))
+    callers = [threading.Thread(target=cyrnn.lstm_forward, args=(q.x, q.a0, q.p)) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    most = 0
+    while any(caller.is_alive() for caller in callers):
+        most = max(most, threads.busy_threads())
+        time.sleep(0.001)
+    assert most == 2
