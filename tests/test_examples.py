@@ -109,7 +109,7 @@ class LocalClient:
         return list(range(len(self.kept)))
 
     def submit(self, function, k, *others, pure):
-        assert not pure  # the parameters are the same objects at every step
+        assert not pure  # else Dask would hash all parameters at every step
         self.sent.append(k)
         return function(self.kept[k], *others)
 
@@ -117,7 +117,7 @@ class LocalClient:
         return results
 
 
-def test_data_parallel_shards_stay_with_the_workers():
+def test_data_parallel_shards_stay_with_the_workers(monkeypatch):
     needs("data_parallel")
     example = runpy.run_path(str(EXAMPLES / "data_parallel.py"))
     client, rng = LocalClient(), np.random.default_rng(0)
@@ -129,3 +129,7 @@ def test_data_parallel_shards_stay_with_the_workers():
     want, whole = example["mean"]([example["gradient"](example["shard_of_digits"](0, 1), parameters)])
     assert abs(loss - want) < 1e-14
     assert example["apart"](gradients, whole) < 1e-14
+    t_of_updates = []
+    monkeypatch.setattr(cyrnn, "update_parameters_with_adam", lambda p, d, v, s, t, rate: t_of_updates.append(t))
+    assert len(list(example["train"](parameters, 3, gradients_of_shards))) == 3
+    assert t_of_updates == [1, 2, 3]

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 from cells import CELLS, IDS
 from numpy.testing import assert_array_equal
@@ -19,9 +20,10 @@ from cyrnn._kernels import threads
 
 needs_openmp = pytest.mark.skipif(not threads.OPENMP, reason="built without OpenMP")
 
-# Shared by examples (m >= 8), by units (few examples or large weights), by columns; odd sizes; blocks of steps.
+# Shared by examples (m >= 8), by units (few examples or large weights), by columns; odd sizes; blocks of steps; large
+# weights of x, or of y, beside small ones of a.
 SIZES = [(3, 5, 2, 13, 6), (33, 37, 9, 19, 40), (70, 165, 40, 9, 20), (40, 270, 3, 2, 5), (9, 721, 70, 1, 30),
-         (33, 333, 9, 9, 35)]  # fmt: skip
+         (33, 333, 9, 9, 35), (2600, 39, 3, 13, 30), (3, 39, 2600, 13, 30)]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +58,12 @@ def test_same_bits_for_every_number(cell, size):
             assert_array_equal(out.c, want.c)
         for name, value in cell.backward(q.da, out.caches).items():
             assert_array_equal(value, gradients[name], err_msg=f"{name}, {n} threads")
+    in_place = np.zeros((q.x.shape[2], q.x.shape[1], len(q.x) + 3))  # the kernel's order, and rows with gaps
+    in_place[:, :, : len(q.x)] = q.x.T
+    q.x = in_place.transpose(2, 1, 0)[: len(q.x)]
+    out = cell.forward(q)
+    assert_array_equal(out.y, want.y)
+    assert_array_equal(cell.backward(q.da, out.caches)["dx"], gradients["dx"])
 
 
 @needs_openmp

@@ -82,7 +82,7 @@ cdef Py_ssize_t *integers(object value, Py_ssize_t n) except? NULL:
 
 
 def lengths(value, Py_ssize_t m, Py_ssize_t T_x):
-    """A copy of the lengths (m), each from 0 to T_x, and their sum."""
+    """A copy of the lengths (m), each from 0 to T_x, and their sum.  (The kernel looks again, at the copy.)"""
     cdef const Py_ssize_t *length = integers(value, m)
     cdef Py_ssize_t j, columns = 0
     for j in range(m):

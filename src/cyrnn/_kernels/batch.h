@@ -8,7 +8,7 @@
 #ifndef CYRNN_BATCH_H
 #define CYRNN_BATCH_H
 
-#include "gemm.h"
+#include "layout.h"
 
 typedef struct {
     Py_ssize_t m, T;                /* the caller's examples; steps until the last of them ends */
@@ -32,17 +32,23 @@ static inline Py_ssize_t steps_of(const batch *b, Py_ssize_t j, Py_ssize_t t0, P
     return (b->lengths && b->lengths[b->order[j]] < t1 ? b->lengths[b->order[j]] : t1) - t0;
 }
 
-/* The columns of a block that belong to the examples `mine` are so many runs of adjacent ones: one of all examples, */
-static inline Py_ssize_t runs(const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine)
+/* Whether the columns of a block that belong to the examples `mine` are adjacent: those of all examples are. */
+static inline int adjacent(const batch *b, Py_ssize_t t0, span mine)
 {
-    return mine.lo == 0 && mine.hi >= examples_at(b, t0) ? 1 : t1 - t0;
+    return mine.lo == 0 && mine.hi >= examples_at(b, t0);
 }
 
-/* else one of each step.  This is one of them, counted from the first column of the block. */
+/* How many runs of adjacent columns they are: one, or one of each step. */
+static inline Py_ssize_t runs(const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine)
+{
+    return adjacent(b, t0, mine) ? 1 : t1 - t0;
+}
+
+/* The i-th of these runs, counted from the first column of the block. */
 static inline span run(const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine, Py_ssize_t i)
 {
     Py_ssize_t first = first_of(b, t0 + i) - first_of(b, t0);
-    if (mine.lo == 0 && mine.hi >= examples_at(b, t0)) return whole(first_of(b, t1) - first_of(b, t0));
+    if (adjacent(b, t0, mine)) return whole(first_of(b, t1) - first_of(b, t0));
     mine = clip(mine, examples_at(b, t0 + i));
     return (span){first + mine.lo, first + mine.hi};
 }

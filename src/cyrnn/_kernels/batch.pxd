@@ -1,7 +1,7 @@
 """Which examples take part in which steps, and what is worked on together: the bookkeeping of the time loops.
 
 Without lengths every example is in every step.  With lengths the longest come first (batch.h), so that the
-columns of a block of steps are adjacent and one product serves them all.
+columns of a block of steps are adjacent: to one thread, or to all together, one product serves them all.
 """
 
 from libc.string cimport memcpy, memset

@@ -361,12 +361,15 @@ static inline void multiply_transposed(double *c, Py_ssize_t ldc, const weights 
                  cols, g ? ADD : ZERO, NULL);
 }
 
+/* Whether a core cannot keep them near: then a product has as many columns as there are, shared by units. */
+static inline int large(const weights *W) { return (double)W->parts * (double)W->n * (double)W->K > L2_VALUES; }
+
 /* Whether the threads of one call share the units of every step rather than its examples: where the
  * weights are larger than a core's cache, or the examples too few; and the most shares there are. */
 static inline int by_rows(const weights *W, Py_ssize_t m, Py_ssize_t *shares)
 {
     double values = (double)W->parts * (double)W->n * (double)W->K;
-    int rows = (m < LEAST_EXAMPLES || values > L2_VALUES) && values * (double)m > LEAST_STEP;
+    int rows = (m < LEAST_EXAMPLES || large(W)) && values * (double)m > LEAST_STEP;
     *shares = rows ? W->K / PANEL : m >= LEAST_EXAMPLES ? m / (LEAST_EXAMPLES / 2) : 1;
     return rows;
 }

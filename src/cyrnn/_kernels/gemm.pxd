@@ -33,6 +33,7 @@ cdef extern from "gemm.h" nogil:
         double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const double *x, Py_ssize_t ldx,
         Py_ssize_t cols, start how, const double *bias, team me,
     )
+    bint large(const weights *W)
     bint by_rows(const weights *W, Py_ssize_t m, Py_ssize_t *shares)
     void multiply_transposed(
         double *c, Py_ssize_t ldc, const weights *W, const double *d, Py_ssize_t sd, Py_ssize_t ldd,

@@ -22,8 +22,8 @@ are innermost: a and c are (T_x + 1, m, n_a), row 0 the initial state; gates are
 the order f, i, c, o (for one example (T_x, 4, n_a), so that a product has one long row).  The gate
 buffer first holds the projection of x with the bias, then the product with a[t] is added, then the
 activations overwrite it: it is the cache of the backward pass.  Steps are worked on in blocks: a block
-of x is turned into this order, projected in one product, stepped through, and its a and c turned back,
-all while it is in the cache.
+of x is turned into this order, projected in one product (or one a step, where each thread has its own
+examples), stepped through, and its a and c turned back, all while it is in the cache.
 
 Who owns which buffer and what is checked: see `_kernels/__init__.py`; threads: see `team.h`.
 
@@ -40,7 +40,7 @@ from .batch cimport (
     store_state, times,
 )
 from .gemm cimport (
-    ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
+    ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, large, multiply, multiply_shared,
     multiply_transposed, outer, outer_room, pack_columns, pack_rows, start, weights,
 )
 from .layout cimport carve, odd_lines, steps
@@ -56,6 +56,7 @@ cdef struct Forward:
     double operations           # of a column
     bint keep                   # all steps of a, c and the gates, or a block of them at a time
     bint rows                   # threads share the units of a step, else its examples
+    bint joint                  # and what is done for a block at once, else each does it for its examples
     bint c_given
     steps x, a0, c0, a_out, c_out
     weights W_x, W_a
@@ -92,8 +93,8 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     cdef Py_ssize_t ld = 4 * n_a if m == 1 else n_a                                     # from example to example
     cdef const double *xs
     cdef double *z
-    cdef span units = share(n_a, 8, me), values = share(m * n_a, 8, me), mine, part
-    cdef team step = me if r.rows else by_itself(me)        # who share a block, or the examples of one of them
+    cdef span units = share(n_a, 8, me), values = share(m * n_a, 8, me), mine, of, part
+    cdef team step = me if r.rows else by_itself(me), block = me if r.joint else step
 
     pack_rows(&r.W_x, me)
     pack_rows(&r.W_a, me)
@@ -115,13 +116,14 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
         old = before(b, t0) if r.keep else 0        # columns of a and c: before a step, and after it
         new = begin = m + (first_of(b, t0) if r.keep else 0)
         mine = whole(m) if r.rows else share_examples(b, t0, t1, me)
-        xs = batch_columns(r.x, r.n_x, b, t0, t1, r.xs, &ldx, share(r.n_x, 8, step), mine)
-        barrier(step)
-        for t in range(runs(b, t0, t1, mine)):
-            part = run(b, t0, t1, mine, t)
+        of = whole(m) if r.joint else mine
+        xs = batch_columns(r.x, r.n_x, b, t0, t1, r.xs, &ldx, share(r.n_x, 8, block), of)
+        barrier(block)
+        for t in range(runs(b, t0, t1, of)):
+            part = run(b, t0, t1, of, t)
             z = r.gates + (begin - m + part.lo) * ld
-            multiply_shared(z, sg, ld, &r.W_x, xs + part.lo * ldx, ldx, part.hi - part.lo, BIAS, r.bias, step)
-        barrier(me)
+            multiply_shared(z, sg, ld, &r.W_x, xs + part.lo * ldx, ldx, part.hi - part.lo, BIAS, r.bias, block)
+        barrier(me)             # out.z stands where the xs of others does; and between two barriers one can `settle`
         for t in range(t0, t1):
             n = examples_at(b, t)
             look_up(me, r.operations * n)
@@ -141,14 +143,15 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
             barrier(step)
             old = new
             new += n
+        barrier(block)
         settle(me)
-        store_batch(r.a_out, r.a + begin * n_a, n_a, b, t0, t1, share(n_a, 8, step), mine)
-        store_batch(r.c_out, r.c + begin * n_a, n_a, b, t0, t1, share(n_a, 8, step), mine)
+        store_batch(r.a_out, r.a + begin * n_a, n_a, b, t0, t1, share(n_a, 8, block), of)
+        store_batch(r.c_out, r.c + begin * n_a, n_a, b, t0, t1, share(n_a, 8, block), of)
         if not r.keep:
             k = old * n_a + values.lo
             memcpy(r.a + values.lo, r.a + k, (values.hi - values.lo) * sizeof(double))
             memcpy(r.c + values.lo, r.c + k, (values.hi - values.lo) * sizeof(double))
-        predict(&r.out, r.a + begin * n_a, n_a, b, t0, t1, mine, step)
+        predict(&r.out, r.a + begin * n_a, n_a, b, t0, t1, of, block)
         barrier(me)
         t0 = t1
 
@@ -198,10 +201,11 @@ def forward(
         r.c = r.a + (m + r.batch.kept) * n_a
         r.gates = r.c + (m + r.batch.kept) * n_a
     r.rows = by_rows(&r.W_a, mean_examples(&r.batch), &shares)
+    r.joint = r.rows or large(&r.W_x) or large(&r.out.Wy)
 
     r.operations = 2.0 * n_a * (4.0 * (n_a + n_x) + n_y)
     cdef int threads = worth(r.operations * columns, shares)
-    r.W_x.once = r.out.Wy.once = r.batch.columns <= r.batch.most and (r.rows or threads == 1)
+    r.W_x.once = r.out.Wy.once = r.batch.columns <= r.batch.most and (r.joint or threads == 1)
     cdef double *scratch = take(carve_forward(&r, NULL) - <double *> NULL)
     carve_forward(&r, scratch)
     sort_batch(&r.batch)
@@ -212,7 +216,7 @@ cdef struct Backward:
     Py_ssize_t n_x, n_a, T_x
     batch batch
     double operations           # of a column
-    bint rows                   # threads share the units of a step, else its examples
+    bint rows, joint            # as in Forward
     bint dc_given, dc0_wanted
     steps da, dc, x, dx, da0, dc0
     weights W_x, W_a
@@ -260,8 +264,8 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef double *df
     cdef double *df_j
     cdef double *room = r.rooms + me.thread * outer_room(max(n_x, n_a), b.most)
-    cdef span units = share(n_a, 6, me), values = share(m * n_a, 8, me), mine, part
-    cdef team step = me if r.rows else by_itself(me)
+    cdef span units = share(n_a, 6, me), values = share(m * n_a, 8, me), mine, of, part
+    cdef team step = me if r.rows else by_itself(me), block = me if r.joint else step
     cdef Py_ssize_t mine_units = units.hi - units.lo
     cdef start how = ZERO
 
@@ -278,12 +282,13 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     while t1 > 0 and not halted(me):
         t0 = block_start(b, t1)
         mine = whole(m) if r.rows else share_examples(b, t0, t1, me)
-        load_batch(r.dgates + 3 * sd, ld, r.da, b, t0, t1, share(n_a, 8, step), mine)
+        of = whole(m) if r.joint else mine
+        load_batch(r.dgates + 3 * sd, ld, r.da, b, t0, t1, share(n_a, 8, block), of)
         if r.dc_given:
-            load_batch(r.dgates, ld, r.dc, b, t0, t1, share(n_a, 8, step), mine)
-        xs = batch_columns(r.x, n_x, b, t0, t1, r.xs, &ldx, share(n_x, 8, step), mine)
+            load_batch(r.dgates, ld, r.dc, b, t0, t1, share(n_a, 8, block), of)
+        xs = batch_columns(r.x, n_x, b, t0, t1, r.xs, &ldx, share(n_x, 8, block), of)
         a = states_before(b, r.a, n_a, t0, t1, r.a_prev, me)
-        barrier(step)
+        barrier(block)
         for t in range(t1 - 1, t0 - 1, -1):
             n = examples_at(b, t)
             look_up(me, r.operations * n)
@@ -322,11 +327,11 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         how = ADD
         barrier(me)
         settle(me)
-        for t in range(runs(b, t0, t1, mine)):
-            part = run(b, t0, t1, mine, t)
+        for t in range(runs(b, t0, t1, of)):
+            part = run(b, t0, t1, of, t)
             df = r.dgates + part.lo * ld
-            multiply_transposed(r.xs + part.lo * n_x, n_x, &r.W_x, df, sd, ld, part.hi - part.lo, step)
-        store_batch(r.dx, r.xs, n_x, b, t0, t1, share(n_x, PANEL, step), mine)
+            multiply_transposed(r.xs + part.lo * n_x, n_x, &r.W_x, df, sd, ld, part.hi - part.lo, block)
+        store_batch(r.dx, r.xs, n_x, b, t0, t1, share(n_x, PANEL, block), of)
         barrier(me)
         t1 = t0
     store_state(r.da0, r.da_carry, n_a, b, units)
@@ -381,10 +386,11 @@ def backward(
         state(dc0, n_a, m, True, &r.dc0)
     r.dW, r.db = box(dW, 4, n_a, n_a + n_x), box(db, 4, n_a, 1)
     r.rows = by_rows(&r.W_a, mean_examples(&r.batch), &shares)
+    r.joint = r.rows or large(&r.W_x)
 
     r.operations = 16.0 * n_a * (n_a + n_x)
     cdef int threads = worth(r.operations * columns, shares)
-    r.W_x.once = r.batch.columns <= r.batch.most and (r.rows or threads == 1)
+    r.W_x.once = r.batch.columns <= r.batch.most and (r.joint or threads == 1)
     cdef double *scratch = take(carve_backward(&r, NULL, threads) - <double *> NULL)
     carve_backward(&r, scratch, threads)
     sort_batch(&r.batch)

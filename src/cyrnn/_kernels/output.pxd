@@ -144,7 +144,8 @@ cdef inline int output_of(
 cdef inline void predict(
     output *o, const double *a, Py_ssize_t n_a, const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine, team me,
 ) noexcept nogil:
-    """Steps t0 ... t1 - 1 of y from their hidden states a (columns, n_a), for the examples `mine`."""
+    """Steps t0 ... t1 - 1 of y from their hidden states a (columns, n_a), for the examples `mine`:
+    of all of them by the whole team, of some by one thread."""
     cdef Py_ssize_t i, n_y = o.n_y
     cdef span columns, rows
     cdef double *z

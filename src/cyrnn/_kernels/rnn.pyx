@@ -7,9 +7,10 @@
     dWax   = sum_t dz[t] x[t]'      dWaa = sum_t dz[t] a[t]'      dba = sum_t dz[t]
 
 In a sequence time comes first and units are innermost: a is (T_x + 1, m, n_a), row 0 the initial
-state.  Wax x[t] + ba is written where a[t+1] will stand, Waa a[t] is added to it, tanh overwrites
-it.  Steps are worked on in blocks: a block of x is turned into this order, projected in one
-product, stepped through, and its a turned back, all while it is in the cache.
+state. Wax x[t] + ba is written where a[t+1] will stand, Waa a[t] is added to it, tanh overwrites
+it. Steps are worked on in blocks: a block of x is turned into this order, projected in one product
+(or one a step, where each thread has its own examples), stepped through, and its a turned back, all
+while it is in the cache.
 
 Who owns which buffer and what is checked: see `_kernels/__init__.py`; threads: see `team.h`.
 
@@ -26,7 +27,7 @@ from .batch cimport (
     store_state, times,
 )
 from .gemm cimport (
-    ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, multiply, multiply_shared,
+    ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, large, multiply, multiply_shared,
     multiply_transposed, outer, outer_room, pack_columns, pack_rows, start, weights, weights_of,
 )
 from .layout cimport carve, odd_lines, steps
@@ -43,6 +44,7 @@ cdef struct Forward:
     double operations           # of a column
     bint keep                   # all steps of a, or a block of them at a time
     bint rows                   # threads share the units of a step, else its examples
+    bint joint                  # and what is done for a block at once, else each does it for its examples
     steps x, a0, a_out
     weights Wax, Waa
     const double *ba
@@ -70,8 +72,8 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     cdef Py_ssize_t n_a = r.n_a, t0 = 0, t1, t, u, n = 0, begin, old, new, ldx
     cdef const double *xs
     cdef double *z
-    cdef span units = share(n_a, 8, me), values = units, mine, part
-    cdef team step = me if r.rows else by_itself(me)        # who share a block, or the examples of one of them
+    cdef span units = share(n_a, 8, me), values = units, mine, of, part
+    cdef team step = me if r.rows else by_itself(me), block = me if r.joint else step
 
     pack_rows(&r.Wax, me)
     pack_rows(&r.Waa, me)
@@ -85,13 +87,14 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
         old = before(b, t0) if r.keep else 0        # columns of a: before a step, and after it
         new = begin = b.m + (first_of(b, t0) if r.keep else 0)
         mine = whole(b.m) if r.rows else share_examples(b, t0, t1, me)
-        xs = batch_columns(r.x, r.n_x, b, t0, t1, r.xs, &ldx, share(r.n_x, 8, step), mine)
-        barrier(step)
-        for t in range(runs(b, t0, t1, mine)):
-            part = run(b, t0, t1, mine, t)
+        of = whole(b.m) if r.joint else mine
+        xs = batch_columns(r.x, r.n_x, b, t0, t1, r.xs, &ldx, share(r.n_x, 8, block), of)
+        barrier(block)
+        for t in range(runs(b, t0, t1, of)):
+            part = run(b, t0, t1, of, t)
             z = r.a + (begin + part.lo) * n_a
-            multiply_shared(z, 0, n_a, &r.Wax, xs + part.lo * ldx, ldx, part.hi - part.lo, BIAS, r.ba, step)
-        barrier(me)
+            multiply_shared(z, 0, n_a, &r.Wax, xs + part.lo * ldx, ldx, part.hi - part.lo, BIAS, r.ba, block)
+        barrier(me)             # out.z stands where the xs of others does; and between two barriers one can `settle`
         for t in range(t0, t1):
             n = examples_at(b, t)
             look_up(me, r.operations * n)
@@ -107,11 +110,12 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
             barrier(step)
             old = new
             new += n
+        barrier(block)
         settle(me)
-        store_batch(r.a_out, r.a + begin * n_a, n_a, b, t0, t1, share(n_a, 8, step), mine)
+        store_batch(r.a_out, r.a + begin * n_a, n_a, b, t0, t1, share(n_a, 8, block), of)
         if not r.keep:
             memcpy(r.a + values.lo, r.a + old * n_a + values.lo, (values.hi - values.lo) * sizeof(double))
-        predict(&r.out, r.a + begin * n_a, n_a, b, t0, t1, mine, step)
+        predict(&r.out, r.a + begin * n_a, n_a, b, t0, t1, of, block)
         barrier(me)
         t0 = t1
 
@@ -148,10 +152,11 @@ def forward(
     sequence(a, n_a, m, T_x, True, &r.a_out)
     r.a = matrix(a_cache, m + r.batch.kept, n_a) if r.keep else NULL
     r.rows = by_rows(&r.Waa, mean_examples(&r.batch), &shares)
+    r.joint = r.rows or large(&r.Wax) or large(&r.out.Wy)
 
     r.operations = 2.0 * n_a * (n_x + n_a + n_y)
     cdef int threads = worth(r.operations * columns, shares)
-    r.Wax.once = r.out.Wy.once = r.batch.columns <= r.batch.most and (r.rows or threads == 1)
+    r.Wax.once = r.out.Wy.once = r.batch.columns <= r.batch.most and (r.joint or threads == 1)
     cdef double *scratch = take(carve_forward(&r, NULL) - <double *> NULL)
     carve_forward(&r, scratch)
     sort_batch(&r.batch)
@@ -172,7 +177,7 @@ cdef struct Backward:
     Py_ssize_t n_x, n_a, T_x
     batch batch
     double operations           # of a column
-    bint rows                   # threads share the units of a step, else its examples
+    bint rows, joint            # as in Forward
     steps da, x, dx, da0
     weights Wax, Waa
     const double *a             # (m + columns, n_a), what `forward` kept
@@ -210,8 +215,8 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef const double *a_next
     cdef double *dz
     cdef double *room = r.rooms + me.thread * outer_room(max(n_x, n_a), b.most)
-    cdef span units = share(n_a, 6, me), values = share(b.m * n_a, 8, me), mine, part
-    cdef team step = me if r.rows else by_itself(me)
+    cdef span units = share(n_a, 6, me), values = share(b.m * n_a, 8, me), mine, of, part
+    cdef team step = me if r.rows else by_itself(me), block = me if r.joint else step
     cdef Py_ssize_t mine_units = units.hi - units.lo
     cdef start how = ZERO
 
@@ -227,10 +232,11 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     while t1 > 0 and not halted(me):
         t0 = block_start(b, t1)
         mine = whole(b.m) if r.rows else share_examples(b, t0, t1, me)
-        load_batch(r.dz, ld, r.da, b, t0, t1, share(n_a, 8, step), mine)
-        xs = batch_columns(r.x, n_x, b, t0, t1, r.xs, &ldx, share(n_x, 8, step), mine)
+        of = whole(b.m) if r.joint else mine
+        load_batch(r.dz, ld, r.da, b, t0, t1, share(n_a, 8, block), of)
+        xs = batch_columns(r.x, n_x, b, t0, t1, r.xs, &ldx, share(n_x, 8, block), of)
         a = states_before(b, r.a, n_a, t0, t1, r.a_prev, me)
-        barrier(step)
+        barrier(block)
         for t in range(t1 - 1, t0 - 1, -1):
             n = examples_at(b, t)
             look_up(me, r.operations * n)
@@ -259,12 +265,12 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         how = ADD
         barrier(me)
         settle(me)
-        for t in range(runs(b, t0, t1, mine)):
-            part = run(b, t0, t1, mine, t)
+        for t in range(runs(b, t0, t1, of)):
+            part = run(b, t0, t1, of, t)
             multiply_transposed(
-                r.xs + part.lo * n_x, n_x, &r.Wax, r.dz + part.lo * ld, 0, ld, part.hi - part.lo, step,
+                r.xs + part.lo * n_x, n_x, &r.Wax, r.dz + part.lo * ld, 0, ld, part.hi - part.lo, block,
             )
-        store_batch(r.dx, r.xs, n_x, b, t0, t1, share(n_x, PANEL, step), mine)
+        store_batch(r.dx, r.xs, n_x, b, t0, t1, share(n_x, PANEL, block), of)
         barrier(me)
         t1 = t0
     store_state(r.da0, r.carry, n_a, b, units)
@@ -304,10 +310,11 @@ def backward(
     state(da0, n_a, m, True, &r.da0)
     r.dWax, r.dWaa, r.dba = matrix(dWax, n_a, n_x), matrix(dWaa, n_a, n_a), matrix(dba, n_a, 1)
     r.rows = by_rows(&r.Waa, mean_examples(&r.batch), &shares)
+    r.joint = r.rows or large(&r.Wax)
 
     r.operations = 4.0 * n_a * (n_x + n_a)
     cdef int threads = worth(r.operations * columns, shares)
-    r.Wax.once = r.batch.columns <= r.batch.most and (r.rows or threads == 1)
+    r.Wax.once = r.batch.columns <= r.batch.most and (r.joint or threads == 1)
     cdef double *scratch = take(carve_backward(&r, NULL, threads) - <double *> NULL)
     carve_backward(&r, scratch, threads)
     sort_batch(&r.batch)
