@@ -28,12 +28,13 @@ ALWAYS_INLINE void squares(double *dst, Py_ssize_t ldd, const double *src, Py_ss
             for (Py_ssize_t c = 0; c < cols; c++) TARGET(c)[r] = SOURCE(r)[c];
         return;
     }
-    for (Py_ssize_t r = 0; r < rows; r += VLEN) {
-        int nr = rows - r < VLEN ? (int)(rows - r) : VLEN;
-        for (Py_ssize_t c = 0; c < cols; c += VLEN) {
-            int nc = cols - c < VLEN ? (int)(cols - c) : VLEN;
+    /* The far rows from end to end: where their distance is a power of two, lines that wait would be pushed out. */
+    for (Py_ssize_t outer = 0; outer < (far == FAR_TARGET ? cols : rows); outer += VLEN)
+        for (Py_ssize_t inner = 0; inner < (far == FAR_TARGET ? rows : cols); inner += VLEN) {
+            const Py_ssize_t r = far == FAR_TARGET ? inner : outer, c = far == FAR_TARGET ? outer : inner;
+            const int nr = rows - r < VLEN ? (int)(rows - r) : VLEN, nc = cols - c < VLEN ? (int)(cols - c) : VLEN;
             if (far == FAR_TARGET && c + VLEN < cols)
-                for (int i = VLEN; i < 2 * VLEN; i++) { /* the next square, both ends of each row */
+                for (int i = VLEN; i < 2 * VLEN; i++) { /* the rows after these, both ends of a vector */
                     PREFETCH_WRITE(dst + (c + i) * ldd + r);
                     PREFETCH_WRITE(dst + (c + i) * ldd + r + VLEN - 1);
                 }
@@ -52,7 +53,6 @@ ALWAYS_INLINE void squares(double *dst, Py_ssize_t ldd, const double *src, Py_ss
                 else if (nr == VLEN) vec_store(TARGET(c + i) + r, square[i]);
                 else vec_store_n(TARGET(c + i) + r, square[i], nr);
         }
-    }
 #undef SOURCE
 #undef TARGET
 }
