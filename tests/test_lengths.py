@@ -344,11 +344,11 @@ def test_the_kernel_refuses_lengths_itself(cell):
     q = draw(cell, 3, 5, 2, 4, 6)
     caches = forward(cell, q, [3, 6, 0, 1]).caches
     for wrong in ([3, 6, 0], [3, 7, 0, 1], [3, -1, 0, 1], [3, 6, 0, 2]):
-        caches[0].tape.lengths = np.array(wrong)
+        caches[0].tape.lengths = np.array(wrong).tobytes()
         with pytest.raises(ValueError, match=r"no lengths|a length is out of range|the shapes do not fit"):
             backward(cell, q, caches)
-    caches[0].tape.lengths = np.array([3.0, 6.0, 0.0, 1.0])
-    with pytest.raises(ValueError, match="no lengths"):
+    caches[0].tape.lengths = np.array([3, 6, 0, 1])
+    with pytest.raises(TypeError, match="bytes"):
         backward(cell, q, caches)
 
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from ._kernels import arguments
 
 Array = NDArray[np.float64]
-Lengths = NDArray[np.intp]
 Parameters = Mapping[str, Any]
 
 FLOAT64 = np.dtype(np.float64)
@@ -96,8 +95,8 @@ def state(name: str, value: Any, n_a: int, m: int) -> Array:
     return array
 
 
-def lengths(value: Any, m: int, T_x: int) -> tuple[Lengths, int]:
-    """Return a copy of the examples' numbers of steps, and their sum.
+def lengths(value: Any, m: int, T_x: int) -> tuple[bytes, int]:
+    """Return a copy of the examples' numbers of steps, numpy.intp as bytes, and their sum.
 
     Raises
     ------
@@ -121,8 +120,7 @@ def lengths(value: Any, m: int, T_x: int) -> tuple[Lengths, int]:
         raise ValueError(f"lengths: expected shape (m,) = ({m},), got {array.shape}")
     for j in np.flatnonzero((array < 0) | (array > T_x))[:1]:
         raise ValueError(f"lengths: expected 0 to T_x = {T_x} steps, got {array[j]} for example {j}")
-    array = array.astype(np.intp)
-    return array, int(array.sum())
+    return arguments.lengths(array.astype(np.intp), m, T_x)
 
 
 def mapping(parameters: Any, name: str = "parameters") -> None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 
-from ._arrays import Array, Lengths
+from ._arrays import Array
 
 
 class Tape(Protocol):
@@ -129,7 +129,8 @@ class PaddedStep:
     The kernels keep a column for every example that takes part in a step, the longest first.
     """
 
-    def __init__(self, lengths: Lengths, t: int) -> None:
+    def __init__(self, kept: bytes, t: int) -> None:
+        lengths = np.frombuffer(kept, np.intp)
         self._m, self._t = len(lengths), t
         order = np.argsort(-lengths, kind="stable")
         self._examples = order[: np.count_nonzero(lengths > t)]

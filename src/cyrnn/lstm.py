@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _kernels
-from ._arrays import Array, Lengths, Parameters
+from ._arrays import Array, Parameters
 from ._caches import PaddedStep, Steps, backward_by_steps, steps_of
 from ._kernels.memory import arrays
 
@@ -34,7 +34,7 @@ class LstmTape:
 
     cache: Array  # (2 m + 6 columns, n_a): a and c, each with the initial state first, then the gates
     shape: tuple[int, int, int]  # n_a, m, T_x
-    lengths: Lengths | None
+    lengths: bytes | None  # as `_arrays.lengths` keeps them
     x: Any  # (n_x, m, T_x), the caller's array
     parameters: Parameters
     c0_given: bool

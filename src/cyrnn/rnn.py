@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _kernels
-from ._arrays import Array, Lengths, Parameters
+from ._arrays import Array, Parameters
 from ._caches import PaddedStep, Steps, backward_by_steps, steps_of
 from ._kernels.memory import arrays
 
@@ -26,7 +26,7 @@ class RnnTape:
 
     a: Array  # (m + columns, n_a), the initial state and then a column for every example and step
     shape: tuple[int, int, int]  # n_a, m, T_x
-    lengths: Lengths | None
+    lengths: bytes | None  # as `_arrays.lengths` keeps them
     x: Any  # (n_x, m, T_x), the caller's array
     parameters: Parameters
 

@@ -117,9 +117,9 @@ static void products(Py_ssize_t rows, Py_ssize_t K, Py_ssize_t cols)
             memcpy(c, first, size);
             memcpy(want, first, size);
             plain(want, 1, rows, rows, w, swr, swk, K, x, K, 1, cols, start, bias);
-            if (once) gemm_once(c, rows, rows, w, swr, swk, K, x, K, 1, cols, start, bias);
+            if (once) gemm_once(c, rows, rows, w, swr, swk, K, x, K, 1, cols, start, bias, NULL);
             else {
-                pack(packed, K, 0, 0, w, K, 1, rows, K);
+                pack(packed, K, 0, 0, w, K, 1, rows, K, NULL);
                 gemm(c, rows, rows, packed, K, 0, K, x, K, 1, cols, start, bias);
             }
             CHECK(same(c, want, rows * cols), "product %td x %td x %td, start %d, way %d", rows, K, cols, start, once);
@@ -163,7 +163,7 @@ static void gradients(Py_ssize_t n, Py_ssize_t K, Py_ssize_t cols)
     double *room = drawn(outer_room(K, cols)), *b = drawn(n);
     memcpy(want, dW, (size_t)(n * K) * sizeof *want);
     memcpy(b, db, (size_t)n * sizeof *b);
-    outer(dW, K, d, n, n, x, K, K, cols, ADD, room, alone);
+    outer(dW, K, d, n, n, x, K, NULL, K, cols, ADD, room, alone);
     plain(want, K, 1, n, d, 1, n, cols, x, 1, K, K, ADD, NULL);
     CHECK(same(dW, want, n * K), "outer %td x %td over %td", n, K, cols);
     add_rows(db, d, n, n, cols);

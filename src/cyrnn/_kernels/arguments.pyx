@@ -8,6 +8,7 @@ the notebook's sizes the 17 arrays of an LSTM cell cost more than its arithmetic
 """
 
 from cpython.buffer cimport PyBUF_RECORDS, PyBUF_RECORDS_RO, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from .layout cimport steps
 
@@ -66,30 +67,35 @@ cdef double *box(object value, Py_ssize_t n0, Py_ssize_t n1, Py_ssize_t n2) exce
     return s.data
 
 
-cdef Py_ssize_t *integers(object value, Py_ssize_t n) except? NULL:
-    """The first value of a contiguous (n) of numpy.intp."""
+def lengths(value, Py_ssize_t m, Py_ssize_t T_x) -> tuple[bytes, int]:
+    """A copy of the lengths, a contiguous (m) of numpy.intp, each from 0 to T_x, and their sum.
+
+    The copy is a bytes object: nobody can change it, and it is made in a tenth of the time of an array."""
     cdef Py_buffer view
     cdef bint fits
+    cdef const Py_ssize_t *length
+    cdef Py_ssize_t j, columns = 0
     if <void *> Py_TYPE(value) != <void *> ndarray_type:
         raise TypeError("no numpy.ndarray")
     PyObject_GetBuffer(value, &view, PyBUF_RECORDS_RO)
     fits = view.ndim == 1 and view.itemsize == sizeof(Py_ssize_t) and view.format[0] in b"ilqn" and view.format[1] == 0
-    fits = fits and view.shape[0] == n and (n <= 1 or view.strides[0] == sizeof(Py_ssize_t))
+    fits = fits and view.shape[0] == m and (m <= 1 or view.strides[0] == sizeof(Py_ssize_t))
     PyBuffer_Release(&view)
     if not fits or <Py_ssize_t> view.buf % sizeof(Py_ssize_t):
         raise ValueError("no lengths")
-    return <Py_ssize_t *> view.buf
-
-
-def lengths(value, Py_ssize_t m, Py_ssize_t T_x):
-    """A copy of the lengths (m), each from 0 to T_x, and their sum.  (The kernel looks again, at the copy.)"""
-    cdef const Py_ssize_t *length = integers(value, m)
-    cdef Py_ssize_t j, columns = 0
+    length = <const Py_ssize_t *> view.buf
     for j in range(m):
         if length[j] < 0 or length[j] > T_x:
             raise ValueError("a length is out of range")
         columns += length[j]
-    return value.copy(), columns
+    return PyBytes_FromStringAndSize(<const char *> length, m * sizeof(Py_ssize_t)), columns
+
+
+cdef const Py_ssize_t *kept_lengths(bytes copy, Py_ssize_t m) except? NULL:
+    """The first value of what `lengths` returned for m examples."""
+    if len(copy) != m * <Py_ssize_t> sizeof(Py_ssize_t):
+        raise ValueError("no lengths")
+    return <const Py_ssize_t *> <const char *> copy
 
 
 cdef int state(object value, Py_ssize_t n, Py_ssize_t m, bint whole, steps *out) except -1:

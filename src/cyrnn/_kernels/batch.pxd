@@ -4,9 +4,9 @@ Without lengths every example is in every step.  With lengths the longest come f
 columns of a block of steps are adjacent: to one thread, or to all together, one product serves them all.
 """
 
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
-from .arguments cimport integers
+from .arguments cimport kept_lengths
 from .layout cimport block_of, carve, steps
 from .team cimport share, span, team
 
@@ -47,7 +47,7 @@ cdef extern from "batch.h" nogil:
 
 cdef inline int batch_of(
     batch *b,
-    lengths,                            # IN   (m), each at most T_cache; None if every example has all steps
+    lengths,                            # IN   (m), each at most T_cache, from `arguments.lengths`; None: all have all steps
     Py_ssize_t m, Py_ssize_t T_x,       # the steps of the pass
     Py_ssize_t T_cache,                 # and of its cache, as many or more
 ) except -1:
@@ -58,7 +58,7 @@ cdef inline int batch_of(
         b.T = T_x if m else 0
         b.longest, b.wide, b.columns, b.kept = b.T, m, m * b.T, m * T_cache
         return 0
-    b.lengths = integers(lengths, m)
+    b.lengths = kept_lengths(lengths, m)
     b.longest = b.wide = b.columns = b.kept = 0
     for j in range(m):
         length = b.lengths[j]
@@ -138,20 +138,20 @@ cdef inline Py_ssize_t before(const batch *b, Py_ssize_t t) noexcept nogil:
     return b.m + first_of(b, t - 1) if t else 0
 
 
-cdef inline const double *states_before(
-    const batch *b, const double *a, Py_ssize_t n_a, Py_ssize_t t0, Py_ssize_t t1, double *room, team me,
+cdef inline const Py_ssize_t *rows_before(
+    const batch *b, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t *rows, team me,
 ) noexcept nogil:
-    """The states before the columns of a block: in place while no example ends, else gathered in `room`."""
-    cdef Py_ssize_t t
+    """Where the states before the columns of a block are, counted from the first of them: with lengths listed in
+    `rows` (columns of the block), since some end; NULL where they are adjacent."""
+    cdef Py_ssize_t t, j, *row
     cdef span mine = share(t1 - t0, 1, me)
-    if examples_at(b, t1 - 1) == (examples_at(b, t0 - 1) if t0 else b.m):
-        return a + before(b, t0) * n_a
+    if b.lengths == NULL:
+        return NULL
     for t in range(t0 + mine.lo, t0 + mine.hi):
-        memcpy(
-            room + (first_of(b, t) - first_of(b, t0)) * n_a, a + before(b, t) * n_a,
-            examples_at(b, t) * n_a * sizeof(double),
-        )
-    return room
+        row = rows + first_of(b, t) - first_of(b, t0)
+        for j in range(examples_at(b, t)):
+            row[j] = before(b, t) - before(b, t0) + j
+    return rows
 
 
 cdef inline Py_ssize_t cut(const batch *b, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t columns) noexcept nogil:

@@ -44,20 +44,21 @@ static inline Py_ssize_t packed_size(Py_ssize_t rows, Py_ssize_t K)
 
 /* Units row0 ... row0 + n - 1 of a matrix with K columns, k0 ... k0 + nk - 1 of them, into its
  * packed form; element (row, k) is src[row * s_row + k * s_k], and one of the strides is 1
- * (s_row only with row0 = 0).  Unused lanes of the last vector become 0, so pack in ascending order of row0. */
+ * (s_row only with row0 = 0; there at[k], where it is given, stands for the k of src).  Unused lanes of the last
+ * vector become 0, so pack in ascending order of row0. */
 static inline void pack(double *packed, Py_ssize_t K, Py_ssize_t row0, Py_ssize_t k0, const double *src,
-                 Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t n, Py_ssize_t nk)
+                 Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t n, Py_ssize_t nk, const Py_ssize_t *at)
 {
     while (n > 0) {
         Py_ssize_t lane = row0 % PANEL, count = PANEL - lane < n ? PANEL - lane : n;
         double *dst = packed + (row0 - lane) * K + k0 * PANEL + lane;
-        if (s_k == 1) {
+        if (s_k == 1 && !at) {
             transpose(dst, PANEL, src, s_row, count, nk);
             for (Py_ssize_t pad = count; (lane + pad) % VLEN; pad++)
                 for (Py_ssize_t k = 0; k < nk; k++) dst[k * PANEL + pad] = 0.0;
         } else /* lane is 0: whole matrices only, so that whole vectors can be written */
             for (Py_ssize_t k = 0; k < nk; k++) {
-                const double *s = src + k * s_k;
+                const double *s = src + (at ? at[k] : k) * s_k;
                 for (int line = 0; line < PANEL && count == PANEL; line += 8) PREFETCH_READ(s + 8 * s_k + line);
                 for (Py_ssize_t v = 0; v < count; v += VLEN)
                     vec_store(dst + k * PANEL + v, count - v < VLEN ? vec_load_n(s + v, (int)(count - v))
@@ -243,16 +244,16 @@ static inline void column_by_k(double *restrict c, Py_ssize_t rows, const double
     }
 }
 
-/* The same with W as it is, element (r, k) at w[r * s_row + k * s_k] (one stride is 1): each block
- * of a panel is packed into a buffer on the stack, used for all columns, forgotten. */
+/* The same with W as it is, element (r, k) at w[r * s_row + k * s_k] (one stride is 1; `at` as in `pack`): each
+ * block of a panel is packed into a buffer on the stack, used for all columns, forgotten. */
 static inline void gemm_once(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double *w,
                              Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t K, const double *x,
                              Py_ssize_t sxj, Py_ssize_t sxk, Py_ssize_t cols, enum start start,
-                             const double *bias)
+                             const double *bias, const Py_ssize_t *at)
 {
     ON_LINES double buffer[PANEL * KBLOCK]; /* 40 kB */
     Py_ssize_t k0 = 0;
-    if (cols == 1) { /* nothing to reuse: not even a panel is packed */
+    if (cols == 1 && !at) { /* nothing to reuse: not even a panel is packed */
         if (s_k == 1) columns_by_rows(c, rows, w, s_row, K, x, sxk, start, bias);
         else column_by_k(c, rows, w, s_k, K, x, sxk, start, bias);
         return;
@@ -261,7 +262,7 @@ static inline void gemm_once(double *c, Py_ssize_t ldc, Py_ssize_t rows, const d
         Py_ssize_t nk = kblock(K - k0);
         for (Py_ssize_t r = 0; r < rows; r += PANEL) {
             Py_ssize_t lanes = rows - r < PANEL ? rows - r : PANEL;
-            pack(buffer, nk, 0, 0, w + r * s_row + k0 * s_k, s_row, s_k, lanes, nk);
+            pack(buffer, nk, 0, 0, w + r * s_row + (at ? 0 : k0) * s_k, s_row, s_k, lanes, nk, at ? at + k0 : NULL);
             gemm(c + r, ldc, lanes, buffer, nk, 0, nk, x + k0 * sxk, sxj, sxk, cols, start,
                  bias ? bias + r : NULL);
         }
@@ -293,10 +294,10 @@ static inline void pack_rows(const weights *W, team me)
     for (int g = 0; g < W->parts && !W->once; g++) {
         span mine = share(W->n, PANEL, me);
         if (W->joined) { /* panels may hold rows of two parts */
-            if (me.thread == 0) pack(W->room, W->K, g * W->n, 0, W->part[g], W->ld, 1, W->n, W->K);
+            if (me.thread == 0) pack(W->room, W->K, g * W->n, 0, W->part[g], W->ld, 1, W->n, W->K, NULL);
         } else
             pack(W->room + g * packed_size(W->n, W->K), W->K, mine.lo, 0, W->part[g] + mine.lo * W->ld,
-                 W->ld, 1, mine.hi - mine.lo, W->K);
+                 W->ld, 1, mine.hi - mine.lo, W->K, NULL);
     }
 }
 
@@ -306,7 +307,7 @@ static inline void pack_columns(const weights *W, team me)
     span mine = share(W->K, PANEL, me);
     for (int g = 0; g < W->parts && !W->once; g++)
         pack(W->room + packed_size(mine.lo, W->parts * W->n), W->parts * W->n, 0, g * W->n,
-             W->part[g] + mine.lo, 1, W->ld, mine.hi - mine.lo, W->n);
+             W->part[g] + mine.lo, 1, W->ld, mine.hi - mine.lo, W->n, NULL);
 }
 
 /* C = start + W X for X (cols, K) with row length ldx; part g of C is (cols, n) at c + g * sc with
@@ -323,7 +324,7 @@ static inline void multiply(double *c, Py_ssize_t sc, Py_ssize_t ldc, const weig
         if (from >= to) continue;
         if (W->once)
             gemm_once(c + g * sc + from, ldc, to - from, W->part[g] + from * W->ld, W->ld, 1, W->K, x, ldx, 1,
-                      cols, start, bias ? bias + g * n + from : NULL);
+                      cols, start, bias ? bias + g * n + from : NULL, NULL);
         else
             gemm(c + g * sc + from, ldc, to - from, W->room + (g * panels * PANEL + from) * W->K, W->K, 0, W->K,
                  x, ldx, 1, cols, start, bias ? bias + g * n + from : NULL);
@@ -355,7 +356,7 @@ static inline void multiply_transposed(double *c, Py_ssize_t ldc, const weights 
     for (int g = 0; g < parts && count > 0 && !stopped(me); g++)
         if (W->once)
             gemm_once(c + mine.lo, ldc, count, W->part[g] + mine.lo, 1, W->ld, n, d + g * sd, ldd, 1, cols,
-                      g ? ADD : ZERO, NULL);
+                      g ? ADD : ZERO, NULL, NULL);
         else
             gemm(c + mine.lo, ldc, count, W->room + mine.lo * depth, depth, g * n, n, d + g * sd, ldd, 1,
                  cols, g ? ADD : ZERO, NULL);
@@ -380,12 +381,12 @@ static inline Py_ssize_t outer_room(Py_ssize_t K, Py_ssize_t cols)
     return K < TURNED ? 0 : (Py_ssize_t)ROWS_OF_DW * (cols < KBLOCK ? cols : KBLOCK);
 }
 
-/* dW (n, K) = start + D' X, the sum over the rows of D (cols, n) and X (cols, K).  A block of rows
- * of dW at a time, so that their pages are still known when the next panel comes.  Where many panels
- * follow, that block of D is turned into rows first, in `room`. */
+/* dW (n, K) = start + D' X, the sum over the rows of D (cols, n) and X (cols, K); row k of X is x + at[k] ldx
+ * where `at` is given.  A block of rows of dW at a time, so that their pages are still known when the next panel
+ * comes.  Where many panels follow, that block of D is turned into rows first, in `room`. */
 static inline void outer(double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
-                         const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols,
-                         enum start start, double *room, team me)
+                         const double *x, Py_ssize_t ldx, const Py_ssize_t *at, Py_ssize_t K,
+                         Py_ssize_t cols, enum start start, double *room, team me)
 {
     for (Py_ssize_t k0 = 0, nk; k0 < cols && !stopped(me); k0 += nk) {
         nk = kblock(cols - k0);
@@ -398,7 +399,8 @@ static inline void outer(double *dW, Py_ssize_t lddW, const double *d, Py_ssize_
                 sxj = nk;
                 sxk = 1;
             }
-            gemm_once(dW + g * lddW, lddW, K, x + k0 * ldx, 1, ldx, nk, from, sxj, sxk, rows, start, NULL);
+            gemm_once(dW + g * lddW, lddW, K, x + (at ? 0 : k0) * ldx, 1, ldx, nk, from, sxj, sxk, rows, start, NULL,
+                      at ? at + k0 : NULL);
         }
         start = ADD;
     }

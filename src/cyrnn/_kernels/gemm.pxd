@@ -42,8 +42,8 @@ cdef extern from "gemm.h" nogil:
     Py_ssize_t outer_room(Py_ssize_t K, Py_ssize_t cols)
     void outer(
         double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
-        const double *x, Py_ssize_t ldx, Py_ssize_t K, Py_ssize_t cols, start how, double *room,
-        team me,
+        const double *x, Py_ssize_t ldx, const Py_ssize_t *at, Py_ssize_t K, Py_ssize_t cols, start how,
+        double *room, team me,
     )
     void add_rows(double *db, const double *d, Py_ssize_t ldd, Py_ssize_t n, Py_ssize_t cols)
 

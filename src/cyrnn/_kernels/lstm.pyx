@@ -36,7 +36,7 @@ from libc.string cimport memcpy, memset
 from .arguments cimport box, matrix, sequence, state
 from .batch cimport (
     batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, examples_at, first_of,
-    load_batch, load_state, mean_examples, run, runs, set_block, share_examples, sort_batch, states_before, store_batch,
+    load_batch, load_state, mean_examples, rows_before, run, runs, set_block, share_examples, sort_batch, store_batch,
     store_state, times,
 )
 from .gemm cimport (
@@ -184,7 +184,10 @@ def forward(
     r.n_x, r.n_a, r.T_x = n_x, n_a, T_x
     batch_of(&r.batch, lengths, m, T_x, T_x)
     cdef double columns = r.batch.columns
-    set_block(&r.batch, max(n_x, n_y) + (0 if r.keep else 6 * n_a), (n_a * (8 if r.keep else 2) + n_y) * columns, 16)
+    set_block(
+        &r.batch, max(n_x, n_y) + (0 if r.keep else 6 * n_a),
+        (2 * n_a + n_y) * <double> m * T_x + (6 * n_a * columns if r.keep else 0), 16,
+    )
     sequence(x, n_x, m, T_x, False, &r.x)
     state(a0, n_a, m, False, &r.a0)
     r.c_given = c0 is not None
@@ -228,7 +231,7 @@ cdef struct Backward:
     double *db                  # (4, n_a)
     double *xs                  # scratch (columns of a block, n_x); dx, when the block's weight gradients are done
     double *dgates              # scratch (4, columns of a block, ld), for m = 1 as gates; da and dc are in do and df
-    double *a_prev              # scratch (columns of a block, n_a), with lengths
+    Py_ssize_t *rows_prev       # scratch (columns of a block), with lengths
     double *da_carry            # scratch (m, n_a), da of the step before
     double *dc_carry            # scratch (m, n_a)
     double *rooms               # scratch, one for each thread
@@ -242,7 +245,7 @@ cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept 
     carve_batch(&r.batch, &scratch)
     r.xs = carve(&scratch, most * r.n_x)
     r.dgates = carve(&scratch, most * r.ld if m == 1 else 4 * r.sd)
-    r.a_prev = carve(&scratch, 0 if r.batch.lengths == NULL else most * r.n_a)
+    r.rows_prev = <Py_ssize_t *> carve(&scratch, 0 if r.batch.lengths == NULL else most)
     r.da_carry = carve(&scratch, m * r.n_a)
     r.dc_carry = carve(&scratch, m * r.n_a)
     r.rooms = carve(&scratch, threads * outer_room(max(r.n_x, r.n_a), most))
@@ -257,6 +260,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef Py_ssize_t t0, t1 = b.T, t, j, u, g, n, together, ldx
     cdef const double *xs
     cdef const double *a
+    cdef const Py_ssize_t *at
     cdef const double *c_prev
     cdef const double *c_next
     cdef const double *f
@@ -287,7 +291,8 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         if r.dc_given:
             load_batch(r.dgates, ld, r.dc, b, t0, t1, share(n_a, 8, block), of)
         xs = batch_columns(r.x, n_x, b, t0, t1, r.xs, &ldx, share(n_x, 8, block), of)
-        a = states_before(b, r.a, n_a, t0, t1, r.a_prev, me)
+        a = r.a + before(b, t0) * n_a
+        at = rows_before(b, t0, t1, r.rows_prev, me)
         barrier(block)
         for t in range(t1 - 1, t0 - 1, -1):
             n = examples_at(b, t)
@@ -321,8 +326,8 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         for g in range(4):
             df = r.dgates + g * sd + units.lo
             dW = r.dW + (g * n_a + units.lo) * ldW
-            outer(dW, ldW, df, ld, mine_units, a, n_a, n_a, n, how, room, me)
-            outer(dW + n_a, ldW, df, ld, mine_units, xs, ldx, n_x, n, how, room, me)
+            outer(dW, ldW, df, ld, mine_units, a, n_a, at, n_a, n, how, room, me)
+            outer(dW + n_a, ldW, df, ld, mine_units, xs, ldx, NULL, n_x, n, how, room, me)
             add_rows(r.db + g * n_a + units.lo, df, ld, mine_units, n)
         how = ADD
         barrier(me)
@@ -366,8 +371,8 @@ def backward(
     r.ld = odd_lines(n_a) if m > 1 else odd_lines(4 * n_a)
     batch_of(&r.batch, lengths, m, T_x, T_cache)
     cdef double columns = r.batch.columns
-    cdef double column = n_x + (4 * r.ld if m > 1 else r.ld) + (0 if r.batch.lengths == NULL else n_a)
-    set_block(&r.batch, column, n_x * columns + 4.0 * n_a * (n_a + n_x), 64)
+    cdef double column = n_x + (4 * r.ld if m > 1 else r.ld) + 1
+    set_block(&r.batch, column, n_x * <double> m * T_x + 4.0 * n_a * (n_a + n_x), 64)
     r.sd = r.batch.most * r.ld if m > 1 else n_a
     r.sg = r.batch.kept * n_a if m > 1 else n_a
     sequence(da, n_a, m, T_x, False, &r.da)

@@ -23,7 +23,7 @@ from libc.string cimport memcpy, memset
 from .arguments cimport matrix, sequence, state
 from .batch cimport (
     batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, examples_at, first_of,
-    load_batch, load_state, mean_examples, run, runs, set_block, share_examples, sort_batch, states_before, store_batch,
+    load_batch, load_state, mean_examples, rows_before, run, runs, set_block, share_examples, sort_batch, store_batch,
     store_state, times,
 )
 from .gemm cimport (
@@ -142,7 +142,7 @@ def forward(
     r.n_x, r.n_a, r.T_x = n_x, n_a, T_x
     batch_of(&r.batch, lengths, m, T_x, T_x)
     cdef double columns = r.batch.columns
-    set_block(&r.batch, max(n_x, n_y) + (0 if r.keep else n_a), (n_a * (2 if r.keep else 1) + n_y) * columns, 16)
+    set_block(&r.batch, max(n_x, n_y) + (0 if r.keep else n_a), (n_a + n_y) * <double> m * T_x + (n_a * columns if r.keep else 0), 16)
     sequence(x, n_x, m, T_x, False, &r.x)
     state(a0, n_a, m, False, &r.a0)
     r.Wax = weights_of(matrix(Wax, n_a, n_x), n_x, n_a, n_x, False)
@@ -186,7 +186,7 @@ cdef struct Backward:
     double *dba
     double *xs                  # scratch (columns of a block, n_x); dx, when the block's dWax is done
     double *dz                  # scratch (columns of a block, ld); da, until its step comes
-    double *a_prev              # scratch (columns of a block, n_a), with lengths
+    Py_ssize_t *rows_prev       # scratch (columns of a block), with lengths
     double *carry               # scratch (m, n_a), da of the step before
     double *rooms               # scratch, one for each thread
     Py_ssize_t ld
@@ -199,7 +199,7 @@ cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept 
     carve_batch(&r.batch, &scratch)
     r.xs = carve(&scratch, most * r.n_x)
     r.dz = carve(&scratch, most * r.ld)
-    r.a_prev = carve(&scratch, 0 if r.batch.lengths == NULL else most * r.n_a)
+    r.rows_prev = <Py_ssize_t *> carve(&scratch, 0 if r.batch.lengths == NULL else most)
     r.carry = carve(&scratch, r.batch.m * r.n_a)
     r.rooms = carve(&scratch, threads * outer_room(max(r.n_x, r.n_a), most))
     return scratch
@@ -212,6 +212,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef Py_ssize_t n_x = r.n_x, n_a = r.n_a, ld = r.ld, t0, t1 = b.T, t, j, n, ldx
     cdef const double *xs
     cdef const double *a
+    cdef const Py_ssize_t *at
     cdef const double *a_next
     cdef double *dz
     cdef double *room = r.rooms + me.thread * outer_room(max(n_x, n_a), b.most)
@@ -235,7 +236,8 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         of = whole(b.m) if r.joint else mine
         load_batch(r.dz, ld, r.da, b, t0, t1, share(n_a, 8, block), of)
         xs = batch_columns(r.x, n_x, b, t0, t1, r.xs, &ldx, share(n_x, 8, block), of)
-        a = states_before(b, r.a, n_a, t0, t1, r.a_prev, me)
+        a = r.a + before(b, t0) * n_a
+        at = rows_before(b, t0, t1, r.rows_prev, me)
         barrier(block)
         for t in range(t1 - 1, t0 - 1, -1):
             n = examples_at(b, t)
@@ -259,8 +261,8 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         barrier(me)
         n = first_of(b, t1) - first_of(b, t0)
         dz = r.dz + units.lo
-        outer(r.dWax + units.lo * n_x, n_x, dz, ld, mine_units, xs, ldx, n_x, n, how, room, me)
-        outer(r.dWaa + units.lo * n_a, n_a, dz, ld, mine_units, a, n_a, n_a, n, how, room, me)
+        outer(r.dWax + units.lo * n_x, n_x, dz, ld, mine_units, xs, ldx, NULL, n_x, n, how, room, me)
+        outer(r.dWaa + units.lo * n_a, n_a, dz, ld, mine_units, a, n_a, at, n_a, n, how, room, me)
         add_rows(r.dba + units.lo, dz, ld, mine_units, n)
         how = ADD
         barrier(me)
@@ -299,8 +301,8 @@ def backward(
     r.n_x, r.n_a, r.T_x, r.ld = n_x, n_a, T_x, odd_lines(n_a)
     batch_of(&r.batch, lengths, m, T_x, T_cache)
     cdef double columns = r.batch.columns
-    cdef double column = n_x + r.ld + (0 if r.batch.lengths == NULL else n_a)
-    set_block(&r.batch, column, n_x * columns + <double> n_a * (n_a + n_x), 64)
+    cdef double column = n_x + r.ld + 1
+    set_block(&r.batch, column, n_x * <double> m * T_x + <double> n_a * (n_a + n_x), 64)
     sequence(da, n_a, m, T_x, False, &r.da)
     sequence(x, n_x, m, T_x, False, &r.x)
     r.a = matrix(a_cache, m + r.batch.kept, n_a)

@@ -26,8 +26,8 @@ static inline void step_multiply(double *c, Py_ssize_t m, const double *w, Py_ss
     c += mine.lo * m;
     w += mine.lo * ld;
     if (n <= 0) return;
-    if (m == 1) gemm_once(c, n, n, w, ld, 1, K, x, K, 1, 1, ADD, NULL);
-    else gemm_once(c, m, m, x, 1, m, K, w, ld, 1, n, ADD, NULL);
+    if (m == 1) gemm_once(c, n, n, w, ld, 1, K, x, K, 1, 1, ADD, NULL, NULL);
+    else gemm_once(c, m, m, x, 1, m, K, w, ld, 1, n, ADD, NULL, NULL);
 }
 
 /* C (K, m) = W' D for `me`'s share of the rows, part g of D (n, m) at d + g * n * m.  Where examples are few
@@ -44,8 +44,8 @@ static inline void step_multiply_transposed(double *c, Py_ssize_t K, Py_ssize_t 
     for (int g = 0; g < W->parts; g++, d += W->n * m) {
         enum start start = g ? ADD : ZERO;
         const double *w = W->part[g] + mine.lo;
-        if (by_units) gemm_once(to + mine.lo, K, count, w, 1, W->ld, W->n, d, 1, m, m, start, NULL);
-        else gemm_once(to + mine.lo * m, m, m, d, 1, m, W->n, w, 1, W->ld, count, start, NULL);
+        if (by_units) gemm_once(to + mine.lo, K, count, w, 1, W->ld, W->n, d, 1, m, m, start, NULL, NULL);
+        else gemm_once(to + mine.lo * m, m, m, d, 1, m, W->n, w, 1, W->ld, count, start, NULL, NULL);
     }
     if (to != c) transpose(c + mine.lo * m, m, room + mine.lo, K, m, count);
 }
@@ -89,7 +89,7 @@ static inline void step_outer(double *restrict dW, Py_ssize_t lddW, Py_ssize_t K
     if (m < LEAST_DOT || K >= 2 * PANEL) {
         for (Py_ssize_t g = mine.lo; g < mine.hi; g += ROWS_OF_DW)
             gemm_once(dW + g * lddW, lddW, K, x, m, 1, m, d + g * m, m, 1,
-                      mine.hi - g < ROWS_OF_DW ? mine.hi - g : ROWS_OF_DW, ZERO, NULL);
+                      mine.hi - g < ROWS_OF_DW ? mine.hi - g : ROWS_OF_DW, ZERO, NULL, NULL);
         return;
     }
     for (Py_ssize_t u = mine.lo; u < mine.hi; u += DOT_ROWS)
