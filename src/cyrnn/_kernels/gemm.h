@@ -8,8 +8,10 @@
  *    examples and steps of the weight gradients) is packed a block of a panel at a time into a
  *    buffer that stays in L1.
  * 3. Register tile.  24 accumulators where there are 32 vector registers (4 vectors by 6
- *    examples), 12 where there are 16 (2 by 6); one example takes 8 vectors, since 4 sums in
- *    flight would wait for the latency of the FMA.  docs/design.md has what it measured.
+ *    examples), 12 where there are 16 (2 by 6); one example takes 8 vectors of two panels, since
+ *    4 sums in flight would wait for the latency of the FMA.  But where a vector is a cache line
+ *    and the weights come from L2, 4 of them keep up with it, and two streams do not.
+ *    docs/design.md has what it measured.
  * 4. Order.  Each element is summed over k in ascending order by one FMA each, starting from its
  *    initial value, whatever tile or block it falls in.  So a result does not depend on the other
  *    examples, on m, or on how the steps were cut into blocks.
@@ -31,6 +33,7 @@
 #define ROWS_OF_DW (6 * PANEL) /* rows of a weight gradient per pass over the panels */
 #define TURNED (8 * PANEL) /* columns of dW from which on D is turned into rows for them */
 #define LEAST_EXAMPLES 8 /* of a step, to be shared between two threads */
+#define L1_VALUES 4096   /* weights that stay in L1 */
 #define L2_VALUES 1e5    /* weights that a core keeps near */
 #define LEAST_STEP 5e5   /* products of a step that are worth two barriers */
 
@@ -95,6 +98,7 @@ ALWAYS_INLINE void tile(const int V, const int N, double *c, Py_ssize_t ldc, int
             for (int v = 0; v < V; v++) acc[n][v] = vec_fma(wv[v], xn, acc[n][v]);
         }
         if (N > 1) PREFETCH_L2(ahead);
+        for (int v = 0; N == 1 && V <= 4 && v < V && VLEN == 8; v++) PREFETCH_READ(w + 8 * PANEL + v * VLEN);
         ahead += PANEL;
         w += PANEL;
         w_hi += PANEL;
@@ -136,12 +140,13 @@ static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double
                         Py_ssize_t k0, Py_ssize_t K, const double *x, Py_ssize_t sxj, Py_ssize_t sxk,
                         Py_ssize_t cols, enum start start, const double *bias)
 {
+    const int pairs = cols == 1 && (VLEN < 8 || rows * depth <= L1_VALUES);
     Py_ssize_t end = k0 + K;
     do { /* once even for K = 0, to write the initial value */
-        Py_ssize_t nk = kblock(end - k0);
+        Py_ssize_t nk = cols == 1 && !pairs ? end - k0 : kblock(end - k0);
         for (Py_ssize_t r = 0; r < rows;) {
             const double *w = packed + r * depth + k0 * PANEL;
-            if (cols == 1 && rows - r >= 2 * PANEL) {
+            if (pairs && rows - r >= 2 * PANEL) {
                 tile_8_1(c + r, ldc, VLEN, w, w + PANEL * depth, x, sxj, sxk, nk, start,
                          bias ? bias + r : NULL, w);
                 r += 2 * PANEL;
