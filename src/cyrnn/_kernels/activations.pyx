@@ -2,7 +2,7 @@
 
 from . cimport vmath
 from .arguments cimport sequence
-from .layout cimport block_of, blocks_of, load_steps, steps, store_steps
+from .layout cimport block_after, block_of, load_steps, steps, store_steps
 from .memory cimport give, take
 from .output cimport FEW, softmax_columns, softmax_rows
 from .team cimport FP_PLAIN, fp_enter, fp_leave, fp_state, whole
@@ -51,7 +51,7 @@ def softmax(
     sequence(x, n, m, T_x, False, &x_in)
     sequence(y, n, m, T_x, True, &out)
 
-    cdef Py_ssize_t block = block_of(m, T_x, n, <double> n * m * T_x, 16), b, t0, count
+    cdef Py_ssize_t block = block_of(m, T_x, n, <double> n * m * T_x, 16), t0 = 0, count
     cdef double *z = take(block * m * n)
 
     cdef fp_state before
@@ -60,11 +60,11 @@ def softmax(
         if 0 < n < FEW and x_in.su == m * T_x and (x_in.sj == T_x or m == 1) and (x_in.st == 1 or T_x == 1):
             softmax_columns(x_in.data, out.data, n, m * T_x)
         else:
-            for b in range(blocks_of(m, T_x, block)):
-                t0 = b * block
-                count = min(block, T_x - t0)
+            while m and t0 < T_x:
+                count = block_after(t0, T_x, block) - t0
                 load_steps(z, n, x_in, m, t0, count, whole(n), whole(m))
                 softmax_rows(z, count * m, n)
                 store_steps(out, z, n, m, t0, count, whole(n), whole(m))
+                t0 += count
         fp_leave(before)
     give(z)

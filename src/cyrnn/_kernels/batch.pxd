@@ -7,7 +7,7 @@ columns of a block of steps are adjacent: to one thread, or to all together, one
 from libc.string cimport memset
 
 from .arguments cimport kept_lengths
-from .layout cimport block_of, carve, steps
+from .layout cimport block_after, block_of, carve, steps, whole_lines
 from .team cimport share, span, team
 
 
@@ -111,17 +111,18 @@ cdef inline Py_ssize_t block_end(const batch *b, Py_ssize_t t0) noexcept nogil:
     """The end of the block that begins with step t0, on the way forward."""
     cdef Py_ssize_t t1 = t0
     if b.lengths == NULL:
-        return min(t0 + b.block, b.T)
+        return block_after(t0, b.T, b.block)
     while t1 < b.T and b.first[t1 + 1] - b.first[t0] <= b.most:
         t1 += 1
-    return t1 - (t1 - t0) % 8 if t1 < b.T and t1 - t0 > 8 else t1
+    return t0 + whole_lines(t1 - t0) if t1 < b.T else t1
 
 
 cdef inline Py_ssize_t block_start(const batch *b, Py_ssize_t t1) noexcept nogil:
     """The first step of the block that ends before step t1, on the way back."""
-    cdef Py_ssize_t t0 = t1
+    cdef Py_ssize_t t0 = t1, block = whole_lines(b.block)
     if b.lengths == NULL:
-        return (t1 - 1) // b.block * b.block
+        t0 = (t1 - 1) // block * block
+        return t0 - block if t0 and t1 - t0 + block <= b.block else t0
     while t0 > 0 and b.first[t1] - b.first[t0 - 1] <= b.most:
         t0 -= 1
     return (t0 + 7) // 8 * 8 if t0 > 0 and t1 - t0 > 8 else t0

@@ -32,20 +32,23 @@ cdef extern from "layout.h" nogil:
 cdef inline Py_ssize_t block_of(
     Py_ssize_t m, Py_ssize_t T_x, double column, double returned, Py_ssize_t columns,
 ) noexcept nogil:
-    """Steps that are worked on together: about 256 columns (steps times examples), which is what the
-    products want, and at least 24 steps, three cache lines of the caller's arrays.  But the scratch, so many
-    doubles a column, shall stay below a quarter of the doubles returned as long as so many columns are left."""
-    cdef Py_ssize_t most = max(256 // max(m, 1), 24), least = max(columns // max(m, 1), 1), block
+    """The most steps that are worked on together: about 256 columns (steps times examples), which is what the
+    products want, and at least 24 steps, three cache lines of the caller's arrays, with what is left at the end.
+    But the scratch, so many doubles a column, shall stay below a quarter of the doubles returned as long as so
+    many columns are left."""
+    cdef Py_ssize_t most = max(256 // max(m, 1), 24) + 7, least = max(columns // max(m, 1), 1)
     cdef double fit = 0.25 * returned / (column * max(m, 1) + 1.0)
-    block = most if fit > most else max(<Py_ssize_t> fit, least)
-    if block >= T_x:
-        return max(T_x, 1)
-    return block // 8 * 8 if block > 8 else block
+    return min(most if fit > most else max(<Py_ssize_t> fit, least), max(T_x, 1))
 
 
-cdef inline Py_ssize_t blocks_of(Py_ssize_t m, Py_ssize_t T_x, Py_ssize_t block) noexcept nogil:
-    """The number of such blocks, the last of which may be shorter; none without examples."""
-    return (T_x + block - 1) // block if m else 0
+cdef inline Py_ssize_t whole_lines(Py_ssize_t steps) noexcept nogil:
+    """So many steps, but for a few that would leave a cache line unfinished."""
+    return steps // 8 * 8 if steps > 8 else steps
+
+
+cdef inline Py_ssize_t block_after(Py_ssize_t t0, Py_ssize_t T_x, Py_ssize_t block) noexcept nogil:
+    """The end of the block of at most so many steps that begins with step t0: the last one takes what is left."""
+    return T_x if T_x - t0 <= block else t0 + whole_lines(block)
 
 
 cdef inline double *carve(double **rest, Py_ssize_t count) noexcept nogil:
