@@ -346,7 +346,7 @@ def test_a_call_needs_little_beside_what_it_returns(cell, way, size, short):
 @pytest.mark.parametrize("way", ["forward_only", "backward"])
 def test_what_is_not_returned_does_not_grow_with_the_sequence(cell, way):
     extra = []
-    for T_x in (1200, 2400):
+    for T_x in (2400, 4800):
         q = problem(cell.name, 20, 40, 10, 8, T_x)
         peak, returned = peak_and_kept(calls_of(cell, q)[way], q.x, q.da)
         extra.append(peak - returned)
