@@ -59,14 +59,16 @@ static inline void pack(double *packed, Py_ssize_t K, Py_ssize_t row0, Py_ssize_
             transpose(dst, PANEL, src, s_row, count, nk);
             for (Py_ssize_t pad = count; (lane + pad) % VLEN; pad++)
                 for (Py_ssize_t k = 0; k < nk; k++) dst[k * PANEL + pad] = 0.0;
-        } else /* lane is 0: whole matrices only, so that whole vectors can be written */
-            for (Py_ssize_t k = 0; k < nk; k++) {
-                const double *s = src + (at ? at[k] : k) * s_k;
+        } else { /* lane is 0: whole matrices only, so that whole vectors can be written */
+            const double *s = src;
+            for (Py_ssize_t k = 0; k < nk; k++, s += s_k) {
+                if (at) s = src + at[k] * s_k;
                 for (int line = 0; line < PANEL && count == PANEL; line += 8) PREFETCH_READ(s + 8 * s_k + line);
                 for (Py_ssize_t v = 0; v < count; v += VLEN)
                     vec_store(dst + k * PANEL + v, count - v < VLEN ? vec_load_n(s + v, (int)(count - v))
                                                                     : vec_load(s + v));
             }
+        }
         src += count * s_row;
         row0 += count;
         n -= count;
