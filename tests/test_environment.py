@@ -187,9 +187,10 @@ def ends_in_time(call, alarm):
     assert threads.busy_threads() == 0
 
 
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
-def test_a_signal_ends_a_long_call_with_lengths(cell, alarm, request):
-    cyrnn.set_num_threads(1)
+def test_a_signal_ends_a_long_call_with_lengths(cell, count, alarm, request):
+    cyrnn.set_num_threads(count)
     request.addfinalizer(lambda: cyrnn.set_num_threads(None))
     m, T_x = 16, 3000
     q = problem(cell.name, 20, 300 if cell.name == "lstm" else 600, 5, m, T_x)

@@ -166,6 +166,17 @@ static void gradients(Py_ssize_t n, Py_ssize_t K, Py_ssize_t cols)
     outer(dW, K, d, n, n, x, K, NULL, K, cols, ADD, room, alone);
     plain(want, K, 1, n, d, 1, n, cols, x, 1, K, K, ADD, NULL);
     CHECK(same(dW, want, n * K), "outer %td x %td over %td", n, K, cols);
+    Py_ssize_t *at = malloc((size_t)(cols + 1) * sizeof *at); /* every fourth row of X is none */
+    double *gaps = drawn((2 * cols + 1) * K), *before = drawn(n * K);
+    memcpy(dW, before, (size_t)(n * K) * sizeof *dW);
+    for (Py_ssize_t k = 0; k < cols; k++) {
+        at[k] = k + k / 3;
+        memcpy(gaps + at[k] * K, x + k * K, (size_t)K * sizeof *x);
+    }
+    outer(dW, K, d, n, n, gaps, K, at, K, cols, ADD, room, alone);
+    outer(before, K, d, n, n, x, K, NULL, K, cols, ADD, room, alone);
+    CHECK(same(dW, before, n * K), "outer %td x %td over %td with gaps", n, K, cols);
+    free(at), free(gaps), free(before);
     add_rows(db, d, n, n, cols);
     for (Py_ssize_t j = 0; j < cols; j++)
         for (Py_ssize_t u = 0; u < n; u++) b[u] += d[j * n + u];
@@ -250,7 +261,7 @@ int main(void)
             layouts(n, K, m);
         }
     for (Py_ssize_t K = KBLOCK - 1; K <= KBLOCK + 1; K++) products(97, K, 13), gradients(7, TURNED, K);
-    products(97, 2 * KBLOCK + 3, 13); /* several blocks of k, several panels, wide gradients */
+    products(97, 2 * KBLOCK + 3, 1), products(97, 2 * KBLOCK + 3, 13); /* several blocks of k, several panels, wide gradients */
     gradients(ROWS_OF_DW + 5, TURNED + 5, 2 * KBLOCK + 3);
     products(0, 5, 3), products(5, 0, 3), products(5, 3, 0);
     weight_sets(70, 200, 9);

@@ -70,7 +70,8 @@ cdef double *box(object value, Py_ssize_t n0, Py_ssize_t n1, Py_ssize_t n2) exce
 def lengths(value, Py_ssize_t m, Py_ssize_t T_x) -> tuple[bytes, int]:
     """A copy of the lengths, a contiguous (m) of numpy.intp, each from 0 to T_x, and their sum.
 
-    The copy is a bytes object: nobody can change it, and it is made in a tenth of the time of an array."""
+    The copy is a bytes object, which nobody can change and which is made in a tenth of the time of an array.  (The
+    kernel looks again, at the copy: another thread may have changed the lengths meanwhile.)"""
     cdef Py_buffer view
     cdef bint fits
     cdef const Py_ssize_t *length
@@ -93,7 +94,8 @@ def lengths(value, Py_ssize_t m, Py_ssize_t T_x) -> tuple[bytes, int]:
 
 cdef const Py_ssize_t *kept_lengths(bytes copy, Py_ssize_t m) except? NULL:
     """The first value of what `lengths` returned for m examples."""
-    if len(copy) != m * <Py_ssize_t> sizeof(Py_ssize_t):
+    cdef Py_ssize_t size = sizeof(Py_ssize_t)
+    if len(copy) % size or len(copy) // size != m:
         raise ValueError("no lengths")
     return <const Py_ssize_t *> <const char *> copy
 

@@ -13,7 +13,7 @@
 typedef struct {
     Py_ssize_t m, T;                /* the caller's examples; steps until the last of them ends */
     Py_ssize_t wide, columns, kept; /* examples of the first step; columns in all; columns of the cache */
-    Py_ssize_t block, most;         /* worked on together: steps, without lengths, and columns; at most */
+    Py_ssize_t block, most;         /* at most so many steps (without lengths) and columns together */
     Py_ssize_t longest;             /* steps of the longest example, T or more */
     const Py_ssize_t *lengths;      /* (m), in the caller's order; NULL without lengths */
     Py_ssize_t *order, *first;      /* (m), (longest + 2) */

@@ -47,7 +47,8 @@ cdef extern from "batch.h" nogil:
 
 cdef inline int batch_of(
     batch *b,
-    lengths,                            # IN   (m), each at most T_cache, from `arguments.lengths`; None: all have all steps
+    lengths,                            # IN   (m), each at most T_cache, as `arguments.lengths` returns them;
+                                        #      None if every example has all steps
     Py_ssize_t m, Py_ssize_t T_x,       # the steps of the pass
     Py_ssize_t T_cache,                 # and of its cache, as many or more
 ) except -1:
@@ -120,9 +121,8 @@ cdef inline Py_ssize_t block_end(const batch *b, Py_ssize_t t0) noexcept nogil:
 cdef inline Py_ssize_t block_start(const batch *b, Py_ssize_t t1) noexcept nogil:
     """The first step of the block that ends before step t1, on the way back."""
     cdef Py_ssize_t t0 = t1, block = whole_lines(b.block)
-    if b.lengths == NULL:
-        t0 = (t1 - 1) // block * block
-        return t0 - block if t0 and t1 - t0 + block <= b.block else t0
+    if b.lengths == NULL:       # as far back as fits, on a border of `block_end`
+        return (max(t1 - b.block, 0) + block - 1) // block * block
     while t0 > 0 and b.first[t1] - b.first[t0 - 1] <= b.most:
         t0 -= 1
     return (t0 + 7) // 8 * 8 if t0 > 0 and t1 - t0 > 8 else t0
@@ -139,20 +139,21 @@ cdef inline Py_ssize_t before(const batch *b, Py_ssize_t t) noexcept nogil:
     return b.m + first_of(b, t - 1) if t else 0
 
 
-cdef inline const Py_ssize_t *rows_before(
-    const batch *b, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t *rows, team me,
+cdef inline const Py_ssize_t *columns_before(
+    const batch *b, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t *table, team me,
 ) noexcept nogil:
-    """Where the states before the columns of a block are, counted from the first of them: with lengths listed in
-    `rows` (columns of the block), since some end; NULL where they are adjacent."""
-    cdef Py_ssize_t t, j, *row
+    """Where the states before the columns of a block are, counted from the first of them: a `table` (columns of the
+    block) with lengths, as examples may end; NULL without, as they are adjacent."""
+    cdef Py_ssize_t t, j
+    cdef Py_ssize_t *column
     cdef span mine = share(t1 - t0, 1, me)
     if b.lengths == NULL:
         return NULL
     for t in range(t0 + mine.lo, t0 + mine.hi):
-        row = rows + first_of(b, t) - first_of(b, t0)
+        column = table + first_of(b, t) - first_of(b, t0)
         for j in range(examples_at(b, t)):
-            row[j] = before(b, t) - before(b, t0) + j
-    return rows
+            column[j] = before(b, t) - before(b, t0) + j
+    return table
 
 
 cdef inline Py_ssize_t cut(const batch *b, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t columns) noexcept nogil:

@@ -47,8 +47,8 @@ static inline Py_ssize_t packed_size(Py_ssize_t rows, Py_ssize_t K)
 
 /* Units row0 ... row0 + n - 1 of a matrix with K columns, k0 ... k0 + nk - 1 of them, into its
  * packed form; element (row, k) is src[row * s_row + k * s_k], and one of the strides is 1
- * (s_row only with row0 = 0; there at[k], where it is given, stands for the k of src).  Unused lanes of the last
- * vector become 0, so pack in ascending order of row0. */
+ * (s_row only with row0 = 0).  With `at`, whose s_row is 1, it is src[row + at[k] * s_k].  Unused lanes of the
+ * last vector become 0, so pack in ascending order of row0. */
 static inline void pack(double *packed, Py_ssize_t K, Py_ssize_t row0, Py_ssize_t k0, const double *src,
                  Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t n, Py_ssize_t nk, const Py_ssize_t *at)
 {
@@ -100,7 +100,8 @@ ALWAYS_INLINE void tile(const int V, const int N, double *c, Py_ssize_t ldc, int
             for (int v = 0; v < V; v++) acc[n][v] = vec_fma(wv[v], xn, acc[n][v]);
         }
         if (N > 1) PREFETCH_L2(ahead);
-        for (int v = 0; N == 1 && V <= 4 && v < V && VLEN == 8; v++) PREFETCH_READ(w + 8 * PANEL + v * VLEN);
+        else if (V <= 4 && VLEN == 8) /* one stream, see 3. */
+            for (int v = 0; v < V; v++) PREFETCH_READ(w + 8 * PANEL + v * VLEN);
         ahead += PANEL;
         w += PANEL;
         w_hi += PANEL;
@@ -251,8 +252,8 @@ static inline void column_by_k(double *restrict c, Py_ssize_t rows, const double
     }
 }
 
-/* The same with W as it is, element (r, k) at w[r * s_row + k * s_k] (one stride is 1; `at` as in `pack`): each
- * block of a panel is packed into a buffer on the stack, used for all columns, forgotten. */
+/* The same with W as it is, element (r, k) at w[r * s_row + k * s_k] (one stride is 1): each block of a panel is
+ * packed into a buffer on the stack, used for all columns, forgotten.  `at` as in `pack`, for K <= KBLOCK. */
 static inline void gemm_once(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double *w,
                              Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t K, const double *x,
                              Py_ssize_t sxj, Py_ssize_t sxk, Py_ssize_t cols, enum start start,
@@ -269,7 +270,7 @@ static inline void gemm_once(double *c, Py_ssize_t ldc, Py_ssize_t rows, const d
         Py_ssize_t nk = kblock(K - k0);
         for (Py_ssize_t r = 0; r < rows; r += PANEL) {
             Py_ssize_t lanes = rows - r < PANEL ? rows - r : PANEL;
-            pack(buffer, nk, 0, 0, w + r * s_row + (at ? 0 : k0) * s_k, s_row, s_k, lanes, nk, at ? at + k0 : NULL);
+            pack(buffer, nk, 0, 0, w + r * s_row + k0 * s_k, s_row, s_k, lanes, nk, at);
             gemm(c + r, ldc, lanes, buffer, nk, 0, nk, x + k0 * sxk, sxj, sxk, cols, start,
                  bias ? bias + r : NULL);
         }
@@ -406,9 +407,10 @@ static inline void outer(double *dW, Py_ssize_t lddW, const double *d, Py_ssize_
                 sxj = nk;
                 sxk = 1;
             }
-            gemm_once(dW + g * lddW, lddW, K, x + (at ? 0 : k0) * ldx, 1, ldx, nk, from, sxj, sxk, rows, start, NULL,
-                      at ? at + k0 : NULL);
+            gemm_once(dW + g * lddW, lddW, K, x, 1, ldx, nk, from, sxj, sxk, rows, start, NULL, at);
         }
+        if (at) at += nk;
+        else x += nk * ldx;
         start = ADD;
     }
 }

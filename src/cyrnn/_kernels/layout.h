@@ -34,9 +34,10 @@ ALWAYS_INLINE void squares(double *dst, Py_ssize_t ldd, const double *src, Py_ss
             const Py_ssize_t r = far == FAR_TARGET ? inner : outer, c = far == FAR_TARGET ? outer : inner;
             const int nr = rows - r < VLEN ? (int)(rows - r) : VLEN, nc = cols - c < VLEN ? (int)(cols - c) : VLEN;
             if (far == FAR_TARGET && c + VLEN < cols)
-                for (int i = VLEN; i < 2 * VLEN; i++) { /* the rows after these, both ends of a vector */
-                    PREFETCH_WRITE(dst + (c + i) * ldd + r);
-                    PREFETCH_WRITE(dst + (c + i) * ldd + r + VLEN - 1);
+                for (int i = 0; i < VLEN; i++) { /* the far rows after these, both ends; the near ones go on */
+                    PREFETCH_WRITE(dst + (c + VLEN + i) * ldd + r);
+                    PREFETCH_WRITE(dst + (c + VLEN + i) * ldd + r + VLEN - 1);
+                    if (i < nr) PREFETCH_READ(SOURCE(r + i) + c + VLEN);
                 }
             if (far == FAR_SOURCE && r + VLEN < rows)
                 for (int i = VLEN; i < 2 * VLEN; i++) {

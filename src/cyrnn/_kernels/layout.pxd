@@ -33,16 +33,16 @@ cdef inline Py_ssize_t block_of(
     Py_ssize_t m, Py_ssize_t T_x, double column, double returned, Py_ssize_t columns,
 ) noexcept nogil:
     """The most steps that are worked on together: about 256 columns (steps times examples), which is what the
-    products want, and at least 24 steps, three cache lines of the caller's arrays, with what is left at the end.
-    But the scratch, so many doubles a column, shall stay below a quarter of the doubles returned as long as so
-    many columns are left."""
+    products want, and at least 24 steps, three cache lines of the caller's arrays; and 7 more, so that the last
+    block can take what is less than a line.  But the scratch, so many doubles a column, shall stay below a quarter
+    of the doubles returned as long as so many columns are left."""
     cdef Py_ssize_t most = max(256 // max(m, 1), 24) + 7, least = max(columns // max(m, 1), 1)
     cdef double fit = 0.25 * returned / (column * max(m, 1) + 1.0)
     return min(most if fit > most else max(<Py_ssize_t> fit, least), max(T_x, 1))
 
 
 cdef inline Py_ssize_t whole_lines(Py_ssize_t steps) noexcept nogil:
-    """So many steps, but for a few that would leave a cache line unfinished."""
+    """So many steps, but for a few that would leave a cache line unfinished, as long as there is a whole one."""
     return steps // 8 * 8 if steps > 8 else steps
 
 

@@ -35,9 +35,9 @@ from libc.string cimport memcpy, memset
 
 from .arguments cimport box, matrix, sequence, state
 from .batch cimport (
-    batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, examples_at, first_of,
-    load_batch, load_state, mean_examples, rows_before, run, runs, set_block, share_examples, sort_batch, store_batch,
-    store_state, times,
+    batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, columns_before,
+    examples_at, first_of, load_batch, load_state, mean_examples, run, runs, set_block, share_examples, sort_batch,
+    store_batch, store_state, times,
 )
 from .gemm cimport (
     ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, large, multiply, multiply_shared,
@@ -171,7 +171,7 @@ def forward(
     bo,             # IN   (n_a, 1)
     Wy,             # IN   (n_y, n_a)
     by,             # IN   (n_y, 1)
-    lengths,        # IN   (m); None if every example has all steps
+    lengths,        # IN   (m), as `arguments.lengths` returns them; None if every example has all steps
     a,              # OUT  (n_a, m, T_x)
     y,              # OUT  (n_y, m, T_x)
     c,              # OUT  (n_a, m, T_x)
@@ -231,7 +231,7 @@ cdef struct Backward:
     double *db                  # (4, n_a)
     double *xs                  # scratch (columns of a block, n_x); dx, when the block's weight gradients are done
     double *dgates              # scratch (4, columns of a block, ld), for m = 1 as gates; da and dc are in do and df
-    Py_ssize_t *rows_prev       # scratch (columns of a block), with lengths
+    Py_ssize_t *columns_prev    # scratch (columns of a block), with lengths
     double *da_carry            # scratch (m, n_a), da of the step before
     double *dc_carry            # scratch (m, n_a)
     double *rooms               # scratch, one for each thread
@@ -245,7 +245,7 @@ cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept 
     carve_batch(&r.batch, &scratch)
     r.xs = carve(&scratch, most * r.n_x)
     r.dgates = carve(&scratch, most * r.ld if m == 1 else 4 * r.sd)
-    r.rows_prev = <Py_ssize_t *> carve(&scratch, 0 if r.batch.lengths == NULL else most)
+    r.columns_prev = <Py_ssize_t *> carve(&scratch, 0 if r.batch.lengths == NULL else most)
     r.da_carry = carve(&scratch, m * r.n_a)
     r.dc_carry = carve(&scratch, m * r.n_a)
     r.rooms = carve(&scratch, threads * outer_room(max(r.n_x, r.n_a), most))
@@ -292,7 +292,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
             load_batch(r.dgates, ld, r.dc, b, t0, t1, share(n_a, 8, block), of)
         xs = batch_columns(r.x, n_x, b, t0, t1, r.xs, &ldx, share(n_x, 8, block), of)
         a = r.a + before(b, t0) * n_a
-        at = rows_before(b, t0, t1, r.rows_prev, me)
+        at = columns_before(b, t0, t1, r.columns_prev, me)
         barrier(block)
         for t in range(t1 - 1, t0 - 1, -1):
             n = examples_at(b, t)
@@ -350,7 +350,7 @@ def backward(
     da,             # IN   (n_a, m, T_x)
     dc,             # IN   (n_a, m, T_x); None for zeros
     x,              # IN   (n_x, m, T_x)
-    lengths,        # IN   (m), as `forward` had them
+    lengths,        # IN   as `forward` had them
     cache,          # IN   (6 columns + 2 m, n_a), as `forward` left it
     Wf,             # IN   (n_a, n_a + n_x), columns of a before columns of x
     Wi,             # IN   (n_a, n_a + n_x)
@@ -371,7 +371,7 @@ def backward(
     r.ld = odd_lines(n_a) if m > 1 else odd_lines(4 * n_a)
     batch_of(&r.batch, lengths, m, T_x, T_cache)
     cdef double columns = r.batch.columns
-    cdef double column = n_x + (4 * r.ld if m > 1 else r.ld) + 1
+    cdef double column = n_x + (4 * r.ld if m > 1 else r.ld) + (0 if r.batch.lengths == NULL else 1)
     set_block(&r.batch, column, n_x * <double> m * T_x + 4.0 * n_a * (n_a + n_x), 64)
     r.sd = r.batch.most * r.ld if m > 1 else n_a
     r.sg = r.batch.kept * n_a if m > 1 else n_a

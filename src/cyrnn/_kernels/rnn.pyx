@@ -22,9 +22,9 @@ from libc.string cimport memcpy, memset
 
 from .arguments cimport matrix, sequence, state
 from .batch cimport (
-    batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, examples_at, first_of,
-    load_batch, load_state, mean_examples, rows_before, run, runs, set_block, share_examples, sort_batch, store_batch,
-    store_state, times,
+    batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, columns_before,
+    examples_at, first_of, load_batch, load_state, mean_examples, run, runs, set_block, share_examples, sort_batch,
+    store_batch, store_state, times,
 )
 from .gemm cimport (
     ADD, BIAS, PANEL, ZERO, add_rows, by_rows, carve_weights, large, multiply, multiply_shared,
@@ -129,7 +129,7 @@ def forward(
     ba,             # IN   (n_a, 1)
     Wya,            # IN   (n_y, n_a)
     by,             # IN   (n_y, 1)
-    lengths,        # IN   (m); None if every example has all steps
+    lengths,        # IN   (m), as `arguments.lengths` returns them; None if every example has all steps
     a,              # OUT  (n_a, m, T_x)
     y,              # OUT  (n_y, m, T_x)
     a_cache,        # OUT  (m + columns, n_a), the first m become a0, with lengths in their order and
@@ -142,7 +142,10 @@ def forward(
     r.n_x, r.n_a, r.T_x = n_x, n_a, T_x
     batch_of(&r.batch, lengths, m, T_x, T_x)
     cdef double columns = r.batch.columns
-    set_block(&r.batch, max(n_x, n_y) + (0 if r.keep else n_a), (n_a + n_y) * <double> m * T_x + (n_a * columns if r.keep else 0), 16)
+    set_block(
+        &r.batch, max(n_x, n_y) + (0 if r.keep else n_a),
+        (n_a + n_y) * <double> m * T_x + (n_a * columns if r.keep else 0), 16,
+    )
     sequence(x, n_x, m, T_x, False, &r.x)
     state(a0, n_a, m, False, &r.a0)
     r.Wax = weights_of(matrix(Wax, n_a, n_x), n_x, n_a, n_x, False)
@@ -186,7 +189,7 @@ cdef struct Backward:
     double *dba
     double *xs                  # scratch (columns of a block, n_x); dx, when the block's dWax is done
     double *dz                  # scratch (columns of a block, ld); da, until its step comes
-    Py_ssize_t *rows_prev       # scratch (columns of a block), with lengths
+    Py_ssize_t *columns_prev    # scratch (columns of a block), with lengths
     double *carry               # scratch (m, n_a), da of the step before
     double *rooms               # scratch, one for each thread
     Py_ssize_t ld
@@ -199,7 +202,7 @@ cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept 
     carve_batch(&r.batch, &scratch)
     r.xs = carve(&scratch, most * r.n_x)
     r.dz = carve(&scratch, most * r.ld)
-    r.rows_prev = <Py_ssize_t *> carve(&scratch, 0 if r.batch.lengths == NULL else most)
+    r.columns_prev = <Py_ssize_t *> carve(&scratch, 0 if r.batch.lengths == NULL else most)
     r.carry = carve(&scratch, r.batch.m * r.n_a)
     r.rooms = carve(&scratch, threads * outer_room(max(r.n_x, r.n_a), most))
     return scratch
@@ -237,7 +240,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         load_batch(r.dz, ld, r.da, b, t0, t1, share(n_a, 8, block), of)
         xs = batch_columns(r.x, n_x, b, t0, t1, r.xs, &ldx, share(n_x, 8, block), of)
         a = r.a + before(b, t0) * n_a
-        at = rows_before(b, t0, t1, r.rows_prev, me)
+        at = columns_before(b, t0, t1, r.columns_prev, me)
         barrier(block)
         for t in range(t1 - 1, t0 - 1, -1):
             n = examples_at(b, t)
@@ -283,7 +286,7 @@ def backward(
     Py_ssize_t T_cache,     # steps in the cache, at least T_x
     da,             # IN   (n_a, m, T_x)
     x,              # IN   (n_x, m, T_x)
-    lengths,        # IN   (m), as `forward` had them
+    lengths,        # IN   as `forward` had them
     a_cache,        # IN   (m + columns, n_a), as `forward` left it
     Wax,            # IN   (n_a, n_x)
     Waa,            # IN   (n_a, n_a)
@@ -301,7 +304,7 @@ def backward(
     r.n_x, r.n_a, r.T_x, r.ld = n_x, n_a, T_x, odd_lines(n_a)
     batch_of(&r.batch, lengths, m, T_x, T_cache)
     cdef double columns = r.batch.columns
-    cdef double column = n_x + r.ld + 1
+    cdef double column = n_x + r.ld + (0 if r.batch.lengths == NULL else 1)
     set_block(&r.batch, column, n_x * <double> m * T_x + <double> n_a * (n_a + n_x), 64)
     sequence(da, n_a, m, T_x, False, &r.da)
     sequence(x, n_x, m, T_x, False, &r.x)
