@@ -16,7 +16,8 @@ typedef struct {
     Py_ssize_t block, most;         /* at most so many steps (without lengths) and columns together */
     Py_ssize_t longest;             /* steps of the longest example, T or more */
     const Py_ssize_t *lengths;      /* (m), in the caller's order; NULL without lengths */
-    Py_ssize_t *order, *first;      /* (m), (longest + 2) */
+    Py_ssize_t *order, *place;      /* (m), the caller's example at a place, and the place of an example */
+    Py_ssize_t *first;              /* (longest + 2) */
 } batch;
 
 static inline Py_ssize_t first_of(const batch *b, Py_ssize_t t) { return b->lengths ? b->first[t] : t * b->m; }
@@ -54,7 +55,7 @@ static inline span run(const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine, 
 }
 
 /* The units of one example (rows) at some steps (cols) from the caller's array, and into it; the column of step i
- * is at[i] - at[0] columns after the first. */
+ * is at[i] - at[0] columns after the first.  Or those of all examples at one step, each at its place. */
 static void example_in(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t units,
                        Py_ssize_t count, const Py_ssize_t *at)
 {
@@ -128,18 +129,21 @@ static inline void store_batch(steps dst, const double *src, Py_ssize_t n, const
  * of `mine`. */
 static inline void load_state(double *dst, Py_ssize_t n, steps src, const batch *b, span mine)
 {
-    load_batch(dst, n, src, b, 0, 1, mine, whole(b->m));
+    if (b->lengths && src.sj == 1 && mine.hi > mine.lo)
+        example_in(dst + b->place[0] * n + mine.lo, n, src.data + mine.lo * src.su, src.su, mine.hi - mine.lo, b->m,
+                   b->place);
+    else load_batch(dst, n, src, b, 0, 1, mine, whole(b->m));
     for (Py_ssize_t j = examples_at(b, 0); j < b->m; j++)
         memset(dst + j * n + mine.lo, 0, (size_t)(mine.hi - mine.lo) * sizeof *dst);
 }
 
-/* dst (n, m) = src (m, n), a state of every example.  Only the units of `mine`. */
+/* dst (n, m) = src (m, n), a state of every example; dst is C-contiguous.  Only the units of `mine`. */
 static inline void store_state(steps dst, const double *src, Py_ssize_t n, const batch *b, span mine)
 {
     if (!b->lengths) store_steps(dst, src, n, b->m, 0, 1, mine, whole(b->m));
-    else
-        for (Py_ssize_t u = mine.lo; u < mine.hi; u++)
-            for (Py_ssize_t j = 0; j < b->m; j++) dst.data[u * dst.su + b->order[j] * dst.sj] = src[j * n + u];
+    else if (mine.hi > mine.lo)
+        example_out(dst.data + mine.lo * dst.su, dst.su, src + b->place[0] * n + mine.lo, n, b->m, mine.hi - mine.lo,
+                    b->place);
 }
 
 /* What lies past the lengths in dst (n, m, T_x), C-contiguous, becomes zero, and what does not may: the values are

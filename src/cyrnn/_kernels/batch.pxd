@@ -23,6 +23,7 @@ cdef extern from "batch.h" nogil:
         Py_ssize_t longest
         const Py_ssize_t *lengths
         Py_ssize_t *order
+        Py_ssize_t *place
         Py_ssize_t *first
 
     Py_ssize_t first_of(const batch *b, Py_ssize_t t)
@@ -54,7 +55,7 @@ cdef inline int batch_of(
 ) except -1:
     """Count the columns; `sort_batch` then puts them in order, in the room of `carve_batch`."""
     cdef Py_ssize_t j, length
-    b.m, b.lengths, b.order, b.first = m, NULL, NULL, NULL
+    b.m, b.lengths, b.order, b.place, b.first = m, NULL, NULL, NULL, NULL
     if lengths is None:
         b.T = T_x if m else 0
         b.longest, b.wide, b.columns, b.kept = b.T, m, m * b.T, m * T_cache
@@ -79,6 +80,7 @@ cdef inline void carve_batch(batch *b, double **rest) noexcept nogil:
     """Set aside the room of `sort_batch`."""
     if b.lengths != NULL:
         b.order = <Py_ssize_t *> carve(rest, b.m)
+        b.place = <Py_ssize_t *> carve(rest, b.m)
         b.first = <Py_ssize_t *> carve(rest, b.longest + 2)
 
 
@@ -95,7 +97,8 @@ cdef inline void sort_batch(batch *b) noexcept nogil:
         b.first[t] = before
         before += count
     for j in range(b.m):
-        b.order[b.first[b.lengths[j]]] = j
+        b.place[j] = b.first[b.lengths[j]]
+        b.order[b.place[j]] = j
         b.first[b.lengths[j]] += 1          # and end with the number of examples of t steps or more
     b.first[0] = 0
     for t in range(1, b.longest + 2):       # which are those of step t - 1
