@@ -1,0 +1,61 @@
+"""What different lengths cost: the time with lengths over that of the same work without padding.
+
+    python benchmarks/lengths.py [--seconds 1] [--sizes 64,128,64,32,100 ...]
+
+With lengths: 2 m examples of 0 to T_x steps, m T_x in all.  Without: m examples of T_x steps.  Both are timed in one
+process, on one thread, in turn; what is shown is the median of the ratios of each round, and its quartiles.
+"""
+
+import argparse
+import statistics
+import time
+
+from instructions import functions
+from run import elapsed, size
+
+import cyrnn
+
+SIZES = [  # n_x, n_a, n_y, m, T_x
+    (3, 5, 2, 10, 4),
+    (3, 5, 2, 10, 40),
+    (16, 32, 16, 16, 20),
+    (32, 64, 16, 100, 10),
+    (32, 64, 32, 16, 50),
+    (64, 128, 64, 32, 100),
+    (128, 256, 64, 64, 50),
+    (16, 32, 4, 300, 1),
+    (16, 32, 4, 300, 4),
+]
+
+
+def compare(padded, plain, seconds):
+    """Median times and the quartiles of their ratio."""
+    elapsed(plain, 2)
+    repeat = max(1, int(2e-3 / elapsed(plain, 3)))
+    times, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 9:
+        times.append((elapsed(plain, repeat), elapsed(padded, repeat)))
+    ratios = statistics.quantiles([with_lengths / without for without, with_lengths in times], n=4)
+    return [statistics.median(column) for column in zip(*times, strict=True)], ratios
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for each row")
+    parser.add_argument("--sizes", type=size, nargs="+", metavar="n_x,n_a,n_y,m,T_x", help="these instead")
+    arguments = parser.parse_args()
+    cyrnn.set_num_threads(1)
+    print(f"{'n_x, n_a, n_y, m, T_x':<24}{'':<12}{'without':>14}{'with lengths':>16}   ratio (quartiles)")
+    for n in arguments.sizes or SIZES:
+        for kind in ("rnn", "lstm"):
+            padded, plain = functions(kind, "padded", n), functions(kind, "sequence", n)
+            for what in ("f", "fb"):
+                (without, with_lengths), (low, middle, high) = compare(padded[what], plain[what], arguments.seconds)
+                print(
+                    f"{n!s:<24}{kind + ' ' + what:<12}{without * 1e6:>11,.1f} us{with_lengths * 1e6:>13,.1f} us"
+                    f"   {middle:.2f} ({low:.2f} to {high:.2f})", flush=True
+                )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
