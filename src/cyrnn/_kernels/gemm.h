@@ -20,6 +20,7 @@
 #define CYRNN_GEMM_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 #include "layout.h"
 #include "simd.h"
@@ -144,15 +145,17 @@ static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double
                         Py_ssize_t cols, enum start start, const double *bias)
 {
     const int pairs = cols == 1 && (VLEN < 8 || rows * depth <= L1_VALUES);
+    const int back = cols == 1 && !pairs && (uintptr_t)x / (sizeof *x * (size_t)K) % 2;
     Py_ssize_t end = k0 + K;
     do { /* once even for K = 0, to write the initial value */
         Py_ssize_t nk = cols == 1 && !pairs ? end - k0 : kblock(end - k0);
-        for (Py_ssize_t r = 0; r < rows;) {
+        for (Py_ssize_t i = 0; i < rows;) {
+            const Py_ssize_t r = back ? (rows - 1) / PANEL * PANEL - i : i;
             const double *w = packed + r * depth + k0 * PANEL;
             if (pairs && rows - r >= 2 * PANEL) {
                 tile_8_1(c + r, ldc, VLEN, w, w + PANEL * depth, x, sxj, sxk, nk, start,
                          bias ? bias + r : NULL, w);
-                r += 2 * PANEL;
+                i += 2 * PANEL;
                 continue;
             }
             Py_ssize_t lanes = rows - r < PANEL ? rows - r : PANEL;
@@ -160,8 +163,8 @@ static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double
             for (Py_ssize_t j = 0; j < cols; j += NCOLS) {
                 int n = cols - j < NCOLS ? (int)(cols - j) : NCOLS;
                 if (start == ADD && nk >= 2 * PANEL) /* the tile after this one */
-                    for (Py_ssize_t i = j + n; i < cols && i < j + n + NCOLS; i++)
-                        for (int line = 0; line < PANEL; line += 8) PREFETCH_WRITE(c + i * ldc + r + line);
+                    for (Py_ssize_t far = j + n; far < cols && far < j + n + NCOLS; far++)
+                        for (int line = 0; line < PANEL; line += 8) PREFETCH_WRITE(c + far * ldc + r + line);
                 int most = VREGS < 32 && n > 3 ? 2 : 4;
                 for (Py_ssize_t lane = 0; lane < lanes; lane += most * VLEN) {
                     Py_ssize_t left = lanes - lane;
@@ -173,7 +176,7 @@ static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double
                                         j < PANEL / 8 * NCOLS ? next + j / NCOLS * 8 : w);
                 }
             }
-            r += PANEL;
+            i += PANEL;
         }
         x += nk * sxk;
         k0 += nk;
