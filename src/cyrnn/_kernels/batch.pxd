@@ -105,9 +105,14 @@ cdef inline void sort_batch(batch *b) noexcept nogil:
         b.first[t] += b.first[t - 1]
 
 
+cdef inline Py_ssize_t mean_examples(const batch *b) noexcept nogil:
+    """Examples of a step, on the average."""
+    return b.m if b.lengths == NULL else (b.columns + b.T - 1) // max(b.T, 1)
+
+
 cdef inline void set_block(batch *b, double column, double returned, Py_ssize_t columns) noexcept nogil:
-    """How much is worked on together, see `block_of`."""
-    b.block = block_of(b.wide, b.T, column, returned, columns)
+    """How much is worked on together, see `block_of`; at least so many columns on the average."""
+    b.block = block_of(b.wide, b.T, column, returned, columns * b.wide // max(mean_examples(b), 1))
     b.most = b.block * b.wide if b.lengths == NULL else min(b.block * b.wide, b.columns)
 
 
@@ -129,11 +134,6 @@ cdef inline Py_ssize_t block_start(const batch *b, Py_ssize_t t1) noexcept nogil
     while t0 > 0 and b.first[t1] - b.first[t0 - 1] <= b.most:
         t0 -= 1
     return (t0 + 7) // 8 * 8 if t0 > 0 and t1 - t0 > 8 else t0
-
-
-cdef inline Py_ssize_t mean_examples(const batch *b) noexcept nogil:
-    """Examples of a step, on the average."""
-    return b.m if b.lengths == NULL else (b.columns + b.T - 1) // max(b.T, 1)
 
 
 cdef inline Py_ssize_t before(const batch *b, Py_ssize_t t) noexcept nogil:
