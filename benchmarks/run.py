@@ -259,6 +259,8 @@ def main():
             rows = result["rows"] + part.pop("rows")
             result |= part | {"rows": rows}
     print(f"cyrnn {result['cyrnn']}, build {result['build']}, {result['processor']}, {result['processors']} CPUs")
+    if "OPENBLAS_CORETYPE" in os.environ:  # as one wants for a build of ours that is not the best either
+        print(f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} holds NumPy, and so the limit, to those kernels.")
     print(f"{'n_x, n_a, n_y, m, T_x':<24}{'function':<26}{'cyrnn':>15} share   the peer's time / ours (quartiles)")
     for row in result["rows"]:
         print(text(row))
