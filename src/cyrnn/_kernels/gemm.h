@@ -145,6 +145,7 @@ static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double
                         Py_ssize_t cols, enum start start, const double *bias)
 {
     const int pairs = cols == 1 && (VLEN < 8 || rows * depth <= L1_VALUES);
+    /* From the last panel to the first at every other step (x moves on): L1 still has what the one before left. */
     const int back = cols == 1 && !pairs && (uintptr_t)x / (sizeof *x * (size_t)K) % 2;
     Py_ssize_t end = k0 + K;
     do { /* once even for K = 0, to write the initial value */
