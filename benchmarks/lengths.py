@@ -8,10 +8,9 @@ process, on one thread, in turn; what is shown is the median of the ratios of ea
 
 import argparse
 import statistics
-import time
 
 from instructions import functions
-from run import elapsed, size
+from run import compete, size
 
 import cyrnn
 
@@ -28,17 +27,6 @@ SIZES = [  # n_x, n_a, n_y, m, T_x
 ]
 
 
-def compare(padded, plain, seconds):
-    """Median times and the quartiles of their ratio."""
-    elapsed(plain, 2)
-    repeat = max(1, int(2e-3 / elapsed(plain, 3)))
-    times, end = [], time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times) < 9:
-        times.append((elapsed(plain, repeat), elapsed(padded, repeat)))
-    ratios = statistics.quantiles([with_lengths / without for without, with_lengths in times], n=4)
-    return [statistics.median(column) for column in zip(*times, strict=True)], ratios
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each row")
@@ -50,9 +38,10 @@ def main():
         for kind in ("rnn", "lstm"):
             padded, plain = functions(kind, "padded", n), functions(kind, "sequence", n)
             for what in ("f", "fb"):
-                (without, with_lengths), (low, middle, high) = compare(padded[what], plain[what], arguments.seconds)
+                times, ratios = compete({"padded": padded[what]}, plain[what], arguments.seconds / 2, 0.0)
+                without, (low, middle, high) = statistics.median(times), ratios["padded"]
                 print(
-                    f"{n!s:<24}{kind + ' ' + what:<12}{without * 1e6:>11,.1f} us{with_lengths * 1e6:>13,.1f} us"
+                    f"{n!s:<24}{kind + ' ' + what:<12}{without * 1e6:>11,.1f} us{middle * without * 1e6:>13,.1f} us"
                     f"   {middle:.2f} ({low:.2f} to {high:.2f})", flush=True
                 )  # fmt: skip
 

@@ -261,7 +261,8 @@ int main(void)
             layouts(n, K, m);
         }
     for (Py_ssize_t K = KBLOCK - 1; K <= KBLOCK + 1; K++) products(97, K, 13), gradients(7, TURNED, K);
-    products(97, 2 * KBLOCK + 3, 1), products(97, 2 * KBLOCK + 3, 13); /* several blocks of k, several panels, wide gradients */
+    products(97, 2 * KBLOCK + 3, 1);
+    products(97, 2 * KBLOCK + 3, 13); /* several blocks of k, several panels, wide gradients */
     gradients(ROWS_OF_DW + 5, TURNED + 5, 2 * KBLOCK + 3);
     products(0, 5, 3), products(5, 0, 3), products(5, 3, 0);
     weight_sets(70, 200, 9);
