@@ -2,14 +2,18 @@
 
     python benchmarks/lengths.py [--seconds 1] [--sizes 64,128,64,32,100 ...]
 
-With lengths: 2 m examples of 0 to T_x steps, m T_x in all.  Without: m examples of T_x steps.  Both are timed in one
-process, on one thread, in turn; what is shown is the median of the ratios of each round, and its quartiles.
+With lengths: 2 m examples of 0 to T_x steps, m T_x in all; other ones at every call, or the processor would learn them
+by heart (its branch prediction does).  Without: m examples of T_x steps.  Both are timed in one process, on one thread,
+in turn; what is shown is the median of the ratios of each round, and its quartiles.
 """
 
 import argparse
+import itertools
 import statistics
+from types import SimpleNamespace
 
-from instructions import functions
+import numpy as np
+import peers
 from run import compete, size
 
 import cyrnn
@@ -25,6 +29,23 @@ SIZES = [  # n_x, n_a, n_y, m, T_x
     (16, 32, 4, 300, 1),
     (16, 32, 4, 300, 4),
 ]
+DRAWN = 64  # batches of lengths, used in turn
+
+
+def functions(kind, n, padded):
+    """The calls of one size; both kinds draw lengths, so that this costs the same."""
+    *units, m, T_x = n
+    rng = np.random.default_rng(0)
+    short = rng.integers(0, T_x, (DRAWN, m), endpoint=True)
+    lengths = itertools.cycle(rng.permuted(np.concatenate([short, T_x - short], axis=1), axis=1))
+    forward = getattr(cyrnn, f"{kind}_forward")
+
+    def call(*arguments, **options):
+        drawn = next(lengths)
+        return forward(*arguments, **options, lengths=drawn if padded else None)
+
+    api = SimpleNamespace(**vars(cyrnn) | {f"{kind}_forward": call})
+    return peers.functions(api, peers.problem(kind, *units, 2 * m if padded else m, T_x))
 
 
 def main():
@@ -36,7 +57,7 @@ def main():
     print(f"{'n_x, n_a, n_y, m, T_x':<24}{'':<12}{'without':>14}{'with lengths':>16}   ratio (quartiles)")
     for n in arguments.sizes or SIZES:
         for kind in ("rnn", "lstm"):
-            padded, plain = functions(kind, "padded", n), functions(kind, "sequence", n)
+            padded, plain = functions(kind, n, padded=True), functions(kind, n, padded=False)
             for what in ("f", "fb"):
                 times, ratios = compete({"padded": padded[what]}, plain[what], arguments.seconds / 2, 0.0)
                 without, (low, middle, high) = statistics.median(times), ratios["padded"]

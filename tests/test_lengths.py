@@ -21,10 +21,12 @@ pytestmark = pytest.mark.parametrize("cell", CELLS, ids=IDS)
 every_build = pytest.mark.usefixtures("build")
 
 # One block and several, shared by examples and by units (tests/test_openmp.py); blocks of more columns than a product
-# sums at once (the fourth).
+# sums at once (the fourth).  Then few steps, which are turned round as a whole where they are one block: one step,
+# one block, several.
 SHAPES = [
     (3, 5, 2, 13, 6), (33, 37, 9, 19, 70), (70, 165, 40, 9, 20), (64, 40, 3, 33, 300), (40, 270, 3, 2, 5),
-    (9, 150, 3, 1, 30),
+    (9, 150, 3, 1, 30), (11, 21, 10, 77, 1), (11, 21, 10, 37, 2), (3, 21, 2, 43, 7), (90, 9, 2, 150, 7),
+    (11, 150, 10, 20, 5),
 ]  # fmt: skip
 
 
@@ -94,7 +96,7 @@ def orders(m, T_x):
     one[m // 2] = T_x
     return {
         "ascending": np.sort(some), "descending": -np.sort(-some), "random": some, "all whole": np.full(m, T_x),
-        "all equal": np.full(m, T_x - 2), "all zero": np.zeros(m, int), "one": one,
+        "all equal": np.full(m, max(T_x - 2, 0)), "all zero": np.zeros(m, int), "one": one,
         "all but one": T_x - one, "one short": np.where(one > 0, T_x - 1, T_x),
     }  # fmt: skip
 
@@ -151,13 +153,14 @@ def test_all_whole_is_none(cell):
 
 
 @every_build
-def test_nothing_of_other_calls_is_kept(cell):
-    """Not even where an example without steps would have its first state."""
-    q = draw(cell, 3, 100, 2, 20, 12)
+@pytest.mark.parametrize("T_x", [1, 6, 12])
+def test_nothing_of_other_calls_is_kept(cell, T_x):
+    """Not even on behalf of an example without steps."""
+    q = draw(cell, 3, 100, 2, 20, T_x)
     bad = copy.copy(q)
     bad.x, bad.a0, bad.c0 = (np.full_like(array, np.nan) for array in (q.x, q.a0, q.c0))
     forward(cell, bad, None)  # its memory is used again
-    tape = forward(cell, q, [0, 12] * 10).caches[0].tape
+    tape = forward(cell, q, [0, T_x] * 10).caches[0].tape
     assert np.isfinite(tape.a if cell.name == "rnn" else tape.cache).all()
 
 
@@ -177,11 +180,13 @@ def test_against_finite_differences(cell):
     check(loss, pairs | {name: (q.p[name], gradients["d" + name]) for name in cell.inputs})
 
 
+@pytest.mark.parametrize("shape", [(3, 5, 2, 5, 6), (11, 9, 2, 45, 1), (11, 9, 2, 45, 3), (3, 5, 2, 5, 10)], ids=str)
 @pytest.mark.parametrize("layout", [np.asfortranarray, lambda v: np.ascontiguousarray(v.T).T, lambda v: v.astype("f4"),
-                                    lambda v: np.repeat(v, 2, axis=-1)[..., ::2], np.ndarray.tolist])  # fmt: skip
-def test_layouts(cell, layout):
-    lengths = [3, 6, 0, 1, 6]
-    q = draw(cell, 3, 5, 2, 5, 6)
+                                    lambda v: np.repeat(v, 2, axis=-1)[..., ::2],
+                                    lambda v: v[..., ::-1].copy()[..., ::-1], np.ndarray.tolist])  # fmt: skip
+def test_layouts(cell, layout, shape):
+    lengths = orders(*shape[3:])["random"]
+    q = draw(cell, *shape)
     for array in (q.x, q.da, q.dc, q.a0, q.c0):
         array[...] = array.astype("f4")
     want = forward(cell, q, lengths)
@@ -204,10 +209,12 @@ def test_fewer_gradients_than_steps(cell, T_x):
     caches = forward(cell, q, lengths).caches
     r = copy.copy(q)
     r.x, r.da, r.dc = (array[:, :, :T_x] for array in (q.x, q.da, q.dc))
-    got = backward(cell, r, caches)
     want = backward(cell, r, forward(cell, r, np.minimum(lengths, T_x)).caches)
-    for name in want:
-        close(got[name], want[name], 1e-14)
+    for _ in range(2):
+        got = backward(cell, r, caches)
+        for name in want:
+            close(got[name], want[name], 1e-14)
+        r.da, r.dc = r.da.copy(), r.dc.copy()
 
 
 @every_build
@@ -316,6 +323,8 @@ def test_any_integers(cell):
 BAD = [
     ([3, 6, 0, 7], ValueError, "expected 0 to T_x = 6 steps, got 7 for example 3"),
     ([3, -1, 0, 1], ValueError, "expected 0 to T_x = 6 steps, got -1 for example 1"),
+    ([2**62] * 4, ValueError, f"expected 0 to T_x = 6 steps, got {2**62} for example 0"),
+    ([-(2**63)] * 4, ValueError, f"expected 0 to T_x = 6 steps, got {-(2**63)} for example 0"),
     (np.array([3, 2**64 - 1, 0, 1], "u8"), ValueError, "expected 0 to T_x = 6 steps, got 18446744073709551615 for"),
     ([3, 6, 0], ValueError, "expected shape (m,) = (4,), got (3,)"),
     ([], ValueError, "expected shape (m,) = (4,), got (0,)"),
@@ -347,7 +356,7 @@ def test_the_kernel_refuses_lengths_itself(cell):
     """What the tape holds is looked at like every other argument."""
     q = draw(cell, 3, 5, 2, 4, 6)
     caches = forward(cell, q, [3, 6, 0, 1]).caches
-    for wrong in ([3, 6, 0], [3, 7, 0, 1], [3, -1, 0, 1], [3, 6, 0, 2]):
+    for wrong in ([3, 6, 0], [3, 7, 0, 1], [3, -1, 0, 1], [3, 6, 0, 2], [2**62] * 4, [-(2**63)] * 4):
         caches[0].tape.lengths = np.array(wrong).tobytes()
         with pytest.raises(ValueError, match=r"no lengths|a length is out of range|the shapes do not fit"):
             backward(cell, q, caches)

@@ -95,8 +95,8 @@ def state(name: str, value: Any, n_a: int, m: int) -> Array:
     return array
 
 
-def lengths(value: Any, m: int, T_x: int) -> tuple[bytes, int]:
-    """Return a copy of the examples' numbers of steps, numpy.intp as bytes, and their sum.
+def lengths(value: Any, m: int, T_x: int) -> tuple[bytes, int, int]:
+    """Return a copy of the examples' numbers of steps, numpy.intp as bytes, how many are not 0, and their sum.
 
     Raises
     ------

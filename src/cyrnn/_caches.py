@@ -135,7 +135,8 @@ class PaddedStep:
         order = np.argsort(-lengths, kind="stable")
         self._examples = order[: np.count_nonzero(lengths > t)]
         self._first = int(np.minimum(lengths, t).sum())
-        self._before = self._m + int(np.minimum(lengths, t - 1).sum()) if t else 0
+        self.wide = np.count_nonzero(lengths)  # examples with initial states
+        self._before = self.wide + int(np.minimum(lengths, t - 1).sum()) if t else 0
 
     def _spread(self, columns: Any) -> Any:
         step = np.zeros((columns.shape[1], self._m), columns.dtype)
@@ -148,7 +149,7 @@ class PaddedStep:
         return self._spread(columns[self._first : self._first + len(self._examples)])
 
     def before(self, columns: Array) -> Any:
-        """Return (n, m) before this step of the columns that begin with the m initial ones."""
+        """Return (n, m) before this step of the columns that begin with the initial ones."""
         return self._spread(columns[self._before : self._before + len(self._examples)])
 
     def input(self, x: Any) -> Any:

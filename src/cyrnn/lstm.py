@@ -32,7 +32,7 @@ CACHE = "a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters"
 class LstmTape:
     """What `lstm_forward` keeps for `lstm_backward`."""
 
-    cache: Array  # (2 m + 6 columns, n_a): a and c, each with the initial state first, then the gates
+    cache: Array  # (2 wide + 6 columns, n_a): a and c, each with the initial state first, then the gates
     shape: tuple[int, int, int]  # n_a, m, T_x
     lengths: bytes | None  # as `_arrays.lengths` keeps them
     x: Any  # (n_x, m, T_x), the caller's array
@@ -45,13 +45,14 @@ class LstmTape:
     def step(self, t: int) -> tuple[Any, ...]:
         """Return the cell's cache of step t."""
         n_a, m, T_x = self.shape
-        columns = (len(self.cache) - 2 * m) // 6
-        a, c, gates = np.split(self.cache, [m + columns, 2 * (m + columns)])
+        step = None if self.lengths is None else PaddedStep(self.lengths, t)
+        wide = m if step is None else step.wide
+        columns = (len(self.cache) - 2 * wide) // 6
+        a, c, gates = np.split(self.cache, [wide + columns, 2 * (wide + columns)])
         # f i c o (4, columns, n_a); of one example each step has its gates side by side
         gates = gates.reshape(columns, 4, n_a).transpose(1, 0, 2) if m == 1 else gates.reshape(4, columns, n_a)
-        if self.lengths is not None:
-            step = PaddedStep(self.lengths, t)
-            states = step.after(a[m:]), step.after(c[m:]), step.before(a), step.before(c)
+        if step is not None:
+            states = step.after(a[wide:]), step.after(c[wide:]), step.before(a), step.before(c)
             return *states, *map(step.after, gates), step.input(self.x), self.parameters
         a, c = a.reshape(T_x + 1, m, n_a), c.reshape(T_x + 1, m, n_a)
         ft, it, cct, ot = gates[:, t * m : (t + 1) * m].transpose(0, 2, 1)
@@ -63,10 +64,10 @@ def _run(x: Array, a0: Array, c0: Array | None, p: Parameters, lengths: Any, cac
     n_x, m, T_x = x.shape
     n_y, n_a = p["Wy"].shape
     shapes = (n_a, m, T_x), (n_y, m, T_x), (n_a, m, T_x)
-    columns = m * T_x
+    wide, columns = m, m * T_x
     if lengths is not None:
-        lengths, columns = _arrays.lengths(lengths, m, T_x)
-    a, y, c, kept = arrays(*shapes, (2 * m + 6 * columns, n_a)) if cache else (*arrays(*shapes), None)
+        lengths, wide, columns = _arrays.lengths(lengths, m, T_x)
+    a, y, c, kept = arrays(*shapes, (2 * wide + 6 * columns, n_a)) if cache else (*arrays(*shapes), None)
     _kernels.lstm.forward(
         n_x, n_a, n_y, m, T_x, x, a0, c0,
         p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"],
@@ -177,7 +178,7 @@ def lstm_forward(
         of the lengths.  All steps by default, as in the notebook.
     cache : bool
         False to keep nothing for the backward pass: `caches` is None, and no memory but the results
-        grows with T_x (with lengths a table too, 8 bytes a step).
+        grows with T_x (with lengths a table too, 8 bytes a step; m times that where T_x < 8).
 
     Returns
     -------

@@ -24,7 +24,7 @@ CACHE = "a_next, a_prev, xt, parameters"
 class RnnTape:
     """What `rnn_forward` keeps for `rnn_backward`."""
 
-    a: Array  # (m + columns, n_a), the initial state and then a column for every example and step
+    a: Array  # (wide + columns, n_a), the initial state and then a column for every example and step
     shape: tuple[int, int, int]  # n_a, m, T_x
     lengths: bytes | None  # as `_arrays.lengths` keeps them
     x: Any  # (n_x, m, T_x), the caller's array
@@ -38,7 +38,7 @@ class RnnTape:
         n_a, m, T_x = self.shape
         if self.lengths is not None:
             step = PaddedStep(self.lengths, t)
-            return step.after(self.a[m:]), step.before(self.a), step.input(self.x), self.parameters
+            return step.after(self.a[step.wide :]), step.before(self.a), step.input(self.x), self.parameters
         a = self.a.reshape(T_x + 1, m, n_a)
         return a[t + 1].T, a[t].T, self.x[:, :, t], self.parameters
 
@@ -48,10 +48,10 @@ def _run(x: Array, a0: Array, p: Parameters, lengths: Any, cache: bool) -> tuple
     n_x, m, T_x = x.shape
     n_y, n_a = p["Wya"].shape
     shapes = (n_a, m, T_x), (n_y, m, T_x)
-    columns = m * T_x
+    wide, columns = m, m * T_x
     if lengths is not None:
-        lengths, columns = _arrays.lengths(lengths, m, T_x)
-    a, y, kept = arrays(*shapes, (m + columns, n_a)) if cache else (*arrays(*shapes), None)
+        lengths, wide, columns = _arrays.lengths(lengths, m, T_x)
+    a, y, kept = arrays(*shapes, (wide + columns, n_a)) if cache else (*arrays(*shapes), None)
     _kernels.rnn.forward(
         n_x, n_a, n_y, m, T_x, x, a0, p["Wax"], p["Waa"], p["ba"], p["Wya"], p["by"], lengths, a, y, kept
     )
@@ -147,7 +147,7 @@ def rnn_forward(
         of the lengths.  All steps by default, as in the notebook.
     cache : bool
         False to keep nothing for the backward pass: `caches` is None, and no memory but the results
-        grows with T_x (with lengths a table too, 8 bytes a step).
+        grows with T_x (with lengths a table too, 8 bytes a step; m times that where T_x < 8).
 
     Returns
     -------

@@ -31,7 +31,7 @@ layer), ``sum.h`` (its sums), ``step.h`` (the products of one step), ``flat.pxd`
 are float64, time-major, units innermost: x ``(T_x, m, n_x)``, a and c ``(T_x + 1, m, n_a)`` with the initial
 state in row 0, gates ``(4, T_x, m, n_a)`` in the order f, i, c, o; ``lstm.pyx`` has the case m = 1.  With
 lengths the examples of a step are those that have it, the longest first: such buffers are ``(columns, n_a)``,
-those of a and c with m columns of initial states before the first.  The Python layer owns what goes in and
+those of a and c with the initial states before the first.  The Python layer owns what goes in and
 comes out; a kernel takes its scratch from ``memory`` and gives it back.  A kernel looks at every argument
 before it writes anything, and refuses what is no float64 array of the shape that the sizes ask for; the
 Python layer then finds out what

@@ -8,16 +8,22 @@
 #ifndef CYRNN_BATCH_H
 #define CYRNN_BATCH_H
 
+#include <stdint.h>
 #include "layout.h"
 
 typedef struct {
     Py_ssize_t m, T;                /* the caller's examples; steps until the last of them ends */
-    Py_ssize_t wide, columns, kept; /* examples of the first step; columns in all; columns of the cache */
+    Py_ssize_t wide, columns, kept; /* examples that have a step; columns in all; columns of the cache */
     Py_ssize_t block, most;         /* at most so many steps (without lengths) and columns together */
     Py_ssize_t longest;             /* steps of the longest example, T or more */
+    Py_ssize_t T_x;                 /* steps of the caller's arrays */
     const Py_ssize_t *lengths;      /* (m), in the caller's order; NULL without lengths */
-    Py_ssize_t *order, *place;      /* (m), the caller's example at a place, and the place of an example */
+    Py_ssize_t *order;              /* (m), the caller's example at a place */
+    Py_ssize_t *place;              /* (m), the place of an example, -1 if it has no step */
     Py_ssize_t *first;              /* (longest + 2) */
+    int few;                        /* steps, all in one block: then the caller's arrays are turned round as a whole,
+                                       and threads share what is done for a block by units */
+    Py_ssize_t *column;             /* (m, T_x) with few: the column of an example at a step, -1 past its length */
 } batch;
 
 static inline Py_ssize_t first_of(const batch *b, Py_ssize_t t) { return b->lengths ? b->first[t] : t * b->m; }
@@ -55,7 +61,7 @@ static inline span run(const batch *b, Py_ssize_t t0, Py_ssize_t t1, span mine, 
 }
 
 /* The units of one example (rows) at some steps (cols) from the caller's array, and into it; the column of step i
- * is at[i] - at[0] columns after the first.  Or those of all examples at one step, each at its place. */
+ * is at[i] - at[0] columns after the first. */
 static void example_in(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t units,
                        Py_ssize_t count, const Py_ssize_t *at)
 {
@@ -68,8 +74,49 @@ static void example_out(double *dst, Py_ssize_t ldd, const double *src, Py_ssize
     squares(dst, ldd, src, lds, count, units, FAR_TARGET, at);
 }
 
+/* row[i]: the row at[i] of `rows`, or `none` where that is negative or past the n of them.  By arithmetic and not by
+ * a branch, since nobody can foretell which examples have a step. */
+ALWAYS_INLINE void find_rows(double **row, const double *rows, Py_ssize_t ld, const Py_ssize_t *at, int n,
+                             const double *none)
+{
+    for (int i = 0; i < VLEN; i++) {
+        const Py_ssize_t k = i < n ? at[i] : -1;
+        const uintptr_t there = (uintptr_t)rows + (uintptr_t)(k * ld) * sizeof *rows, all = (uintptr_t)(k < 0) - 1;
+        row[i] = (double *)((there & all) | ((uintptr_t)none & ~all));
+    }
+}
+
+/* All columns of an array of the caller's, a sequence or a state, from it and into it: `at` has the row of each in the
+ * kernels' order, negative where there is none; then nothing is written, and zero is. */
+static void all_in(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t units,
+                   Py_ssize_t columns, const Py_ssize_t *at)
+{
+    double nowhere[VLEN], *to[VLEN];
+    for (Py_ssize_t u = 0; u < units; u += VLEN)
+        for (Py_ssize_t c = 0; c < columns; c += VLEN) {
+            const int nu = units - u < VLEN ? (int)(units - u) : VLEN;
+            const int nc = columns - c < VLEN ? (int)(columns - c) : VLEN;
+            find_rows(to, dst + u, ldd, at + c, nc, nowhere);
+            TURN(src + (u + i) * lds + c, to[i], nu, nc);
+        }
+}
+
+static void all_out(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t columns,
+                    Py_ssize_t units, const Py_ssize_t *at)
+{
+    static const double zeros[VLEN];
+    double *from[VLEN];
+    for (Py_ssize_t u = 0; u < units; u += VLEN)
+        for (Py_ssize_t c = 0; c < columns; c += VLEN) {
+            const int nu = units - u < VLEN ? (int)(units - u) : VLEN;
+            const int nc = columns - c < VLEN ? (int)(columns - c) : VLEN;
+            find_rows(from, src + u, lds, at + c, nc, zeros);
+            TURN(from[i], dst + (u + i) * ldd + c, nc, nu);
+        }
+}
+
 /* dst (columns, units) = src[:, :, t0 : t1], row length ld; any strides, fast where the units' or the steps' is 1.
- * Only the units of `mine`, of the examples at the places `of`. */
+ * Only the units of `mine`, of the examples at the places `of`: with `few` of all. */
 static inline void load_batch(double *dst, Py_ssize_t ld, steps src, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
                               span mine, span of)
 {
@@ -81,6 +128,10 @@ static inline void load_batch(double *dst, Py_ssize_t ld, steps src, const batch
     if (units <= 0) return;
     const double *s = src.data + mine.lo * src.su;
     dst += mine.lo;
+    if (b->few && adjacent(b, t0, of) && src.su != 1 && src.sj == b->T_x && (src.st == 1 || b->T_x == 1)) {
+        all_in(dst, ld, s, src.su, units, b->m * b->T_x, b->column);
+        return;
+    }
     if (src.su != 1 && src.st == 1 && t1 - t0 > 1) {
         of = clip(of, examples_at(b, t0));
         for (Py_ssize_t j = of.lo; j < of.hi; j++)
@@ -109,7 +160,7 @@ static inline const double *batch_columns(steps s, Py_ssize_t n, const batch *b,
 }
 
 /* dst[:, :, t0 : t1] = src (columns, n); dst is C-contiguous, so st is 1.  Only the units of `mine`, of the examples
- * at the places `of`. */
+ * at the places `of`: with `few` of all, and zeros where they have no step. */
 static inline void store_batch(steps dst, const double *src, Py_ssize_t n, const batch *b, Py_ssize_t t0,
                                Py_ssize_t t1, span mine, span of)
 {
@@ -119,38 +170,39 @@ static inline void store_batch(steps dst, const double *src, Py_ssize_t n, const
         return;
     }
     if (units <= 0) return;
+    if (b->few && adjacent(b, t0, of)) {
+        all_out(dst.data + mine.lo * dst.su, dst.su, src + mine.lo, n, b->m * b->T_x, units, b->column);
+        return;
+    }
     of = clip(of, examples_at(b, t0));
     for (Py_ssize_t j = of.lo; j < of.hi; j++)
         example_out(dst.data + mine.lo * dst.su + b->order[j] * dst.sj + t0, dst.su, src + j * n + mine.lo, n,
                     steps_of(b, j, t0, t1), units, b->first + t0);
 }
 
-/* dst (m, n) = src (n, m), the state before the first step, and zero for an example that has none.  Only the units
- * of `mine`. */
+/* dst (wide, n) = src (n, m), the state before the first step.  Only the units of `mine`. */
 static inline void load_state(double *dst, Py_ssize_t n, steps src, const batch *b, span mine)
 {
     if (b->lengths && src.sj == 1 && mine.hi > mine.lo)
-        example_in(dst + b->place[0] * n + mine.lo, n, src.data + mine.lo * src.su, src.su, mine.hi - mine.lo, b->m,
-                   b->place);
+        all_in(dst + mine.lo, n, src.data + mine.lo * src.su, src.su, mine.hi - mine.lo, b->m, b->place);
     else load_batch(dst, n, src, b, 0, 1, mine, whole(b->m));
-    for (Py_ssize_t j = examples_at(b, 0); j < b->m; j++)
-        memset(dst + j * n + mine.lo, 0, (size_t)(mine.hi - mine.lo) * sizeof *dst);
 }
 
-/* dst (n, m) = src (m, n), a state of every example; dst is C-contiguous.  Only the units of `mine`. */
+/* dst (n, m) = src (wide, n), a state, and zero for an example without steps; dst is C-contiguous.  Only the units of
+ * `mine`. */
 static inline void store_state(steps dst, const double *src, Py_ssize_t n, const batch *b, span mine)
 {
     if (!b->lengths) store_steps(dst, src, n, b->m, 0, 1, mine, whole(b->m));
     else if (mine.hi > mine.lo)
-        example_out(dst.data + mine.lo * dst.su, dst.su, src + b->place[0] * n + mine.lo, n, b->m, mine.hi - mine.lo,
-                    b->place);
+        all_out(dst.data + mine.lo * dst.su, dst.su, src + mine.lo, n, b->m, mine.hi - mine.lo, b->place);
 }
 
 /* What lies past the lengths in dst (n, m, T_x), C-contiguous, becomes zero, and what does not may: the values are
- * stored later.  Only the units of `mine`. */
-static inline void clear_past(steps dst, const batch *b, Py_ssize_t T_x, span mine)
+ * stored later (with `few`, zeros too).  Only the units of `mine`. */
+static inline void clear_past(steps dst, const batch *b, span mine)
 {
-    if (!b->lengths) return;
+    const Py_ssize_t T_x = b->T_x;
+    if (!b->lengths || b->few) return;
     if (T_x <= 32) { /* to tell them apart would take longer */
         memset(dst.data + mine.lo * dst.su, 0, (size_t)((mine.hi - mine.lo) * b->m * T_x) * sizeof(double));
         return;

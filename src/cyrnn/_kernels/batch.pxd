@@ -21,10 +21,13 @@ cdef extern from "batch.h" nogil:
         Py_ssize_t block
         Py_ssize_t most
         Py_ssize_t longest
+        Py_ssize_t T_x
         const Py_ssize_t *lengths
         Py_ssize_t *order
         Py_ssize_t *place
         Py_ssize_t *first
+        bint few
+        Py_ssize_t *column
 
     Py_ssize_t first_of(const batch *b, Py_ssize_t t)
     Py_ssize_t examples_at(const batch *b, Py_ssize_t t)
@@ -39,7 +42,7 @@ cdef extern from "batch.h" nogil:
     )
     void load_state(double *dst, Py_ssize_t n, steps src, const batch *b, span mine)
     void store_state(steps dst, const double *src, Py_ssize_t n, const batch *b, span mine)
-    void clear_past(steps dst, const batch *b, Py_ssize_t T_x, span mine)
+    void clear_past(steps dst, const batch *b, span mine)
     const double *batch_columns(
         steps s, Py_ssize_t n, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
         double *room, Py_ssize_t *ld, span mine, span of,
@@ -54,24 +57,26 @@ cdef inline int batch_of(
     Py_ssize_t T_cache,                 # and of its cache, as many or more
 ) except -1:
     """Count the columns; `sort_batch` then puts them in order, in the room of `carve_batch`."""
-    cdef Py_ssize_t j, length
-    b.m, b.lengths, b.order, b.place, b.first = m, NULL, NULL, NULL, NULL
+    cdef Py_ssize_t j, length, shortest = 0, longest = 0, wide = 0
+    cdef size_t columns = 0, kept = 0       # which lengths out of range may carry round
+    b.m, b.T_x, b.few, b.lengths, b.order, b.place, b.first = m, T_x, False, NULL, NULL, NULL, NULL
     if lengths is None:
         b.T = T_x if m else 0
         b.longest, b.wide, b.columns, b.kept = b.T, m, m * b.T, m * T_cache
         return 0
     b.lengths = kept_lengths(lengths, m)
-    b.longest = b.wide = b.columns = b.kept = 0
     for j in range(m):
         length = b.lengths[j]
-        if length < 0 or length > T_cache:
-            raise ValueError("a length is out of range")
-        b.longest = max(b.longest, length)
-        b.wide += min(length, T_x) > 0
-        b.columns += min(length, T_x)
-        b.kept += length
+        shortest = min(shortest, length)
+        longest = max(longest, length)
+        wide += length > 0
+        columns += <size_t> min(length, T_x)
+        kept += <size_t> length
+    if shortest < 0 or longest > T_cache:
+        raise ValueError("a length is out of range")
+    b.longest, b.wide, b.columns, b.kept = longest, wide, columns, kept
     b.T = min(b.longest, T_x)
-    if b.kept == m * T_cache:       # all of them: as without lengths
+    if b.kept == m * T_cache and b.wide == m:   # all of them: as without lengths
         b.lengths = NULL
     return 0
 
@@ -82,11 +87,12 @@ cdef inline void carve_batch(batch *b, double **rest) noexcept nogil:
         b.order = <Py_ssize_t *> carve(rest, b.m)
         b.place = <Py_ssize_t *> carve(rest, b.m)
         b.first = <Py_ssize_t *> carve(rest, b.longest + 2)
+        b.column = b.place if b.T_x == 1 else <Py_ssize_t *> carve(rest, b.m * b.T_x if b.few else 0)
 
 
 cdef inline void sort_batch(batch *b) noexcept nogil:
     """Order the examples, the longest first and those of one length as they come, by counting."""
-    cdef Py_ssize_t j, t, before = 0, count
+    cdef Py_ssize_t j, t, before = 0, count, place
     if b.lengths == NULL:
         return
     memset(b.first, 0, (b.longest + 2) * sizeof(Py_ssize_t))
@@ -97,12 +103,18 @@ cdef inline void sort_batch(batch *b) noexcept nogil:
         b.first[t] = before
         before += count
     for j in range(b.m):
-        b.place[j] = b.first[b.lengths[j]]
-        b.order[b.place[j]] = j
-        b.first[b.lengths[j]] += 1          # and end with the number of examples of t steps or more
+        t = b.lengths[j]
+        place = b.first[t]
+        b.first[t] = place + 1              # and end with the number of examples of t steps or more
+        b.place[j] = place | -<Py_ssize_t> (t == 0)
+        b.order[place] = j
     b.first[0] = 0
     for t in range(1, b.longest + 2):       # which are those of step t - 1
         b.first[t] += b.first[t - 1]
+    if b.few and b.T_x > 1:
+        for j in range(b.m):
+            for t in range(b.T_x):
+                b.column[j * b.T_x + t] = (b.first[min(t, b.longest)] + b.place[j]) | -<Py_ssize_t> (t >= b.lengths[j])
 
 
 cdef inline Py_ssize_t mean_examples(const batch *b) noexcept nogil:
@@ -118,6 +130,10 @@ cdef inline void set_block(batch *b, double column, double returned, Py_ssize_t 
         columns = on_average
     b.block = block_of(b.wide, b.T, column, returned, columns)
     b.most = b.block * b.wide if b.lengths == NULL else min(b.block * b.wide, b.columns)
+    # With less than a cache line of steps every line of the caller's arrays has padding in it.
+    b.few = b.lengths != NULL and b.T_x < 8 and 0 < b.columns <= b.most
+    if b.T_x > 1 and b.m * b.T_x > max(returned / 16, 1024):    # a large table
+        b.few = False
 
 
 cdef inline Py_ssize_t block_end(const batch *b, Py_ssize_t t0) noexcept nogil:
@@ -141,9 +157,9 @@ cdef inline Py_ssize_t block_start(const batch *b, Py_ssize_t t1) noexcept nogil
 
 
 cdef inline Py_ssize_t before(const batch *b, Py_ssize_t t) noexcept nogil:
-    """The column of a (m + columns, n_a) where the states before step t begin; m initial ones come first.  The
-    states after it begin at m + first_of(t)."""
-    return b.m + first_of(b, t - 1) if t else 0
+    """The column of a (wide + columns, n_a) where the states before step t begin; the initial ones come first.  The
+    states after it begin at wide + first_of(t)."""
+    return b.wide + first_of(b, t - 1) if t else 0
 
 
 cdef inline const Py_ssize_t *columns_before(

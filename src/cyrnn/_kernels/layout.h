@@ -15,12 +15,25 @@
 /* Which side of a transpose is far away, its rows in other pages: no hardware fetches these ahead. */
 enum far { NEAR, FAR_SOURCE, FAR_TARGET };
 
+/* A square: column i of the rows FROM(i) goes to the row TO(i), both expressions of i; rows and cols are VLEN at most.
+ * (A macro, since a table of the addresses would be put down and taken up again.) */
+#define TURN(FROM, TO, rows, cols)                                                                                     \
+    do {                                                                                                               \
+        vec square[VLEN];                                                                                              \
+        for (int i = 0; i < VLEN; i++)                                                                                 \
+            square[i] = i >= (rows) ? vec_zero() : (cols) == VLEN ? vec_load(FROM) : vec_load_n(FROM, cols);           \
+        vec_transpose(square);                                                                                         \
+        for (int i = 0; i < VLEN; i++)                                                                                 \
+            if (i >= (cols)) break;                                                                                    \
+            else if ((rows) == VLEN) vec_store(TO, square[i]);                                                         \
+            else vec_store_n(TO, square[i], rows);                                                                     \
+    } while (0)
+
 /* dst[c * ldd + r] = src[r * lds + c] for r < rows, c < cols.  Where `at` is given, row i of the side that is
  * not far begins at (at[i] - at[0]) * ld instead of i * ld. */
 ALWAYS_INLINE void squares(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t rows,
                            Py_ssize_t cols, const enum far far, const Py_ssize_t *at)
 {
-    vec square[VLEN];
 #define SOURCE(r) (src + (at && far == FAR_TARGET ? at[r] - at[0] : (r)) * lds)
 #define TARGET(c) (dst + (at && far == FAR_SOURCE ? at[c] - at[0] : (c)) * ldd)
     if (rows * cols <= 4 * VLEN || rows == 1 || cols == 1) { /* less than half a square, or mostly empty ones */
@@ -44,15 +57,7 @@ ALWAYS_INLINE void squares(double *dst, Py_ssize_t ldd, const double *src, Py_ss
                     PREFETCH_READ(src + (r + i) * lds + c);
                     PREFETCH_READ(src + (r + i) * lds + c + VLEN - 1);
                 }
-            for (int i = 0; i < VLEN; i++)
-                square[i] = i >= nr      ? vec_zero()
-                            : nc == VLEN ? vec_load(SOURCE(r + i) + c)
-                                         : vec_load_n(SOURCE(r + i) + c, nc);
-            vec_transpose(square);
-            for (int i = 0; i < VLEN; i++)
-                if (i >= nc) break;
-                else if (nr == VLEN) vec_store(TARGET(c + i) + r, square[i]);
-                else vec_store_n(TARGET(c + i) + r, square[i], nr);
+            TURN(SOURCE(r + i) + c, TARGET(c + i) + r, nr, nc);
         }
 #undef SOURCE
 #undef TARGET

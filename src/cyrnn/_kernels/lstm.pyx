@@ -51,7 +51,7 @@ from .threads cimport on_threads, worth
 
 
 cdef struct Forward:
-    Py_ssize_t n_x, n_a, T_x
+    Py_ssize_t n_x, n_a
     batch batch
     double operations           # of a column
     bint keep                   # all steps of a, c and the gates, or a block of them at a time
@@ -61,8 +61,8 @@ cdef struct Forward:
     steps x, a0, c0, a_out, c_out
     weights W_x, W_a
     const double *b[4]
-    double *a                   # (m + columns, n_a), of all steps or of a block
-    double *c                   # (m + columns, n_a)
+    double *a                   # (wide + columns, n_a), of all steps or of a block
+    double *c                   # (wide + columns, n_a)
     double *gates               # (4, columns, n_a); for m = 1 (columns, 4, n_a)
     double *bias                # scratch (4, n_a)
     double *xs                  # scratch (columns of a block, n_x); the same place as out.z
@@ -78,8 +78,8 @@ cdef double *carve_forward(Forward *r, double *scratch) noexcept nogil:
     r.bias = carve(&scratch, 4 * r.n_a)
     r.xs = r.out.z = carve(&scratch, r.batch.most * max(r.n_x, r.out.n_y))
     if not r.keep:
-        r.a = carve(&scratch, (r.batch.m + r.batch.most) * r.n_a)
-        r.c = carve(&scratch, (r.batch.m + r.batch.most) * r.n_a)
+        r.a = carve(&scratch, (r.batch.wide + r.batch.most) * r.n_a)
+        r.c = carve(&scratch, (r.batch.wide + r.batch.most) * r.n_a)
         r.gates = carve(&scratch, 4 * r.batch.most * r.n_a)
     return scratch
 
@@ -88,12 +88,12 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     """One thread's share of the forward equations for all t."""
     cdef Forward *r = <Forward *> problem
     cdef const batch *b = &r.batch
-    cdef Py_ssize_t n_a = r.n_a, m = b.m, t0 = 0, t1, t, k, n = 0, begin, old, new, ldx
+    cdef Py_ssize_t n_a = r.n_a, m = b.m, wide = b.wide, t0 = 0, t1, t, k, n = 0, begin, old, new, ldx
     cdef Py_ssize_t sg = n_a if m == 1 else (b.columns if r.keep else b.most) * n_a     # from gate to gate
     cdef Py_ssize_t ld = 4 * n_a if m == 1 else n_a                                     # from example to example
     cdef const double *xs
     cdef double *z
-    cdef span units = share(n_a, 8, me), values = share(m * n_a, 8, me), mine, of, part
+    cdef span units = share(n_a, 8, me), values = share(wide * n_a, 8, me), mine, of, part
     cdef team step = me if r.rows else by_itself(me), block = me if r.joint else step
 
     pack_rows(&r.W_x, me)
@@ -102,9 +102,9 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     if me.thread == 0:
         for k in range(4):
             memcpy(r.bias + k * n_a, r.b[k], n_a * sizeof(double))
-    clear_past(r.a_out, b, r.T_x, units)
-    clear_past(r.c_out, b, r.T_x, units)
-    clear_past(r.out.y, b, r.T_x, share(r.out.n_y, 8, me))
+    clear_past(r.a_out, b, units)
+    clear_past(r.c_out, b, units)
+    clear_past(r.out.y, b, share(r.out.n_y, 8, me))
     load_state(r.a, n_a, r.a0, b, units)
     if r.c_given:
         load_state(r.c, n_a, r.c0, b, units)
@@ -114,14 +114,14 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     while t0 < b.T and not halted(me):
         t1 = block_end(b, t0)
         old = before(b, t0) if r.keep else 0        # columns of a and c: before a step, and after it
-        new = begin = m + (first_of(b, t0) if r.keep else 0)
+        new = begin = wide + (first_of(b, t0) if r.keep else 0)
         mine = whole(m) if r.rows else share_examples(b, t0, t1, me)
         of = whole(m) if r.joint else mine
         xs = batch_columns(r.x, r.n_x, b, t0, t1, r.xs, &ldx, share(r.n_x, 8, block), of)
         barrier(block)
         for t in range(runs(b, t0, t1, of)):
             part = run(b, t0, t1, of, t)
-            z = r.gates + (begin - m + part.lo) * ld
+            z = r.gates + (begin - wide + part.lo) * ld
             multiply_shared(z, sg, ld, &r.W_x, xs + part.lo * ldx, ldx, part.hi - part.lo, BIAS, r.bias, block)
         barrier(me)             # out.z stands where the xs of others does; and between two barriers one can `settle`
         for t in range(t0, t1):
@@ -129,7 +129,7 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
             look_up(me, r.operations * n)
             part = clip(mine, n)
             values = share(n * n_a, 8, me) if r.rows else times(part, n_a)
-            z = r.gates + (new - m) * ld
+            z = r.gates + (new - wide) * ld
             multiply(
                 z + part.lo * ld, sg, ld, &r.W_a, r.a + (old + part.lo) * n_a, n_a, part.hi - part.lo, ADD, NULL, step,
             )
@@ -175,13 +175,14 @@ def forward(
     a,              # OUT  (n_a, m, T_x)
     y,              # OUT  (n_y, m, T_x)
     c,              # OUT  (n_a, m, T_x)
-    cache,          # OUT  (6 columns + 2 m, n_a): a, c, gates as at the top, one after the other; None to keep nothing
+    cache,          # OUT  (6 columns + 2 wide, n_a): a, c, gates as at the top, one after the other; wide is m, with
+                    #      lengths the number of examples that have a step; None to keep nothing
 ) -> None:
     """a[0] = a0, c[0] = c0, then the forward equations above for all t, and y[t] = softmax(Wy a[t+1] + by)."""
     cdef Forward r
     cdef Py_ssize_t shares
     r.keep = cache is not None
-    r.n_x, r.n_a, r.T_x = n_x, n_a, T_x
+    r.n_x, r.n_a = n_x, n_a
     batch_of(&r.batch, lengths, m, T_x, T_x)
     cdef double columns = r.batch.columns
     set_block(
@@ -200,11 +201,11 @@ def forward(
     sequence(a, n_a, m, T_x, True, &r.a_out)
     sequence(c, n_a, m, T_x, True, &r.c_out)
     if r.keep:
-        r.a = matrix(cache, 2 * m + 6 * r.batch.kept, n_a)
-        r.c = r.a + (m + r.batch.kept) * n_a
-        r.gates = r.c + (m + r.batch.kept) * n_a
+        r.a = matrix(cache, 2 * r.batch.wide + 6 * r.batch.kept, n_a)
+        r.c = r.a + (r.batch.wide + r.batch.kept) * n_a
+        r.gates = r.c + (r.batch.wide + r.batch.kept) * n_a
     r.rows = by_rows(&r.W_a, mean_examples(&r.batch), &shares)
-    r.joint = r.rows or large(&r.W_x) or large(&r.out.Wy)
+    r.joint = r.rows or r.batch.few or large(&r.W_x) or large(&r.out.Wy)
 
     r.operations = 2.0 * n_a * (4.0 * (n_a + n_x) + n_y)
     cdef int threads = worth(r.operations * columns, shares)
@@ -216,7 +217,7 @@ def forward(
 
 
 cdef struct Backward:
-    Py_ssize_t n_x, n_a, T_x
+    Py_ssize_t n_x, n_a
     batch batch
     double operations           # of a column
     bint rows, joint            # as in Forward
@@ -232,8 +233,8 @@ cdef struct Backward:
     double *xs                  # scratch (columns of a block, n_x); dx, when the block's weight gradients are done
     double *dgates              # scratch (4, columns of a block, ld), for m = 1 as gates; da and dc are in do and df
     Py_ssize_t *columns_prev    # scratch (columns of a block), with lengths
-    double *da_carry            # scratch (m, n_a), da of the step before
-    double *dc_carry            # scratch (m, n_a)
+    double *da_carry            # scratch (wide, n_a), da of the step before
+    double *dc_carry            # scratch (wide, n_a)
     double *rooms               # scratch, one for each thread
     Py_ssize_t sd, ld           # dgates: from gate to gate, from example to example
 
@@ -246,8 +247,8 @@ cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept 
     r.xs = carve(&scratch, most * r.n_x)
     r.dgates = carve(&scratch, most * r.ld if m == 1 else 4 * r.sd)
     r.columns_prev = <Py_ssize_t *> carve(&scratch, 0 if r.batch.lengths == NULL else most)
-    r.da_carry = carve(&scratch, m * r.n_a)
-    r.dc_carry = carve(&scratch, m * r.n_a)
+    r.da_carry = carve(&scratch, r.batch.wide * r.n_a)
+    r.dc_carry = carve(&scratch, r.batch.wide * r.n_a)
     r.rooms = carve(&scratch, threads * outer_room(max(r.n_x, r.n_a), most))
     return scratch
 
@@ -256,7 +257,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     """One thread's share of the backward equations, from the last step to the first."""
     cdef Backward *r = <Backward *> problem
     cdef const batch *b = &r.batch
-    cdef Py_ssize_t n_x = r.n_x, n_a = r.n_a, m = b.m, ldW = n_a + n_x, sg = r.sg, sd = r.sd, ld = r.ld
+    cdef Py_ssize_t n_x = r.n_x, n_a = r.n_a, m = b.m, wide = b.wide, ldW = n_a + n_x, sg = r.sg, sd = r.sd, ld = r.ld
     cdef Py_ssize_t t0, t1 = b.T, t, j, u, g, n, together, ldx
     cdef const double *xs
     cdef const double *a
@@ -268,7 +269,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef double *df
     cdef double *df_j
     cdef double *room = r.rooms + me.thread * outer_room(max(n_x, n_a), b.most)
-    cdef span units = share(n_a, 6, me), values = share(m * n_a, 8, me), mine, of, part
+    cdef span units = share(n_a, 6, me), values = share(wide * n_a, 8, me), mine, of, part
     cdef team step = me if r.rows else by_itself(me), block = me if r.joint else step
     cdef Py_ssize_t mine_units = units.hi - units.lo
     cdef start how = ZERO
@@ -279,7 +280,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         memset(r.db + g * n_a + units.lo, 0, mine_units * sizeof(double))
     memset(r.da_carry + values.lo, 0, (values.hi - values.lo) * sizeof(double))
     memset(r.dc_carry + values.lo, 0, (values.hi - values.lo) * sizeof(double))
-    clear_past(r.dx, b, r.T_x, share(n_x, 8, me))
+    clear_past(r.dx, b, share(n_x, 8, me))
     pack_columns(&r.W_x, me)
     pack_columns(&r.W_a, me)
     barrier(me)
@@ -298,7 +299,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
             n = examples_at(b, t)
             look_up(me, r.operations * n)
             part = share(n, 1, me) if r.rows else clip(mine, n)
-            c_prev, c_next = r.c + before(b, t) * n_a, r.c + (m + first_of(b, t)) * n_a
+            c_prev, c_next = r.c + before(b, t) * n_a, r.c + (wide + first_of(b, t)) * n_a
             f = r.gates + first_of(b, t) * (n_a if m > 1 else 4 * n_a)
             df = r.dgates + (first_of(b, t) - first_of(b, t0)) * ld
             together = part.hi - part.lo if m > 1 and ld == n_a else 1      # examples of a step as one
@@ -351,7 +352,7 @@ def backward(
     dc,             # IN   (n_a, m, T_x); None for zeros
     x,              # IN   (n_x, m, T_x)
     lengths,        # IN   as `forward` had them
-    cache,          # IN   (6 columns + 2 m, n_a), as `forward` left it
+    cache,          # IN   (6 columns + 2 wide, n_a), as `forward` left it
     Wf,             # IN   (n_a, n_a + n_x), columns of a before columns of x
     Wi,             # IN   (n_a, n_a + n_x)
     Wc,             # IN   (n_a, n_a + n_x)
@@ -367,7 +368,7 @@ def backward(
     cdef Py_ssize_t shares
     if T_cache < T_x:
         raise ValueError("the cache has too few steps")
-    r.n_x, r.n_a, r.T_x = n_x, n_a, T_x
+    r.n_x, r.n_a = n_x, n_a
     r.ld = odd_lines(n_a) if m > 1 else odd_lines(4 * n_a)
     batch_of(&r.batch, lengths, m, T_x, T_cache)
     cdef double columns = r.batch.columns
@@ -380,9 +381,9 @@ def backward(
     if r.dc_given:
         sequence(dc, n_a, m, T_x, False, &r.dc)
     sequence(x, n_x, m, T_x, False, &r.x)
-    r.a = matrix(cache, 2 * m + 6 * r.batch.kept, n_a)
-    r.c = r.a + (m + r.batch.kept) * n_a
-    r.gates = r.c + (m + r.batch.kept) * n_a
+    r.a = matrix(cache, 2 * r.batch.wide + 6 * r.batch.kept, n_a)
+    r.c = r.a + (r.batch.wide + r.batch.kept) * n_a
+    r.gates = r.c + (r.batch.wide + r.batch.kept) * n_a
     gates_of(Wf, Wi, Wc, Wo, n_a, n_x, m == 1, &r.W_a, &r.W_x)
     r.W_a.once = r.batch.T == 1
     sequence(dx, n_x, m, T_x, True, &r.dx)
@@ -391,7 +392,7 @@ def backward(
         state(dc0, n_a, m, True, &r.dc0)
     r.dW, r.db = box(dW, 4, n_a, n_a + n_x), box(db, 4, n_a, 1)
     r.rows = by_rows(&r.W_a, mean_examples(&r.batch), &shares)
-    r.joint = r.rows or large(&r.W_x)
+    r.joint = r.rows or r.batch.few or large(&r.W_x)
 
     r.operations = 16.0 * n_a * (n_a + n_x)
     cdef int threads = worth(r.operations * columns, shares)

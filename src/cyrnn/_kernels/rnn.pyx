@@ -39,7 +39,7 @@ from .vmath cimport tanh
 
 
 cdef struct Forward:
-    Py_ssize_t n_x, n_a, T_x
+    Py_ssize_t n_x, n_a
     batch batch
     double operations           # of a column
     bint keep                   # all steps of a, or a block of them at a time
@@ -48,7 +48,7 @@ cdef struct Forward:
     steps x, a0, a_out
     weights Wax, Waa
     const double *ba
-    double *a                   # (m + columns, n_a), of all steps or of a block
+    double *a                   # (wide + columns, n_a), of all steps or of a block
     double *xs                  # scratch (columns of a block, n_x); the same place as out.z
     output out
 
@@ -61,7 +61,7 @@ cdef double *carve_forward(Forward *r, double *scratch) noexcept nogil:
     carve_batch(&r.batch, &scratch)
     r.xs = r.out.z = carve(&scratch, r.batch.most * max(r.n_x, r.out.n_y))
     if not r.keep:
-        r.a = carve(&scratch, (r.batch.m + r.batch.most) * r.n_a)
+        r.a = carve(&scratch, (r.batch.wide + r.batch.most) * r.n_a)
     return scratch
 
 
@@ -78,14 +78,14 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     pack_rows(&r.Wax, me)
     pack_rows(&r.Waa, me)
     pack_rows(&r.out.Wy, me)
-    clear_past(r.a_out, b, r.T_x, units)
-    clear_past(r.out.y, b, r.T_x, share(r.out.n_y, 8, me))
+    clear_past(r.a_out, b, units)
+    clear_past(r.out.y, b, share(r.out.n_y, 8, me))
     load_state(r.a, n_a, r.a0, b, units)
     barrier(me)
     while t0 < b.T and not halted(me):
         t1 = block_end(b, t0)
         old = before(b, t0) if r.keep else 0        # columns of a: before a step, and after it
-        new = begin = b.m + (first_of(b, t0) if r.keep else 0)
+        new = begin = b.wide + (first_of(b, t0) if r.keep else 0)
         mine = whole(b.m) if r.rows else share_examples(b, t0, t1, me)
         of = whole(b.m) if r.joint else mine
         xs = batch_columns(r.x, r.n_x, b, t0, t1, r.xs, &ldx, share(r.n_x, 8, block), of)
@@ -132,14 +132,14 @@ def forward(
     lengths,        # IN   (m), as `arguments.lengths` returns them; None if every example has all steps
     a,              # OUT  (n_a, m, T_x)
     y,              # OUT  (n_y, m, T_x)
-    a_cache,        # OUT  (m + columns, n_a), the first m become a0, with lengths in their order and
-                    #      zero where an example has no step; None to keep nothing
+    a_cache,        # OUT  (wide + columns, n_a), the first of them a0; wide is m, with lengths the number of
+                    #      examples that have a step, in their order; None to keep nothing
 ) -> None:
     """a[0] = a0, a[t+1] = tanh(Wax x[t] + Waa a[t] + ba), y[t] = softmax(Wya a[t+1] + by)."""
     cdef Forward r
     cdef Py_ssize_t shares
     r.keep = a_cache is not None
-    r.n_x, r.n_a, r.T_x = n_x, n_a, T_x
+    r.n_x, r.n_a = n_x, n_a
     batch_of(&r.batch, lengths, m, T_x, T_x)
     cdef double columns = r.batch.columns
     set_block(
@@ -153,9 +153,9 @@ def forward(
     r.ba = matrix(ba, n_a, 1)
     output_of(&r.out, Wya, by, y, n_a, n_y, m, T_x)
     sequence(a, n_a, m, T_x, True, &r.a_out)
-    r.a = matrix(a_cache, m + r.batch.kept, n_a) if r.keep else NULL
+    r.a = matrix(a_cache, r.batch.wide + r.batch.kept, n_a) if r.keep else NULL
     r.rows = by_rows(&r.Waa, mean_examples(&r.batch), &shares)
-    r.joint = r.rows or large(&r.Wax) or large(&r.out.Wy)
+    r.joint = r.rows or r.batch.few or large(&r.Wax) or large(&r.out.Wy)
 
     r.operations = 2.0 * n_a * (n_x + n_a + n_y)
     cdef int threads = worth(r.operations * columns, shares)
@@ -177,20 +177,20 @@ cdef void unit_backward(
 
 
 cdef struct Backward:
-    Py_ssize_t n_x, n_a, T_x
+    Py_ssize_t n_x, n_a
     batch batch
     double operations           # of a column
     bint rows, joint            # as in Forward
     steps da, x, dx, da0
     weights Wax, Waa
-    const double *a             # (m + columns, n_a), what `forward` kept
+    const double *a             # (wide + columns, n_a), what `forward` kept
     double *dWax
     double *dWaa
     double *dba
     double *xs                  # scratch (columns of a block, n_x); dx, when the block's dWax is done
     double *dz                  # scratch (columns of a block, ld); da, until its step comes
     Py_ssize_t *columns_prev    # scratch (columns of a block), with lengths
-    double *carry               # scratch (m, n_a), da of the step before
+    double *carry               # scratch (wide, n_a), da of the step before
     double *rooms               # scratch, one for each thread
     Py_ssize_t ld
 
@@ -203,7 +203,7 @@ cdef double *carve_backward(Backward *r, double *scratch, int threads) noexcept 
     r.xs = carve(&scratch, most * r.n_x)
     r.dz = carve(&scratch, most * r.ld)
     r.columns_prev = <Py_ssize_t *> carve(&scratch, 0 if r.batch.lengths == NULL else most)
-    r.carry = carve(&scratch, r.batch.m * r.n_a)
+    r.carry = carve(&scratch, r.batch.wide * r.n_a)
     r.rooms = carve(&scratch, threads * outer_room(max(r.n_x, r.n_a), most))
     return scratch
 
@@ -219,7 +219,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
     cdef const double *a_next
     cdef double *dz
     cdef double *room = r.rooms + me.thread * outer_room(max(n_x, n_a), b.most)
-    cdef span units = share(n_a, 6, me), values = share(b.m * n_a, 8, me), mine, of, part
+    cdef span units = share(n_a, 6, me), values = share(b.wide * n_a, 8, me), mine, of, part
     cdef team step = me if r.rows else by_itself(me), block = me if r.joint else step
     cdef Py_ssize_t mine_units = units.hi - units.lo
     cdef start how = ZERO
@@ -229,7 +229,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         memset(r.dWaa, 0, n_a * n_a * sizeof(double))
     memset(r.dba + units.lo, 0, mine_units * sizeof(double))
     memset(r.carry + values.lo, 0, (values.hi - values.lo) * sizeof(double))
-    clear_past(r.dx, b, r.T_x, share(n_x, 8, me))
+    clear_past(r.dx, b, share(n_x, 8, me))
     pack_columns(&r.Wax, me)
     pack_columns(&r.Waa, me)
     barrier(me)
@@ -247,7 +247,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
             look_up(me, r.operations * n)
             part = share(n, 1, me) if r.rows else clip(mine, n)
             dz = r.dz + (first_of(b, t) - first_of(b, t0)) * ld
-            a_next = r.a + (b.m + first_of(b, t)) * n_a
+            a_next = r.a + (b.wide + first_of(b, t)) * n_a
             if ld == n_a:       # the examples of a step as one long row
                 j = part.lo * n_a
                 unit_backward(a_next + j, r.carry + j, dz + j, (part.hi - part.lo) * n_a)
@@ -287,7 +287,7 @@ def backward(
     da,             # IN   (n_a, m, T_x)
     x,              # IN   (n_x, m, T_x)
     lengths,        # IN   as `forward` had them
-    a_cache,        # IN   (m + columns, n_a), as `forward` left it
+    a_cache,        # IN   (wide + columns, n_a), as `forward` left it
     Wax,            # IN   (n_a, n_x)
     Waa,            # IN   (n_a, n_a)
     dx,             # OUT  (n_x, m, T_x)
@@ -301,21 +301,21 @@ def backward(
     cdef Py_ssize_t shares
     if T_cache < T_x:
         raise ValueError("the cache has too few steps")
-    r.n_x, r.n_a, r.T_x, r.ld = n_x, n_a, T_x, odd_lines(n_a)
+    r.n_x, r.n_a, r.ld = n_x, n_a, odd_lines(n_a)
     batch_of(&r.batch, lengths, m, T_x, T_cache)
     cdef double columns = r.batch.columns
     cdef double column = n_x + r.ld + (0 if r.batch.lengths == NULL else 1)
     set_block(&r.batch, column, n_x * <double> m * T_x + <double> n_a * (n_a + n_x), 64)
     sequence(da, n_a, m, T_x, False, &r.da)
     sequence(x, n_x, m, T_x, False, &r.x)
-    r.a = matrix(a_cache, m + r.batch.kept, n_a)
+    r.a = matrix(a_cache, r.batch.wide + r.batch.kept, n_a)
     r.Wax = weights_of(matrix(Wax, n_a, n_x), n_x, n_a, n_x, False)
     r.Waa = weights_of(matrix(Waa, n_a, n_a), n_a, n_a, n_a, r.batch.T == 1)
     sequence(dx, n_x, m, T_x, True, &r.dx)
     state(da0, n_a, m, True, &r.da0)
     r.dWax, r.dWaa, r.dba = matrix(dWax, n_a, n_x), matrix(dWaa, n_a, n_a), matrix(dba, n_a, 1)
     r.rows = by_rows(&r.Waa, mean_examples(&r.batch), &shares)
-    r.joint = r.rows or large(&r.Wax)
+    r.joint = r.rows or r.batch.few or large(&r.Wax)
 
     r.operations = 4.0 * n_a * (n_x + n_a)
     cdef int threads = worth(r.operations * columns, shares)
