@@ -123,11 +123,8 @@ cdef inline Py_ssize_t mean_examples(const batch *b) noexcept nogil:
 
 
 cdef inline void set_block(batch *b, double column, double returned, Py_ssize_t columns) noexcept nogil:
-    """How much is worked on together, see `block_of`; at least so many columns on the average where that takes no
-    more than 64 kB, else where all examples have steps."""
-    cdef Py_ssize_t on_average = columns * b.wide // max(mean_examples(b), 1)
-    if on_average * column <= 8192:
-        columns = on_average
+    """How much is worked on together, see `block_of`; at least so many columns, or what takes 64 kB."""
+    columns = max(columns, <Py_ssize_t> (8192 / (column + 1.0)))
     b.block = block_of(b.wide, b.T, column, returned, columns)
     b.most = b.block * b.wide if b.lengths == NULL else min(b.block * b.wide, b.columns)
     # With less than a cache line of steps every line of the caller's arrays has padding in it.
