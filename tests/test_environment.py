@@ -220,7 +220,8 @@ def test_a_stopped_call_leaks_nothing(alarm):
 def test_keyboard_interrupt():
     """The real thing, in a process of its own."""
     code = """
-import numpy as np, cyrnn, sys, time
+import numpy as np, cyrnn, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run behind a shell's &
 p = {"Wax": np.ones((50, 20)) / 70, "Waa": np.eye(50), "ba": np.zeros((50, 1))}
 p |= {"Wya": np.ones((3, 50)), "by": np.ones((3, 1))}
 x = np.random.default_rng(0).normal(size=(20, 8, 1000))
