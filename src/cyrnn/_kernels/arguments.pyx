@@ -75,8 +75,9 @@ def lengths(value, Py_ssize_t m, Py_ssize_t T_x) -> tuple[bytes, int, int]:
     cdef Py_buffer view
     cdef bint fits
     cdef const Py_ssize_t *length
-    cdef Py_ssize_t j, shortest = 0, longest = 0, wide = 0
-    cdef size_t columns = 0     # which lengths out of range may carry round
+    cdef Py_ssize_t j
+    cdef size_t odd = 0, wide = 0, columns = 0, steps       # unsigned: out of range they may carry round
+    cdef int SIGN = 8 * sizeof(size_t) - 1
     if <void *> Py_TYPE(value) != <void *> ndarray_type:
         raise TypeError("no numpy.ndarray")
     PyObject_GetBuffer(value, &view, PyBUF_RECORDS_RO)
@@ -86,11 +87,12 @@ def lengths(value, Py_ssize_t m, Py_ssize_t T_x) -> tuple[bytes, int, int]:
     if not fits or <Py_ssize_t> view.buf % sizeof(Py_ssize_t):
         raise ValueError("no lengths")
     length = <const Py_ssize_t *> view.buf
-    for j in range(m):
-        shortest, longest = min(shortest, length[j]), max(longest, length[j])
-        wide += length[j] > 0
-        columns += <size_t> length[j]
-    if shortest < 0 or longest > T_x:
+    for j in range(m):      # by signs, since SSE2 cannot compare 64 bits
+        steps = <size_t> length[j]
+        odd |= steps | <size_t> T_x - steps
+        wide += 0 - steps >> SIGN
+        columns += steps
+    if odd >> SIGN:
         raise ValueError("a length is out of range")
     return PyBytes_FromStringAndSize(<const char *> length, m * sizeof(Py_ssize_t)), wide, columns
 
