@@ -18,12 +18,12 @@ typedef struct {
     Py_ssize_t longest;             /* steps of the longest example, T or more */
     Py_ssize_t T_x;                 /* steps of the caller's arrays */
     const Py_ssize_t *lengths;      /* (m), in the caller's order; NULL without lengths */
-    Py_ssize_t *order;              /* (m), the caller's example at a place */
+    Py_ssize_t *order;              /* (m + 1), the caller's example at a place, of those that have a step */
     Py_ssize_t *place;              /* (m), the place of an example, -1 if it has no step */
-    Py_ssize_t *first;              /* (longest + 2) */
-    int few;                        /* steps, all in one block: then the caller's arrays are turned round as a whole,
+    Py_ssize_t *first;              /* (longest + 2), or T_x if that is more */
+    int at_once;                    /* all columns are one block, the caller's arrays are turned round as a whole,
                                        and threads share what is done for a block by units */
-    Py_ssize_t *column;             /* (m, T_x) with few: the column of an example at a step, -1 past its length */
+    Py_ssize_t *column;             /* (m, T_x) with at_once: the column of an example at a step, -1 past its length */
 } batch;
 
 static inline Py_ssize_t first_of(const batch *b, Py_ssize_t t) { return b->lengths ? b->first[t] : t * b->m; }
@@ -116,7 +116,7 @@ static void all_out(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t l
 }
 
 /* dst (columns, units) = src[:, :, t0 : t1], row length ld; any strides, fast where the units' or the steps' is 1.
- * Only the units of `mine`, of the examples at the places `of`: with `few` of all. */
+ * Only the units of `mine`, of the examples at the places `of`: with `at_once` of all. */
 static inline void load_batch(double *dst, Py_ssize_t ld, steps src, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
                               span mine, span of)
 {
@@ -128,15 +128,17 @@ static inline void load_batch(double *dst, Py_ssize_t ld, steps src, const batch
     if (units <= 0) return;
     const double *s = src.data + mine.lo * src.su;
     dst += mine.lo;
-    if (b->few && adjacent(b, t0, of) && src.su != 1 && src.sj == b->T_x && (src.st == 1 || b->T_x == 1)) {
+    if (b->at_once && adjacent(b, t0, of) && src.su != 1 && src.sj == b->T_x && (src.st == 1 || b->T_x == 1)) {
         all_in(dst, ld, s, src.su, units, b->m * b->T_x, b->column);
         return;
     }
     if (src.su != 1 && src.st == 1 && t1 - t0 > 1) {
         of = clip(of, examples_at(b, t0));
-        for (Py_ssize_t j = of.lo; j < of.hi; j++)
-            example_in(dst + j * ld, ld, s + b->order[j] * src.sj + t0, src.su, units, steps_of(b, j, t0, t1),
-                       b->first + t0);
+        for (Py_ssize_t i = 0; i < b->m; i++) {
+            const Py_ssize_t j = b->place[i];
+            if (j >= of.lo && j < of.hi)
+                example_in(dst + j * ld, ld, s + i * src.sj + t0, src.su, units, steps_of(b, j, t0, t1), b->first + t0);
+        }
         return;
     }
     for (Py_ssize_t t = t0; t < t1; t++)
@@ -160,7 +162,7 @@ static inline const double *batch_columns(steps s, Py_ssize_t n, const batch *b,
 }
 
 /* dst[:, :, t0 : t1] = src (columns, n); dst is C-contiguous, so st is 1.  Only the units of `mine`, of the examples
- * at the places `of`: with `few` of all, and zeros where they have no step. */
+ * at the places `of`: with `at_once` of all, and zeros where they have no step. */
 static inline void store_batch(steps dst, const double *src, Py_ssize_t n, const batch *b, Py_ssize_t t0,
                                Py_ssize_t t1, span mine, span of)
 {
@@ -170,14 +172,20 @@ static inline void store_batch(steps dst, const double *src, Py_ssize_t n, const
         return;
     }
     if (units <= 0) return;
-    if (b->few && adjacent(b, t0, of)) {
+    if (b->at_once && adjacent(b, t0, of)) {
         all_out(dst.data + mine.lo * dst.su, dst.su, src + mine.lo, n, b->m * b->T_x, units, b->column);
         return;
     }
     of = clip(of, examples_at(b, t0));
-    for (Py_ssize_t j = of.lo; j < of.hi; j++)
-        example_out(dst.data + mine.lo * dst.su + b->order[j] * dst.sj + t0, dst.su, src + j * n + mine.lo, n,
-                    steps_of(b, j, t0, t1), units, b->first + t0);
+    for (Py_ssize_t i = 0; i < b->m; i++) {
+        const Py_ssize_t j = b->place[i];
+        if (j < of.lo || j >= of.hi) continue;
+        double *to = dst.data + mine.lo * dst.su + i * dst.sj + t0;
+        const Py_ssize_t count = steps_of(b, j, t0, t1), past = b->T_x - b->lengths[i];
+        example_out(to, dst.su, src + j * n + mine.lo, n, count, units, b->first + t0);
+        if (past > 0 && t0 + count + past == b->T_x)
+            for (Py_ssize_t u = 0; u < units; u++) memset(to + u * dst.su + count, 0, (size_t)past * sizeof(double));
+    }
 }
 
 /* dst (wide, n) = src (n, m), the state before the first step.  Only the units of `mine`. */
@@ -197,21 +205,15 @@ static inline void store_state(steps dst, const double *src, Py_ssize_t n, const
         all_out(dst.data + mine.lo * dst.su, dst.su, src + mine.lo, n, b->m, mine.hi - mine.lo, b->place);
 }
 
-/* What lies past the lengths in dst (n, m, T_x), C-contiguous, becomes zero, and what does not may: the values are
- * stored later (with `few`, zeros too).  Only the units of `mine`. */
-static inline void clear_past(steps dst, const batch *b, span mine)
+/* The examples without steps in dst (n, m, T_x), C-contiguous, become zero; what lies past the lengths of others does
+ * when their last step is stored (with `at_once` all of it).  Only the units of `mine`. */
+static inline void clear_empty(steps dst, const batch *b, span mine)
 {
-    const Py_ssize_t T_x = b->T_x;
-    if (!b->lengths || b->few) return;
-    if (T_x <= 32) { /* to tell them apart would take longer */
-        memset(dst.data + mine.lo * dst.su, 0, (size_t)((mine.hi - mine.lo) * b->m * T_x) * sizeof(double));
-        return;
-    }
+    if (!b->lengths || b->at_once) return;
     for (Py_ssize_t u = mine.lo; u < mine.hi; u++)
         for (Py_ssize_t j = 0; j < b->m; j++)
-            if (b->lengths[j] < T_x)
-                memset(dst.data + u * dst.su + j * dst.sj + b->lengths[j], 0,
-                       (size_t)(T_x - b->lengths[j]) * sizeof(double));
+            if (b->lengths[j] == 0)
+                memset(dst.data + u * dst.su + j * dst.sj, 0, (size_t)b->T_x * sizeof(double));
 }
 
 #endif

@@ -26,7 +26,7 @@ cdef extern from "batch.h" nogil:
         Py_ssize_t *order
         Py_ssize_t *place
         Py_ssize_t *first
-        bint few
+        bint at_once
         Py_ssize_t *column
 
     Py_ssize_t first_of(const batch *b, Py_ssize_t t)
@@ -42,7 +42,7 @@ cdef extern from "batch.h" nogil:
     )
     void load_state(double *dst, Py_ssize_t n, steps src, const batch *b, span mine)
     void store_state(steps dst, const double *src, Py_ssize_t n, const batch *b, span mine)
-    void clear_past(steps dst, const batch *b, span mine)
+    void clear_empty(steps dst, const batch *b, span mine)
     const double *batch_columns(
         steps s, Py_ssize_t n, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
         double *room, Py_ssize_t *ld, span mine, span of,
@@ -59,7 +59,7 @@ cdef inline int batch_of(
     """Count the columns; `sort_batch` then puts them in order, in the room of `carve_batch`."""
     cdef Py_ssize_t j, length, shortest = 0, longest = 0, wide = 0
     cdef size_t columns = 0, kept = 0       # which lengths out of range may carry round
-    b.m, b.T_x, b.few, b.lengths, b.order, b.place, b.first = m, T_x, False, NULL, NULL, NULL, NULL
+    b.m, b.T_x, b.at_once, b.lengths, b.order, b.place, b.first = m, T_x, False, NULL, NULL, NULL, NULL
     if lengths is None:
         b.T = T_x if m else 0
         b.longest, b.wide, b.columns, b.kept = b.T, m, m * b.T, m * T_cache
@@ -84,37 +84,56 @@ cdef inline int batch_of(
 cdef inline void carve_batch(batch *b, double **rest) noexcept nogil:
     """Set aside the room of `sort_batch`."""
     if b.lengths != NULL:
-        b.order = <Py_ssize_t *> carve(rest, b.m)
+        b.order = <Py_ssize_t *> carve(rest, b.m + 1)
         b.place = <Py_ssize_t *> carve(rest, b.m)
-        b.first = <Py_ssize_t *> carve(rest, b.longest + 2)
-        b.column = b.place if b.T_x == 1 else <Py_ssize_t *> carve(rest, b.m * b.T_x if b.few else 0)
+        b.first = <Py_ssize_t *> carve(rest, max(b.longest + 2, b.T_x))
+        b.column = b.place if b.T_x == 1 else <Py_ssize_t *> carve(rest, b.m * b.T_x if b.at_once else 0)
+
+
+cdef inline void row_of(
+    Py_ssize_t *restrict column, const Py_ssize_t *restrict first, Py_ssize_t place, Py_ssize_t length, Py_ssize_t T_x,
+) noexcept nogil:
+    """The columns of an example: -1 past its length."""
+    cdef Py_ssize_t t
+    for t in range(T_x):
+        column[t] = (first[t] + place) | -<Py_ssize_t> (t >= length)
 
 
 cdef inline void sort_batch(batch *b) noexcept nogil:
-    """Order the examples, the longest first and those of one length as they come, by counting."""
-    cdef Py_ssize_t j, t, before = 0, count, place
+    """Order the examples, the longest first and those of one length as they come."""
+    cdef Py_ssize_t j, t, before = 0, count
     if b.lengths == NULL:
         return
-    memset(b.first, 0, (b.longest + 2) * sizeof(Py_ssize_t))
-    for j in range(b.m):
-        b.first[b.lengths[j]] += 1
-    for t in range(b.longest, -1, -1):      # the places of those of t steps begin after the longer ones,
-        count = b.first[t]
-        b.first[t] = before
-        before += count
-    for j in range(b.m):
-        t = b.lengths[j]
-        place = b.first[t]
-        b.first[t] = place + 1              # and end with the number of examples of t steps or more
-        b.place[j] = place | -<Py_ssize_t> (t == 0)
-        b.order[place] = j
+    if b.longest < 3:       # by looking for each length: few counters would wait for each other in memory
+        for t in range(b.longest, 0, -1):
+            for j in range(b.m):
+                b.order[before] = j             # until the next one overwrites it
+                before += b.lengths[j] == t
+            b.first[t] = before
+        b.first[b.longest + 1] = 0
+    else:                   # by counting
+        memset(b.first, 0, (b.longest + 2) * sizeof(Py_ssize_t))
+        for j in range(b.m):
+            b.first[b.lengths[j]] += 1
+        for t in range(b.longest, -1, -1):      # the places of those of t steps begin after the longer ones,
+            count = b.first[t]
+            b.first[t] = before
+            before += count
+        for j in range(b.m):
+            t = b.lengths[j]
+            b.order[b.first[t]] = j
+            b.first[t] += 1                     # and end with the number of examples of t steps or more
+    memset(b.place, -1, b.m * sizeof(Py_ssize_t))
+    for j in range(b.wide):
+        b.place[b.order[j]] = j
     b.first[0] = 0
     for t in range(1, b.longest + 2):       # which are those of step t - 1
         b.first[t] += b.first[t - 1]
-    if b.few and b.T_x > 1:
+    if b.at_once and b.T_x > 1:
+        for t in range(b.longest + 2, b.T_x):
+            b.first[t] = b.columns
         for j in range(b.m):
-            for t in range(b.T_x):
-                b.column[j * b.T_x + t] = (b.first[min(t, b.longest)] + b.place[j]) | -<Py_ssize_t> (t >= b.lengths[j])
+            row_of(b.column + j * b.T_x, b.first, b.place[j], b.lengths[j], b.T_x)
 
 
 cdef inline Py_ssize_t mean_examples(const batch *b) noexcept nogil:
@@ -127,10 +146,11 @@ cdef inline void set_block(batch *b, double column, double returned, Py_ssize_t 
     columns = max(columns, <Py_ssize_t> (8192 / (column + 1.0)))
     b.block = block_of(b.wide, b.T, column, returned, columns)
     b.most = b.block * b.wide if b.lengths == NULL else min(b.block * b.wide, b.columns)
-    # With less than a cache line of steps every line of the caller's arrays has padding in it.
-    b.few = b.lengths != NULL and b.T_x < 8 and 0 < b.columns <= b.most
-    if b.T_x > 1 and b.m * b.T_x > max(returned / 16, 1024):    # a large table
-        b.few = False
+    # With less than a cache line of steps every line of the caller's arrays has padding in it; with more, and few
+    # columns, most have none that is wanted.
+    b.at_once = b.lengths != NULL and 0 < b.columns <= b.most and (b.T_x < 8 or 4 * b.columns >= b.m * b.T_x)
+    if b.T_x > 1 and b.m * b.T_x > max(returned / 16, 4096):    # a large table
+        b.at_once = False
 
 
 cdef inline Py_ssize_t block_end(const batch *b, Py_ssize_t t0) noexcept nogil:
