@@ -11,6 +11,9 @@
 #include <stdint.h>
 #include "layout.h"
 
+#define SIDE 128    /* columns, and units, whose rows are found together */
+#define ALL_ZERO 32 /* steps up to which it takes longer to tell apart what is padding */
+
 typedef struct {
     Py_ssize_t m, T;                /* the caller's examples; steps until the last of them ends */
     Py_ssize_t wide, columns, kept; /* examples that have a step; columns in all; columns of the cache */
@@ -38,6 +41,8 @@ static inline Py_ssize_t steps_of(const batch *b, Py_ssize_t j, Py_ssize_t t0, P
 {
     return (b->lengths && b->lengths[b->order[j]] < t1 ? b->lengths[b->order[j]] : t1) - t0;
 }
+
+static inline int has(span mine, Py_ssize_t j) { return j >= mine.lo && j < mine.hi; }
 
 /* Whether the columns of a block that belong to the examples `mine` are adjacent: those of all examples are. */
 static inline int adjacent(const batch *b, Py_ssize_t t0, span mine)
@@ -74,44 +79,50 @@ static void example_out(double *dst, Py_ssize_t ldd, const double *src, Py_ssize
     squares(dst, ldd, src, lds, count, units, FAR_TARGET, at);
 }
 
-/* row[i]: the row at[i] of `rows`, or `none` where that is negative or past the n of them.  By arithmetic and not by
- * a branch, since nobody can foretell which examples have a step. */
-ALWAYS_INLINE void find_rows(double **row, const double *rows, Py_ssize_t ld, const Py_ssize_t *at, int n,
+/* row[i], i < n: the row at[i] of `rows`, or `none` where that is negative.  By arithmetic and not by a branch, since
+ * nobody can foretell which examples have a step. */
+ALWAYS_INLINE void find_rows(double **row, const double *rows, Py_ssize_t ld, const Py_ssize_t *at, Py_ssize_t n,
                              const double *none)
 {
-    for (int i = 0; i < VLEN; i++) {
-        const Py_ssize_t k = i < n ? at[i] : -1;
-        const uintptr_t there = (uintptr_t)rows + (uintptr_t)(k * ld) * sizeof *rows, all = (uintptr_t)(k < 0) - 1;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        const uintptr_t there = (uintptr_t)rows + (uintptr_t)(at[i] * ld) * sizeof *rows;
+        const uintptr_t all = (uintptr_t)(at[i] < 0) - 1;
         row[i] = (double *)((there & all) | ((uintptr_t)none & ~all));
     }
 }
 
+static inline Py_ssize_t least(Py_ssize_t a, Py_ssize_t b) { return a < b ? a : b; }
+
 /* All columns of an array of the caller's, a sequence or a state, from it and into it: `at` has the row of each in the
- * kernels' order, negative where there is none; then nothing is written, and zero is. */
+ * kernels' order, negative where there is none; then nothing is written, and zero is.  So many columns and units at a
+ * time that the rows are found once for several squares. */
 static void all_in(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t units,
                    Py_ssize_t columns, const Py_ssize_t *at)
 {
-    double nowhere[VLEN], *to[VLEN];
-    for (Py_ssize_t u = 0; u < units; u += VLEN)
-        for (Py_ssize_t c = 0; c < columns; c += VLEN) {
-            const int nu = units - u < VLEN ? (int)(units - u) : VLEN;
-            const int nc = columns - c < VLEN ? (int)(columns - c) : VLEN;
-            find_rows(to, dst + u, ldd, at + c, nc, nowhere);
-            TURN(src + (u + i) * lds + c, to[i], nu, nc);
+    ON_LINES double nowhere[SIDE];
+    double *to[SIDE];
+    for (; units > 0; units -= SIDE, dst += SIDE, src += SIDE * lds)
+        for (Py_ssize_t k = 0; k < columns; k += SIDE) {
+            const Py_ssize_t nu = least(units, SIDE), nc = least(columns - k, SIDE);
+            find_rows(to, dst, ldd, at + k, nc, nowhere);
+            for (Py_ssize_t u = 0; u < nu; u += VLEN)
+                for (Py_ssize_t c = 0; c < nc; c += VLEN)
+                    TURN(src + (u + i) * lds + k + c, to[c + i] + u, (int)least(nu - u, VLEN), (int)least(nc - c, VLEN));
         }
 }
 
 static void all_out(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t columns,
                     Py_ssize_t units, const Py_ssize_t *at)
 {
-    static const double zeros[VLEN];
-    double *from[VLEN];
-    for (Py_ssize_t u = 0; u < units; u += VLEN)
-        for (Py_ssize_t c = 0; c < columns; c += VLEN) {
-            const int nu = units - u < VLEN ? (int)(units - u) : VLEN;
-            const int nc = columns - c < VLEN ? (int)(columns - c) : VLEN;
-            find_rows(from, src + u, lds, at + c, nc, zeros);
-            TURN(from[i], dst + (u + i) * ldd + c, nc, nu);
+    static const double zeros[SIDE];
+    double *from[SIDE];
+    for (; units > 0; units -= SIDE, src += SIDE, dst += SIDE * ldd)
+        for (Py_ssize_t k = 0; k < columns; k += SIDE) {
+            const Py_ssize_t nu = least(units, SIDE), nc = least(columns - k, SIDE);
+            find_rows(from, src, lds, at + k, nc, zeros);
+            for (Py_ssize_t u = 0; u < nu; u += VLEN)
+                for (Py_ssize_t c = 0; c < nc; c += VLEN)
+                    TURN(from[c + i] + u, dst + (u + i) * ldd + k + c, (int)least(nc - c, VLEN), (int)least(nu - u, VLEN));
         }
 }
 
@@ -132,23 +143,28 @@ static inline void load_batch(double *dst, Py_ssize_t ld, steps src, const batch
         all_in(dst, ld, s, src.su, units, b->m * b->T_x, b->column);
         return;
     }
+    /* in the caller's order, since neighbours share pages and cache lines */
     if (src.su != 1 && src.st == 1 && t1 - t0 > 1) {
         of = clip(of, examples_at(b, t0));
         for (Py_ssize_t i = 0; i < b->m; i++) {
             const Py_ssize_t j = b->place[i];
-            if (j >= of.lo && j < of.hi)
+            if (has(of, j))
                 example_in(dst + j * ld, ld, s + i * src.sj + t0, src.su, units, steps_of(b, j, t0, t1), b->first + t0);
         }
         return;
     }
-    for (Py_ssize_t t = t0; t < t1; t++)
-        for (Py_ssize_t j = of.lo; j < of.hi && j < examples_at(b, t); j++) {
-            const double *column = s + b->order[j] * src.sj + t * src.st;
+    for (Py_ssize_t t = t0; t < t1; t++) {
+        of = clip(of, examples_at(b, t));
+        for (Py_ssize_t i = 0; i < b->m; i++) {
+            const Py_ssize_t j = b->place[i];
+            const double *column = s + i * src.sj + t * src.st;
             double *d = dst + (b->first[t] - b->first[t0] + j) * ld;
+            if (!has(of, j)) continue;
             if (src.su == 1) memcpy(d, column, (size_t)units * sizeof *d);
             else
                 for (Py_ssize_t u = 0; u < units; u++) d[u] = column[u * src.su];
         }
+    }
 }
 
 /* The same block as columns, the first at p and each ld after the one before; in place where `columns_of` is. */
@@ -179,11 +195,11 @@ static inline void store_batch(steps dst, const double *src, Py_ssize_t n, const
     of = clip(of, examples_at(b, t0));
     for (Py_ssize_t i = 0; i < b->m; i++) {
         const Py_ssize_t j = b->place[i];
-        if (j < of.lo || j >= of.hi) continue;
+        if (!has(of, j)) continue;
         double *to = dst.data + mine.lo * dst.su + i * dst.sj + t0;
         const Py_ssize_t count = steps_of(b, j, t0, t1), past = b->T_x - b->lengths[i];
         example_out(to, dst.su, src + j * n + mine.lo, n, count, units, b->first + t0);
-        if (past > 0 && t0 + count + past == b->T_x)
+        if (past > 0 && t0 + count + past == b->T_x && b->T_x > ALL_ZERO)
             for (Py_ssize_t u = 0; u < units; u++) memset(to + u * dst.su + count, 0, (size_t)past * sizeof(double));
     }
 }
@@ -205,11 +221,15 @@ static inline void store_state(steps dst, const double *src, Py_ssize_t n, const
         all_out(dst.data + mine.lo * dst.su, dst.su, src + mine.lo, n, b->m, mine.hi - mine.lo, b->place);
 }
 
-/* The examples without steps in dst (n, m, T_x), C-contiguous, become zero; what lies past the lengths of others does
- * when their last step is stored (with `at_once` all of it).  Only the units of `mine`. */
+/* The examples without steps in dst (n, m, T_x), C-contiguous, become zero, and so may all others: the values, and zeros
+ * past them, are stored later.  Only the units of `mine`. */
 static inline void clear_empty(steps dst, const batch *b, span mine)
 {
     if (!b->lengths || b->at_once) return;
+    if (b->T_x <= ALL_ZERO) {
+        memset(dst.data + mine.lo * dst.su, 0, (size_t)((mine.hi - mine.lo) * b->m * b->T_x) * sizeof(double));
+        return;
+    }
     for (Py_ssize_t u = mine.lo; u < mine.hi; u++)
         for (Py_ssize_t j = 0; j < b->m; j++)
             if (b->lengths[j] == 0)

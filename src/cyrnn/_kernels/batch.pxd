@@ -142,14 +142,16 @@ cdef inline Py_ssize_t mean_examples(const batch *b) noexcept nogil:
 
 
 cdef inline void set_block(batch *b, double column, double returned, Py_ssize_t columns) noexcept nogil:
-    """How much is worked on together, see `block_of`; at least so many columns, or what takes 64 kB."""
-    columns = max(columns, <Py_ssize_t> (8192 / (column + 1.0)))
+    """How much is worked on together, see `block_of`; at least so many columns, or what takes 64 kB.  With lengths,
+    whose pieces are short and ragged, 512 kB, unless the call returns more and is bound by what it returns."""
+    cdef double room = 65536 if b.lengths != NULL and returned < 65536 else 8192
+    columns = max(columns, <Py_ssize_t> (room / (column + 1.0)))
     b.block = block_of(b.wide, b.T, column, returned, columns)
-    b.most = b.block * b.wide if b.lengths == NULL else min(b.block * b.wide, b.columns)
+    b.most = b.block * b.wide if b.lengths == NULL else min(max(b.block * b.wide, columns), b.columns)
     # With less than a cache line of steps every line of the caller's arrays has padding in it; with more, and few
     # columns, most have none that is wanted.
     b.at_once = b.lengths != NULL and 0 < b.columns <= b.most and (b.T_x < 8 or 4 * b.columns >= b.m * b.T_x)
-    if b.T_x > 1 and b.m * b.T_x > max(returned / 16, 4096):    # a large table
+    if b.T_x > 1 and b.m * b.T_x > max(returned / 16, 16384):    # a large table
         b.at_once = False
 
 
