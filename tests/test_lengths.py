@@ -16,18 +16,34 @@ from test_gradients import check
 from test_openmp import _every_call_is_worth_it, needs_openmp  # noqa: F401
 
 import cyrnn
+from cyrnn._kernels.memory import arrays
 
 pytestmark = pytest.mark.parametrize("cell", CELLS, ids=IDS)
 every_build = pytest.mark.usefixtures("build")
 
 # One block and several, shared by examples and by units (tests/test_openmp.py); blocks of more columns than a product
 # sums at once (the fourth).  Then few steps, which are turned round as a whole where they are one block: one step,
-# one block, several.
+# one block, several; more units, and more columns, than are turned round together.  Then 32 steps and 33, before which
+# and from which on what lies past an example becomes zero with its last step, and one block of too many places.
 SHAPES = [
     (3, 5, 2, 13, 6), (33, 37, 9, 19, 70), (70, 165, 40, 9, 20), (64, 40, 3, 33, 300), (40, 270, 3, 2, 5),
     (9, 150, 3, 1, 30), (11, 21, 10, 77, 1), (11, 21, 10, 37, 2), (3, 21, 2, 43, 7), (90, 9, 2, 150, 7),
-    (11, 150, 10, 20, 5),
+    (11, 150, 10, 20, 5), (129, 130, 2, 140, 2), (60, 10, 30, 40, 32), (60, 10, 30, 40, 33), (5, 9, 2, 300, 60),
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _what_is_not_written_shows(monkeypatch):
+    """Results begin as NaN."""
+
+    def spoilt(*shapes):
+        made = arrays(*shapes)
+        for array in made:
+            array.fill(np.nan)
+        return made
+
+    for module in (cyrnn.rnn, cyrnn.lstm):
+        monkeypatch.setattr(module, "arrays", spoilt)
 
 
 def forward(cell, q, lengths, **how):
@@ -180,7 +196,8 @@ def test_against_finite_differences(cell):
     check(loss, pairs | {name: (q.p[name], gradients["d" + name]) for name in cell.inputs})
 
 
-@pytest.mark.parametrize("shape", [(3, 5, 2, 5, 6), (11, 9, 2, 45, 1), (11, 9, 2, 45, 3), (3, 5, 2, 5, 10)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 5, 2, 5, 6), (11, 9, 2, 45, 1), (11, 9, 2, 45, 3), (3, 5, 2, 5, 10),
+                                   (60, 10, 30, 40, 33)], ids=str)  # fmt: skip
 @pytest.mark.parametrize("layout", [np.asfortranarray, lambda v: np.ascontiguousarray(v.T).T, lambda v: v.astype("f4"),
                                     lambda v: np.repeat(v, 2, axis=-1)[..., ::2],
                                     lambda v: v[..., ::-1].copy()[..., ::-1], np.ndarray.tolist])  # fmt: skip
@@ -201,11 +218,11 @@ def test_layouts(cell, layout, shape):
 
 
 @every_build
-@pytest.mark.parametrize("T_x", [0, 1, 2, 5])
-def test_fewer_gradients_than_steps(cell, T_x):
+@pytest.mark.parametrize(("T_x", "each"), [(0, 1), (1, 1), (2, 1), (5, 1), (33, 7), (70, 20), (119, 20)])
+def test_fewer_gradients_than_steps(cell, T_x, each):
     """The gradients are those of the first T_x steps, of the examples that have them."""
-    lengths = np.array([3, 6, 0, 1, 2, 6])
-    q = draw(cell, 3, 5, 2, 6, 6)
+    lengths = each * np.array([3, 6, 0, 1, 2, 6])
+    q = draw(cell, 3, 5, 2, 6, 6 * each)
     caches = forward(cell, q, lengths).caches
     r = copy.copy(q)
     r.x, r.da, r.dc = (array[:, :, :T_x] for array in (q.x, q.da, q.dc))

@@ -325,7 +325,9 @@ def calls_of(cell, q, lengths=None):
 
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
 @pytest.mark.parametrize("way", ["forward", "forward_only", "backward"])
-@pytest.mark.parametrize("size", [(64, 128, 64, 32, 60), (40, 200, 30, 20, 100), (128, 256, 64, 64, 20)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(32, 64, 32, 16, 50), (64, 128, 64, 32, 60), (40, 200, 30, 20, 100), (128, 256, 64, 64, 20)], ids=str
+)
 @pytest.mark.parametrize("short", [None, "none", "one", "all"])
 def test_a_call_needs_little_beside_what_it_returns(cell, way, size, short):
     n_x, n_a, n_y, m, T_x = size

@@ -147,7 +147,7 @@ def rnn_forward(
         of the lengths.  All steps by default, as in the notebook.
     cache : bool
         False to keep nothing for the backward pass: `caches` is None, and no memory but the results
-        grows with T_x (with lengths a table too, 8 bytes a step; m times that where T_x < 8).
+        grows with T_x (with lengths a table too, 8 bytes a step, or a step and example in a small call).
 
     Returns
     -------

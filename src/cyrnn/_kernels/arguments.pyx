@@ -76,7 +76,7 @@ def lengths(value, Py_ssize_t m, Py_ssize_t T_x) -> tuple[bytes, int, int]:
     cdef bint fits
     cdef const Py_ssize_t *length
     cdef Py_ssize_t j
-    cdef size_t odd = 0, wide = 0, columns = 0, steps       # unsigned: out of range they may carry round
+    cdef size_t odd = 0, wide = 0, columns = 0, n       # unsigned: out of range they may carry round
     cdef int SIGN = 8 * sizeof(size_t) - 1
     if <void *> Py_TYPE(value) != <void *> ndarray_type:
         raise TypeError("no numpy.ndarray")
@@ -88,10 +88,10 @@ def lengths(value, Py_ssize_t m, Py_ssize_t T_x) -> tuple[bytes, int, int]:
         raise ValueError("no lengths")
     length = <const Py_ssize_t *> view.buf
     for j in range(m):      # by signs, since SSE2 cannot compare 64 bits
-        steps = <size_t> length[j]
-        odd |= steps | <size_t> T_x - steps
-        wide += 0 - steps >> SIGN
-        columns += steps
+        n = <size_t> length[j]
+        odd |= n | <size_t> T_x - n
+        wide += 0 - n >> SIGN          # which is set in -n where n is not 0
+        columns += n
     if odd >> SIGN:
         raise ValueError("a length is out of range")
     return PyBytes_FromStringAndSize(<const char *> length, m * sizeof(Py_ssize_t)), wide, columns

@@ -23,7 +23,7 @@ typedef struct {
     const Py_ssize_t *lengths;      /* (m), in the caller's order; NULL without lengths */
     Py_ssize_t *order;              /* (m + 1), the caller's example at a place, of those that have a step */
     Py_ssize_t *place;              /* (m), the place of an example, -1 if it has no step */
-    Py_ssize_t *first;              /* (longest + 2), or T_x if that is more */
+    Py_ssize_t *first;              /* (longest + 2); T_x if that is more, for the table */
     int at_once;                    /* all columns are one block, the caller's arrays are turned round as a whole,
                                        and threads share what is done for a block by units */
     Py_ssize_t *column;             /* (m, T_x) with at_once: the column of an example at a step, -1 past its length */
@@ -107,7 +107,8 @@ static void all_in(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t ld
             find_rows(to, dst, ldd, at + k, nc, nowhere);
             for (Py_ssize_t u = 0; u < nu; u += VLEN)
                 for (Py_ssize_t c = 0; c < nc; c += VLEN)
-                    TURN(src + (u + i) * lds + k + c, to[c + i] + u, (int)least(nu - u, VLEN), (int)least(nc - c, VLEN));
+                    TURN(src + (u + i) * lds + k + c, to[c + i] + u, (int)least(nu - u, VLEN),
+                         (int)least(nc - c, VLEN));
         }
 }
 
@@ -122,7 +123,8 @@ static void all_out(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t l
             find_rows(from, src, lds, at + k, nc, zeros);
             for (Py_ssize_t u = 0; u < nu; u += VLEN)
                 for (Py_ssize_t c = 0; c < nc; c += VLEN)
-                    TURN(from[c + i] + u, dst + (u + i) * ldd + k + c, (int)least(nc - c, VLEN), (int)least(nu - u, VLEN));
+                    TURN(from[c + i] + u, dst + (u + i) * ldd + k + c, (int)least(nc - c, VLEN),
+                         (int)least(nu - u, VLEN));
         }
 }
 
@@ -154,12 +156,13 @@ static inline void load_batch(double *dst, Py_ssize_t ld, steps src, const batch
         return;
     }
     for (Py_ssize_t t = t0; t < t1; t++) {
+        const int all = 4 * examples_at(b, t) >= b->m; /* are looked at, or only those that are left */
         of = clip(of, examples_at(b, t));
-        for (Py_ssize_t i = 0; i < b->m; i++) {
-            const Py_ssize_t j = b->place[i];
+        for (Py_ssize_t k = all ? 0 : of.lo; k < (all ? b->m : of.hi); k++) {
+            const Py_ssize_t i = all ? k : b->order[k], j = all ? b->place[k] : k;
+            if (!has(of, j)) continue;
             const double *column = s + i * src.sj + t * src.st;
             double *d = dst + (b->first[t] - b->first[t0] + j) * ld;
-            if (!has(of, j)) continue;
             if (src.su == 1) memcpy(d, column, (size_t)units * sizeof *d);
             else
                 for (Py_ssize_t u = 0; u < units; u++) d[u] = column[u * src.su];
@@ -176,6 +179,10 @@ static inline const double *batch_columns(steps s, Py_ssize_t n, const batch *b,
     *ld = n;
     return room;
 }
+
+/* Whether what lies past an example becomes zero when its last step is stored, while the cache line that both share is
+ * near.  Where most is padding, in the order of the addresses before everything. */
+static inline int zeros_last(const batch *b) { return b->T_x > ALL_ZERO && 4 * b->columns >= b->m * b->T_x; }
 
 /* dst[:, :, t0 : t1] = src (columns, n); dst is C-contiguous, so st is 1.  Only the units of `mine`, of the examples
  * at the places `of`: with `at_once` of all, and zeros where they have no step. */
@@ -197,10 +204,11 @@ static inline void store_batch(steps dst, const double *src, Py_ssize_t n, const
         const Py_ssize_t j = b->place[i];
         if (!has(of, j)) continue;
         double *to = dst.data + mine.lo * dst.su + i * dst.sj + t0;
-        const Py_ssize_t count = steps_of(b, j, t0, t1), past = b->T_x - b->lengths[i];
+        const Py_ssize_t count = steps_of(b, j, t0, t1);
         example_out(to, dst.su, src + j * n + mine.lo, n, count, units, b->first + t0);
-        if (past > 0 && t0 + count + past == b->T_x && b->T_x > ALL_ZERO)
-            for (Py_ssize_t u = 0; u < units; u++) memset(to + u * dst.su + count, 0, (size_t)past * sizeof(double));
+        if (zeros_last(b) && b->lengths[i] < b->T_x && t0 + count == b->lengths[i])
+            for (Py_ssize_t u = 0; u < units; u++)
+                memset(to + u * dst.su + count, 0, (size_t)(b->T_x - b->lengths[i]) * sizeof(double));
     }
 }
 
@@ -221,19 +229,22 @@ static inline void store_state(steps dst, const double *src, Py_ssize_t n, const
         all_out(dst.data + mine.lo * dst.su, dst.su, src + mine.lo, n, b->m, mine.hi - mine.lo, b->place);
 }
 
-/* The examples without steps in dst (n, m, T_x), C-contiguous, become zero, and so may all others: the values, and zeros
- * past them, are stored later.  Only the units of `mine`. */
-static inline void clear_empty(steps dst, const batch *b, span mine)
+/* What lies past the lengths in dst (n, m, T_x), C-contiguous, becomes zero, and what does not may: the values are
+ * stored later; with `at_once` zeros too, and with `zeros_last` those of examples that have a step.  Only the units of
+ * `mine`. */
+static inline void clear_past(steps dst, const batch *b, span mine)
 {
+    const Py_ssize_t T_x = b->T_x;
     if (!b->lengths || b->at_once) return;
-    if (b->T_x <= ALL_ZERO) {
-        memset(dst.data + mine.lo * dst.su, 0, (size_t)((mine.hi - mine.lo) * b->m * b->T_x) * sizeof(double));
+    if (T_x <= ALL_ZERO) {
+        memset(dst.data + mine.lo * dst.su, 0, (size_t)((mine.hi - mine.lo) * b->m * T_x) * sizeof(double));
         return;
     }
     for (Py_ssize_t u = mine.lo; u < mine.hi; u++)
         for (Py_ssize_t j = 0; j < b->m; j++)
-            if (b->lengths[j] == 0)
-                memset(dst.data + u * dst.su + j * dst.sj, 0, (size_t)b->T_x * sizeof(double));
+            if (zeros_last(b) ? b->lengths[j] == 0 : b->lengths[j] < T_x)
+                memset(dst.data + u * dst.su + j * dst.sj + b->lengths[j], 0,
+                       (size_t)(T_x - b->lengths[j]) * sizeof(double));
 }
 
 #endif

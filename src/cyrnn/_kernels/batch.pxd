@@ -42,7 +42,7 @@ cdef extern from "batch.h" nogil:
     )
     void load_state(double *dst, Py_ssize_t n, steps src, const batch *b, span mine)
     void store_state(steps dst, const double *src, Py_ssize_t n, const batch *b, span mine)
-    void clear_empty(steps dst, const batch *b, span mine)
+    void clear_past(steps dst, const batch *b, span mine)
     const double *batch_columns(
         steps s, Py_ssize_t n, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
         double *room, Py_ssize_t *ld, span mine, span of,
@@ -130,8 +130,8 @@ cdef inline void sort_batch(batch *b) noexcept nogil:
     for t in range(1, b.longest + 2):       # which are those of step t - 1
         b.first[t] += b.first[t - 1]
     if b.at_once and b.T_x > 1:
-        for t in range(b.longest + 2, b.T_x):
-            b.first[t] = b.columns
+        for t in range(b.longest + 2, b.T_x):   # for the loop's sake: any value
+            b.first[t] = 0
         for j in range(b.m):
             row_of(b.column + j * b.T_x, b.first, b.place[j], b.lengths[j], b.T_x)
 
@@ -143,16 +143,18 @@ cdef inline Py_ssize_t mean_examples(const batch *b) noexcept nogil:
 
 cdef inline void set_block(batch *b, double column, double returned, Py_ssize_t columns) noexcept nogil:
     """How much is worked on together, see `block_of`; at least so many columns, or what takes 64 kB.  With lengths,
-    whose pieces are short and ragged, 512 kB, unless the call returns more and is bound by what it returns."""
-    cdef double room = 65536 if b.lengths != NULL and returned < 65536 else 8192
+    whose pieces are short and ragged, small networks take 512 kB, unless they return more and are bound by that."""
+    cdef double room = 65536 if b.lengths != NULL and column < 64 and returned < 65536 else 8192
     columns = max(columns, <Py_ssize_t> (room / (column + 1.0)))
     b.block = block_of(b.wide, b.T, column, returned, columns)
     b.most = b.block * b.wide if b.lengths == NULL else min(max(b.block * b.wide, columns), b.columns)
-    # With less than a cache line of steps every line of the caller's arrays has padding in it; with more, and few
-    # columns, most have none that is wanted.
-    b.at_once = b.lengths != NULL and 0 < b.columns <= b.most and (b.T_x < 8 or 4 * b.columns >= b.m * b.T_x)
-    if b.T_x > 1 and b.m * b.T_x > max(returned / 16, 16384):    # a large table
-        b.at_once = False
+    # One block, and no large table.  With less than a cache line of steps every line of the caller's arrays has
+    # padding in it; with more, and few columns, most lines have nothing that is wanted.
+    b.at_once = (
+        b.lengths != NULL and 0 < b.columns <= b.most
+        and (b.T_x == 1 or b.m * b.T_x <= max(returned / 16, 16384))
+        and (b.T_x < 8 or 4 * b.columns >= b.m * b.T_x)
+    )
 
 
 cdef inline Py_ssize_t block_end(const batch *b, Py_ssize_t t0) noexcept nogil:

@@ -35,7 +35,7 @@ from libc.string cimport memcpy, memset
 
 from .arguments cimport box, matrix, sequence, state
 from .batch cimport (
-    batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_empty, columns_before,
+    batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, columns_before,
     examples_at, first_of, load_batch, load_state, mean_examples, run, runs, set_block, share_examples, sort_batch,
     store_batch, store_state, times,
 )
@@ -102,9 +102,9 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     if me.thread == 0:
         for k in range(4):
             memcpy(r.bias + k * n_a, r.b[k], n_a * sizeof(double))
-    clear_empty(r.a_out, b, units)
-    clear_empty(r.c_out, b, units)
-    clear_empty(r.out.y, b, share(r.out.n_y, 8, me))
+    clear_past(r.a_out, b, units)
+    clear_past(r.c_out, b, units)
+    clear_past(r.out.y, b, share(r.out.n_y, 8, me))
     load_state(r.a, n_a, r.a0, b, units)
     if r.c_given:
         load_state(r.c, n_a, r.c0, b, units)
@@ -280,7 +280,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         memset(r.db + g * n_a + units.lo, 0, mine_units * sizeof(double))
     memset(r.da_carry + values.lo, 0, (values.hi - values.lo) * sizeof(double))
     memset(r.dc_carry + values.lo, 0, (values.hi - values.lo) * sizeof(double))
-    clear_empty(r.dx, b, share(n_x, 8, me))
+    clear_past(r.dx, b, share(n_x, 8, me))
     pack_columns(&r.W_x, me)
     pack_columns(&r.W_a, me)
     barrier(me)

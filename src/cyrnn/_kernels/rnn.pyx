@@ -22,7 +22,7 @@ from libc.string cimport memcpy, memset
 
 from .arguments cimport matrix, sequence, state
 from .batch cimport (
-    batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_empty, columns_before,
+    batch, batch_columns, batch_of, before, block_end, block_start, carve_batch, clear_past, columns_before,
     examples_at, first_of, load_batch, load_state, mean_examples, run, runs, set_block, share_examples, sort_batch,
     store_batch, store_state, times,
 )
@@ -78,8 +78,8 @@ cdef void run_forward(void *problem, team me) noexcept nogil:
     pack_rows(&r.Wax, me)
     pack_rows(&r.Waa, me)
     pack_rows(&r.out.Wy, me)
-    clear_empty(r.a_out, b, units)
-    clear_empty(r.out.y, b, share(r.out.n_y, 8, me))
+    clear_past(r.a_out, b, units)
+    clear_past(r.out.y, b, share(r.out.n_y, 8, me))
     load_state(r.a, n_a, r.a0, b, units)
     barrier(me)
     while t0 < b.T and not halted(me):
@@ -229,7 +229,7 @@ cdef void run_backward(void *problem, team me) noexcept nogil:
         memset(r.dWaa, 0, n_a * n_a * sizeof(double))
     memset(r.dba + units.lo, 0, mine_units * sizeof(double))
     memset(r.carry + values.lo, 0, (values.hi - values.lo) * sizeof(double))
-    clear_empty(r.dx, b, share(n_x, 8, me))
+    clear_past(r.dx, b, share(n_x, 8, me))
     pack_columns(&r.Wax, me)
     pack_columns(&r.Waa, me)
     barrier(me)
