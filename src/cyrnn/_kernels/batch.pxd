@@ -143,8 +143,8 @@ cdef inline Py_ssize_t mean_examples(const batch *b) noexcept nogil:
 
 cdef inline void set_block(batch *b, double column, double returned, Py_ssize_t columns) noexcept nogil:
     """How much is worked on together, see `block_of`; at least so many columns, or what takes 64 kB.  With lengths,
-    whose pieces are short and ragged, small networks take 512 kB, unless they return more and are bound by that."""
-    cdef double room = 65536 if b.lengths != NULL and column < 64 and returned < 65536 else 8192
+    whose pieces are short and ragged, small networks take 1 MB, unless they return more and are bound by that."""
+    cdef double room = 131072 if b.lengths != NULL and column < 64 and returned < 131072 else 8192
     columns = max(columns, <Py_ssize_t> (room / (column + 1.0)))
     b.block = block_of(b.wide, b.T, column, returned, columns)
     b.most = b.block * b.wide if b.lengths == NULL else min(max(b.block * b.wide, columns), b.columns)
