@@ -143,9 +143,12 @@ cdef inline Py_ssize_t mean_examples(const batch *b) noexcept nogil:
 
 cdef inline void set_block(batch *b, double column, double returned, Py_ssize_t columns) noexcept nogil:
     """How much is worked on together, see `block_of`; at least so many columns, or what takes 64 kB.  With lengths,
-    whose pieces are short and ragged, small networks take 1 MB, unless they return more and are bound by that."""
-    cdef double room = 131072 if b.lengths != NULL and column < 64 and returned < 131072 else 8192
-    columns = max(columns, <Py_ssize_t> (room / (column + 1.0)))
+    whose pieces are short and ragged, a small network, and what would be blocks of one step, is one block if that
+    takes 1 MB at most and no more is returned."""
+    cdef bint short = column < 64 or 0.25 * returned < 2 * column * b.wide
+    columns = max(columns, <Py_ssize_t> (8192 / (column + 1.0)))
+    if b.lengths != NULL and short and max(returned, b.columns * (column + 1.0)) <= 131072:
+        columns = max(columns, b.columns)
     b.block = block_of(b.wide, b.T, column, returned, columns)
     b.most = b.block * b.wide if b.lengths == NULL else min(max(b.block * b.wide, columns), b.columns)
     # One block, and no large table.  With less than a cache line of steps every line of the caller's arrays has
