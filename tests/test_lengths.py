@@ -113,7 +113,8 @@ def orders(m, T_x):
     return {
         "ascending": np.sort(some), "descending": -np.sort(-some), "random": some, "all whole": np.full(m, T_x),
         "all equal": np.full(m, max(T_x - 2, 0)), "all zero": np.zeros(m, int), "one": one,
-        "all but one": T_x - one, "one short": np.where(one > 0, T_x - 1, T_x),
+        "one long": np.where(one > 0, T_x, min(T_x, 1)), "all but one": T_x - one,
+        "one short": np.where(one > 0, T_x - 1, T_x),
     }  # fmt: skip
 
 
