@@ -16,6 +16,7 @@ from test_gradients import check
 from test_openmp import _every_call_is_worth_it, needs_openmp  # noqa: F401
 
 import cyrnn
+from cyrnn._kernels import arguments
 from cyrnn._kernels.memory import arrays
 
 pytestmark = pytest.mark.parametrize("cell", CELLS, ids=IDS)
@@ -409,3 +410,11 @@ def test_against_torch(cell):
     else:
         for k, gate in enumerate("ifco"):
             close(gradients[f"dW{gate}"][:, :n_a], W_a[k * n_a : (k + 1) * n_a], 1e-13)
+
+
+@pytest.mark.parametrize("length", [-1, 4, np.iinfo(np.intp).min, np.iinfo(np.intp).max])
+def test_the_first_look_sees_what_is_out_of_range(cell, length):
+    """Whatever the kernel would say, which looks again."""
+    with pytest.raises(ValueError, match="out of range"):
+        arguments.lengths(np.array([1, length, 3]), 3, 3)
+    assert arguments.lengths(np.array([0, 2, 3]), 3, 3)[1:] == (2, 5)
