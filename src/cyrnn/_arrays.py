@@ -8,6 +8,7 @@ For the arrays of an LSTM at the notebook's sizes they would take about as long 
 they run only when they are needed (docs/design.md).
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,7 +58,8 @@ def real(name: str, value: Any) -> Array:
     array = np.require(array, FLOAT64, ["ALIGNED"])
     # When NumPy says "aligned" it counts neither the strides of a dimension of one nor the address of an empty
     # array; kernels do.
-    return array.copy() if not array.size or any(stride % FLOAT64.itemsize for stride in array.strides) else array
+    whole_items = math.gcd(FLOAT64.itemsize, *array.strides) == FLOAT64.itemsize
+    return array if array.size and whole_items else array.copy()
 
 
 def dimensions(name: str, value: Any, letters: str) -> Array:
