@@ -35,14 +35,18 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     BUILDS["v4"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
 
 KERNELS = Path("src/cyrnn/_kernels")
-ONCE = ["arguments", "cpu", "memory", "threads"]  # compiled for the baseline alone, shared by all builds
-NAMES = sorted(source.stem for source in KERNELS.glob("*.pyx") if source.stem not in ONCE)
-HEADERS = [*map(str, sorted(KERNELS.glob("*.h"))), *map(str, sorted(KERNELS.glob("*.pxd")))]
+NAMES = sorted(source.stem for source in KERNELS.glob("*.pyx"))
+# Compiled for the baseline alone, shared by all builds.  The last one is Cython's own code for typed memoryviews, which
+# would otherwise be in every module.
+ONCE = [*sorted("runtime." + source.stem for source in (KERNELS / "runtime").glob("*.pyx")), "runtime._memoryview"]
+SHARED = "cyrnn._kernels." + ONCE[-1]
+HEADERS = [str(path) for path in sorted(KERNELS.rglob("*.*")) if path.suffix in (".h", ".pxd")]
 
 
 def extension(name: str, build: str = "") -> Extension:
     package = "cyrnn._kernels." + (build + "." if build else "")
-    return Extension(package + name, [str(KERNELS / f"{name}.pyx")], [str(KERNELS)], depends=HEADERS)
+    source = KERNELS / (name.replace(".", "/") + (".c" if package + name == SHARED else ".pyx"))
+    return Extension(package + name, [str(source)], [str(KERNELS)], depends=HEADERS)
 
 
 class build_ext(setuptools_build_ext):
@@ -55,14 +59,14 @@ class build_ext(setuptools_build_ext):
     def build_extensions(self) -> None:
         from Cython.Build import cythonize
 
-        sources = sorted({Path(ext.sources[0]).stem for ext in self.extensions})
         c_extensions = cythonize(
-            [extension(name) for name in sources],
+            [extension(name) for name in NAMES + ONCE],
             build_dir=self.build_temp,
             compiler_directives=DIRECTIVES,
+            shared_utility_qualified_name=SHARED,
             force=True,
         )
-        c_files = {name: c.sources for name, c in zip(sources, c_extensions, strict=True)}
+        c_files = {name: c.sources for name, c in zip(NAMES + ONCE, c_extensions, strict=True)}
         openmp = next((flag for flag in OPENMP if self.compiles([flag], OPENMP_PROBE)), None)
         if openmp is None:
             print("cyrnn: this compiler has no OpenMP; every call will run on one thread")
@@ -74,7 +78,7 @@ class build_ext(setuptools_build_ext):
                 print(f"cyrnn: this compiler does not know {' '.join(extra)}; the build {build!r} is left out")
         self.extensions = [ext for ext in self.extensions if self.build_of(ext) in flags]
         for ext in self.extensions:
-            ext.sources = c_files[Path(ext.sources[0]).stem]
+            ext.sources = c_files[ext.name.removeprefix("cyrnn._kernels.").removeprefix(self.build_of(ext) + ".")]
             ext.extra_compile_args = flags[self.build_of(ext)]
             ext.extra_link_args = [openmp] * bool(openmp)
         super().build_extensions()

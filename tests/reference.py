@@ -82,8 +82,7 @@ def lstm(x, a0, c0, p, da=None, dc_last=0.0, dc=None):
         for q in "fico":
             dW[q] += np.einsum("um,vm->uv", dz[q], both)
             db[q] += dz[q].sum(axis=1, keepdims=True)
-    out.dc0 = into_c
-    out.gradients = {"dx": dx, "da0": into_a}
+    out.gradients = {"dx": dx, "da0": into_a, "dc0": into_c}
     for q in "fico":
         out.gradients |= {"dW" + q: dW[q], "db" + q: db[q]}
     return out

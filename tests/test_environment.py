@@ -18,7 +18,7 @@ from numpy.testing import assert_array_equal
 from reference import problem
 
 import cyrnn
-from cyrnn._kernels import cpu, memory, threads
+from cyrnn._kernels.runtime import buffers, cpu, threads
 
 TINY = np.finfo(np.float64).tiny
 
@@ -52,10 +52,10 @@ def every_call(q, cell):
 @pytest.fixture
 def several_threads(count):
     """So many for every call."""
-    before = threads.set_worth(1.0 if count > 1 else 4e6)
+    before = threads.set_flops_per_thread(1.0 if count > 1 else 4e6)
     cyrnn.set_num_threads(count)
     yield
-    threads.set_worth(before)
+    threads.set_flops_per_thread(before)
     cyrnn.set_num_threads(None)
 
 
@@ -212,7 +212,7 @@ def test_a_stopped_call_leaks_nothing(alarm):
             with pytest.raises(StoppedError):
                 call()
         gc.collect()  # what pytest keeps of the exceptions
-        memory.free_kept()
+        buffers.release_pool()
         held.append(int(Path("/proc/self/statm").read_text().split()[1]) if sys.platform == "linux" else 0)
     assert max(held[3:]) - held[2] < 1000  # pages
 

@@ -21,7 +21,7 @@ from reference import problem
 
 import cyrnn
 from cyrnn import _kernels
-from cyrnn._kernels import threads
+from cyrnn._kernels.runtime import threads
 
 pytestmark = [pytest.mark.usefixtures("build"), pytest.mark.parametrize("cell", CELLS, ids=IDS)]
 
@@ -145,14 +145,14 @@ def test_any_cut(cell, size, seed, data):
 def test_any_number_of_threads(cell, size, seed, number):
     """However small the call; weight gradients too."""
     q = problem(cell.name, *size, seed=seed)
-    before = threads.set_worth(1.0)
+    before = threads.set_flops_per_thread(1.0)
     try:
         cyrnn.set_num_threads(1)
         want = results(cell, q)
         cyrnn.set_num_threads(number)
         assert_same(results(cell, q), want)
     finally:
-        threads.set_worth(before)
+        threads.set_flops_per_thread(before)
         cyrnn.set_num_threads(None)
 
 

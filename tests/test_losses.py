@@ -210,7 +210,7 @@ def test_log():
         [TINY, 1.0, np.nextafter(1, 0), np.nextafter(1, 2), 0.5**0.5, 2**0.5, 2.0, 0.5, np.finfo(float).max],
     ])  # fmt: skip
     got = x.copy()
-    _kernels.loss.log(got)
+    _kernels.losses.log(got)
     with mpmath.workprec(200):
         for value, result in zip(x, got, strict=True):
             exact = mpmath.log(mpmath.mpf(value))

@@ -18,7 +18,7 @@ from numpy.testing import assert_array_equal
 from reference import problem
 
 import cyrnn
-from cyrnn._kernels import memory
+from cyrnn._kernels.runtime import buffers
 
 SMALL = 3, 5, 2, 10, 4
 
@@ -182,7 +182,7 @@ import numpy as np
 sys.path.insert(0, sys.argv[1])
 import cyrnn
 from cells import CELLS
-from cyrnn._kernels import memory, threads
+from cyrnn._kernels.runtime import buffers, threads
 from reference import problem
 from test_memory import arrays_of, functions, referred
 
@@ -201,7 +201,7 @@ for cell in CELLS:
         for given in (args, [a.astype(np.float32) if isinstance(a, np.ndarray) else a for a in args]):
             want = arrays_of(function(*given))
             counts = [sys.getrefcount(thing) for thing in referred(given)]
-            memory.free_kept()
+            buffers.release_pool()
             gc.collect()
             start, room, met, step = size(), 0, 0, 1 << 15
             while True:
@@ -218,7 +218,7 @@ for cell in CELLS:
                 assert [sys.getrefcount(thing) for thing in referred(given)] == counts, name
                 assert threads.busy_threads() == 0, name
                 met += 1
-                memory.free_kept()
+                buffers.release_pool()
                 assert size() - start < 4 << 20, (name, size() - start)
                 room += step
                 step += step // 16
@@ -226,7 +226,7 @@ for cell in CELLS:
             refused[name] = refused.get(name, 0) + met
             del result
             assert all(np.array_equal(g, w) for g, w in zip(arrays_of(function(*given)), want, strict=True)), name
-            memory.free_kept()
+            buffers.release_pool()
             gc.collect()
             assert size() - start < 4 << 20, (name, size() - start)
 print(*(f"{name}={count}" for name, count in refused.items()))
@@ -285,7 +285,7 @@ def test_no_memory_for_any_one_object(cell):
 @pytest.fixture(autouse=True)
 def _one_thread_and_no_buffer_of_another_test():
     cyrnn.set_num_threads(1)
-    memory.free_kept()
+    buffers.release_pool()
     yield
     cyrnn.set_num_threads(None)
 
@@ -307,7 +307,7 @@ def kept(value, seen):
 def peak_and_kept(call, *inputs):
     call()
     gc.collect()
-    memory.free_kept()  # a buffer that is used again may be larger than what is asked for
+    buffers.release_pool()  # a buffer that is used again may be larger than what is asked for
     tracemalloc.start()
     result = call()
     _, peak = tracemalloc.get_traced_memory()
@@ -362,10 +362,10 @@ def test_what_is_not_returned_does_not_grow_with_the_sequence(cell, way):
 def test_what_waits_for_its_next_use_is_bounded():
     q = problem("lstm", 64, 200, 10, 32, 240)
     results = [cyrnn.lstm_forward(q.x, q.a0, q.p) for _ in range(5)]  # 100 MB each, in four buffers; 16 may wait
-    held = memory.bytes_kept()
+    held = buffers.pooled_bytes()
     del results
     gc.collect()
-    assert held < memory.bytes_kept() <= 1 << 28
+    assert held < buffers.pooled_bytes() <= 1 << 28
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)

@@ -16,7 +16,7 @@ from reference import problem
 
 import cyrnn
 from cyrnn import _threads
-from cyrnn._kernels import threads
+from cyrnn._kernels.runtime import threads
 
 needs_openmp = pytest.mark.skipif(not threads.OPENMP, reason="built without OpenMP")
 
@@ -34,9 +34,9 @@ def _restored():
 
 @pytest.fixture
 def _every_call_is_worth_it():
-    before = threads.set_worth(1.0)
+    before = threads.set_flops_per_thread(1.0)
     yield
-    threads.set_worth(before)
+    threads.set_flops_per_thread(before)
 
 
 @needs_openmp

@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from reference import problem
 
 import cyrnn
-from cyrnn._kernels import threads
+from cyrnn._kernels.runtime import threads
 
 # A program: workers of one kind compute while the parent has, or has not, used threads before.
 PROGRAM = """
@@ -68,7 +68,7 @@ def test_workers(kind, when, tmp_path):
 def test_the_same_inputs_in_eight_threads(cell):
     """Also while the setting changes all the time, from 1 to 8."""
     q = problem(cell.name, 30, 200, 20, 40, 12)
-    before = threads.set_worth(1e5)
+    before = threads.set_flops_per_thread(1e5)
     want = cell.forward(q)
     gradients = cell.backward(q.da, want.caches)
     stop = threading.Event()
@@ -93,7 +93,7 @@ def test_the_same_inputs_in_eight_threads(cell):
         stop.set()
         changer.join()
         cyrnn.set_num_threads(None)
-        threads.set_worth(before)
+        threads.set_flops_per_thread(before)
     for a, y, *found in results:
         assert_array_equal(a, want.a)
         assert_array_equal(y, want.y)

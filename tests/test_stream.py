@@ -19,7 +19,7 @@ from numpy.testing import assert_array_equal
 from reference import problem
 
 import cyrnn
-from cyrnn._kernels import memory
+from cyrnn._kernels.runtime import buffers
 
 both = pytest.mark.parametrize("cell", CELLS, ids=IDS)
 every_build = pytest.mark.usefixtures("build")
@@ -243,7 +243,7 @@ def test_a_step_with_out_allocates_nothing(cell, size):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak - before < 200  # the numbers above; one result of a step is 480 at least
+    assert peak - before < 400  # the numbers above, the memoryview of xt; one result of a step is 480 at least
 
 
 # ---- copies
@@ -616,7 +616,7 @@ def test_a_stream_gives_its_memory_back(cell):
     packed = sum(value.nbytes for value in q.p.values())
     cyrnn.Stream(q.p)
     gc.collect()
-    memory.free_kept()
+    buffers.release_pool()
     counts = [sys.getrefcount(value) for value in q.p.values()]
     tracemalloc.start()
     try:
@@ -634,6 +634,6 @@ def test_a_stream_gives_its_memory_back(cell):
         tracemalloc.stop()
     assert after - before < 5_000
     assert counts == [sys.getrefcount(value) for value in q.p.values()]
-    assert memory.bytes_kept() <= 5 * (1.3 * packed + 30_000)
-    memory.free_kept()
-    assert memory.bytes_kept() == 0
+    assert buffers.pooled_bytes() <= 5 * (1.3 * packed + 30_000)
+    buffers.release_pool()
+    assert buffers.pooled_bytes() == 0

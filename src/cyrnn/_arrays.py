@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._kernels import arguments
+from ._kernels.runtime import lengths as _lengths
 
 Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
 
 FLOAT64 = np.dtype(np.float64)
-MOST_COLUMNS = 1 << 40  # examples times steps, as in arguments.pyx
+MOST_COLUMNS = _lengths.MAX_COLUMNS  # examples times steps
 
 # What a function tries first is to run with the arguments as they are: a kernel looks at
 # every argument and refuses whatever does not fit, for a microsecond a call at most.  It
@@ -97,8 +97,8 @@ def state(name: str, value: Any, n_a: int, m: int) -> Array:
     return array
 
 
-def lengths(value: Any, m: int, T_x: int) -> tuple[bytes, int, int]:
-    """Return a copy of the examples' numbers of steps, numpy.intp as bytes, how many are not 0, and their sum.
+def lengths(value: Any, m: int, T_x: int) -> bytes:
+    """Return a copy of the examples' numbers of steps, numpy.intp as bytes.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def lengths(value: Any, m: int, T_x: int) -> tuple[bytes, int, int]:
         If there are not m of them, or one is not from 0 to T_x.
     """
     try:
-        return arguments.lengths(value, m, T_x)
+        return _lengths.copy(value, m, T_x)
     except MISFIT:  # what does not fit, is told below
         pass
     array = any_array("lengths", value)
@@ -122,7 +122,7 @@ def lengths(value: Any, m: int, T_x: int) -> tuple[bytes, int, int]:
         raise ValueError(f"lengths: expected shape (m,) = ({m},), got {array.shape}")
     for j in np.flatnonzero((array < 0) | (array > T_x))[:1]:
         raise ValueError(f"lengths: expected 0 to T_x = {T_x} steps, got {array[j]} for example {j}")
-    return arguments.lengths(array.astype(np.intp), m, T_x)
+    return _lengths.copy(array.astype(np.intp), m, T_x)
 
 
 def mapping(parameters: Any, name: str = "parameters") -> None:

@@ -5,7 +5,7 @@ import platform
 import numpy as np
 
 from . import _kernels
-from ._kernels import threads
+from ._kernels.runtime import threads
 from ._threads import get_num_threads
 from ._version import __version__
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ._kernels import threads
+from ._kernels.runtime import threads
 
 __all__ = ["get_num_threads", "set_num_threads"]
 

@@ -77,6 +77,5 @@ def softmax(x: Any) -> Array:
     if out.size:
         if array.ndim != 3:
             array = array.reshape(array.shape[0], -1, 1)
-        n, m, T_x = array.shape
-        _kernels.activations.softmax(n, m, T_x, array, out.reshape(n, m, T_x))
+        _kernels.activations.softmax(array, out.reshape(array.shape))
     return out

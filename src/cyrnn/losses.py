@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from . import _arrays, _kernels
 from ._arrays import Array
-from ._kernels.memory import arrays
 
 __all__ = ["cross_entropy", "mean_squared_error"]
 
@@ -16,17 +15,23 @@ ROUNDING = 1e-6  # as in loss.pyx
 NOT_NEGATIVE = "finite numbers that are not negative"
 
 
-def _run(kernel: Callable[..., float], given: Array, wanted: Any, lengths: Any, weights: Any) -> tuple[float, Array]:
+def _run(kernel: Callable[..., Any], y_pred: Array, y_true: Any, lengths: Any, weights: Any) -> tuple[float, Array]:
     """Loss and gradient of a sequence, or of one step as a sequence of one."""
-    (dz,) = arrays(given.shape)
-    if given.ndim == 2:
-        if lengths is not None:
-            raise ValueError("one step")
-        n, m = given.shape
-        weights = weights if weights is None else weights[:, None]
-        return kernel(n, m, 1, given[:, :, None], wanted[..., None], None, weights, dz[:, :, None]), dz
-    n, m, T_x = given.shape
-    return kernel(n, m, T_x, given, wanted, lengths, weights, dz), dz
+    if y_pred.ndim == 3:
+        result: tuple[float, Array] = kernel(y_pred, y_true, lengths, weights)
+        return result
+    if lengths is not None:
+        raise ValueError("one step")
+    weights = weights if weights is None else weights[:, None]
+    loss, dz = kernel(y_pred[:, :, None], y_true[..., None], None, weights)
+    return loss, dz[:, :, 0]
+
+
+def _cross_entropy(y_pred: Array, labels: Any, lengths: Any, weights: Any) -> tuple[float, Array]:
+    """By the kernel for classes, or for probabilities, which have a dimension more."""
+    losses = _kernels.losses
+    kernel = losses.cross_entropy if labels.ndim == y_pred.ndim else losses.cross_entropy_of_classes
+    return _run(kernel, y_pred, labels, lengths, weights)
 
 
 def _integers(name: str, value: Any, letters: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
@@ -143,9 +148,8 @@ def cross_entropy(y_pred: Any, labels: Any, lengths: Any = None, *, weights: Any
     array([[-0.25,  0.5 ],
            [ 0.25, -0.5 ]])
     """
-    kernel = _kernels.loss.cross_entropy
     try:
-        return _run(kernel, y_pred, labels, lengths, weights)
+        return _cross_entropy(y_pred, labels, lengths, weights)
     except _arrays.MISFIT:
         pass
     y, letters = _given("y_pred", y_pred)
@@ -159,7 +163,7 @@ def cross_entropy(y_pred: Any, labels: Any, lengths: Any = None, *, weights: Any
         _refuse("labels", f"classes from 0 to n_y - 1 = {len(y) - 1}", labels, scored & no_class)
     _refuse("y_pred", "probabilities from 0 to 1", y, scored & ~(np.abs(y - 0.5) <= 0.5 + ROUNDING))
     try:
-        return _run(kernel, y, labels, lengths, weights)
+        return _cross_entropy(y, labels, lengths, weights)
     except ValueError as error:
         raise ValueError("labels: expected a loss that is finite, got one that overflows") from error
 
@@ -206,7 +210,7 @@ def mean_squared_error(z: Any, targets: Any, lengths: Any = None, *, weights: An
     >>> cyrnn.mean_squared_error([[1.0, 2.0, 3.0]], [[1.0, 2.0, 6.0]])
     (3.0, array([[ 0.,  0., -2.]]))
     """
-    kernel = _kernels.loss.mean_squared_error
+    kernel = _kernels.losses.mean_squared_error
     try:
         return _run(kernel, z, targets, lengths, weights)
     except _arrays.MISFIT:

@@ -20,7 +20,6 @@ import numpy as np
 from . import _arrays, _kernels
 from ._arrays import Array, Parameters
 from ._caches import PaddedStep, Steps, backward_by_steps, steps_of
-from ._kernels.memory import arrays
 
 __all__ = ["lstm_backward", "lstm_cell_backward", "lstm_cell_forward", "lstm_forward"]
 
@@ -60,33 +59,22 @@ class LstmTape:
 
 
 def _run(x: Array, a0: Array, c0: Array | None, p: Parameters, lengths: Any, cache: bool) -> tuple[Any, ...]:
-    """All steps: a (n_a, m, T_x), y (n_y, m, T_x), c (n_a, m, T_x), and what the tape keeps: lengths, a buffer."""
-    n_x, m, T_x = x.shape
-    n_y, n_a = p["Wy"].shape
-    shapes = (n_a, m, T_x), (n_y, m, T_x), (n_a, m, T_x)
-    wide, columns = m, m * T_x
+    """All steps: a (n_a, m, T_x), y (n_y, m, T_x), c (n_a, m, T_x), and what the backward pass needs."""
     if lengths is not None:
-        lengths, wide, columns = _arrays.lengths(lengths, m, T_x)
-    a, y, c, kept = arrays(*shapes, (2 * wide + 6 * columns, n_a)) if cache else (*arrays(*shapes), None)
-    _kernels.lstm.forward(
-        n_x, n_a, n_y, m, T_x, x, a0, c0,
-        p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"],
-        lengths, a, y, c, kept,
+        lengths = _arrays.lengths(lengths, *x.shape[1:])
+    a, y, c, kept = _kernels.lstm.forward(
+        x, a0, c0, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"],
+        lengths, cache,
     )  # fmt: skip
     return a, y, c, lengths, kept
 
 
 def _step(xt: Array, a_prev: Array, c_prev: Array, p: Parameters) -> tuple[Array, ...]:
     """One step: a_next, c_next (n_a, m), yt (n_y, m), the gates (4, n_a, m)."""
-    n_x, m = xt.shape
-    n_y, n_a = p["Wy"].shape
-    a_next, c_next, yt, gates = arrays((n_a, m), (n_a, m), (n_y, m), (4, n_a, m))
-    _kernels.lstm_step.forward(
-        n_x, n_a, n_y, m, xt, a_prev, c_prev,
-        p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"],
-        a_next, c_next, yt, gates,
-    )  # fmt: skip
-    return a_next, c_next, yt, gates
+    result: tuple[Array, ...] = _kernels.lstm.cell_forward(
+        xt, a_prev, c_prev, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"]
+    )
+    return result
 
 
 def _gates(n_a: int, n_x: int) -> dict[str, tuple[str, tuple[int, int]]]:
@@ -231,20 +219,12 @@ def lstm_forward(
 
 def _run_back(da: Array, dc: Array | None, x: Array, tape: LstmTape, p: Parameters) -> dict[str, Array]:
     """Gradients of the first steps of a tape, as many as `da` has."""
-    n_a, m, T_x = da.shape
-    n_x = len(x)
-    dx, da0, dW, db, *rest = arrays(
-        (n_x, m, T_x), (n_a, m), (4, n_a, n_a + n_x), (4, n_a, 1), *([(n_a, m)] if tape.c0_given else [])
+    dx, da0, dc0, dW, db = _kernels.lstm.backward(
+        da, dc, x, tape.lengths, tape.cache, p["Wf"], p["Wi"], p["Wc"], p["Wo"]
     )
-    dc0 = rest[0] if rest else None
-    x = x if x.shape[2] == T_x else x[:, :, :T_x]
-    _kernels.lstm.backward(
-        n_x, n_a, m, T_x, len(tape), da, dc, x, tape.lengths, tape.cache, p["Wf"], p["Wi"], p["Wc"], p["Wo"],
-        dx, da0, dc0, dW, db,
-    )  # fmt: skip
     (dWf, dWi, dWc, dWo), (dbf, dbi, dbc, dbo) = dW, db
     return {
-        "dx": dx, "da0": da0, **({} if dc0 is None else {"dc0": dc0}),
+        "dx": dx, "da0": da0, "dc0": dc0,
         "dWf": dWf, "dbf": dbf, "dWi": dWi, "dbi": dbi, "dWc": dWc, "dbc": dbc, "dWo": dWo, "dbo": dbo,
     }  # fmt: skip
 
@@ -252,16 +232,11 @@ def _run_back(da: Array, dc: Array | None, x: Array, tape: LstmTape, p: Paramete
 def _step_back(da: Array, dc: Array, cache: Sequence[Any], p: Parameters) -> dict[str, Array]:
     """Gradients of one step from its cache."""
     a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, _ = cache
-    n_a, m = c_next.shape
-    n_x = len(xt)
     if a_next.shape != c_next.shape:
-        raise ValueError  # not read here, but a cache whose parts do not fit together is none
-    shapes = (n_x, m), (n_a, m), (n_a, m), (4, n_a, n_a + n_x), (4, n_a, 1)
-    dxt, da_prev, dc_prev, dW, db = arrays(*shapes)
-    _kernels.lstm_step.backward(
-        n_x, n_a, m, da, dc, c_next, a_prev, c_prev, ft, it, cct, ot, xt, p["Wf"], p["Wi"], p["Wc"], p["Wo"],
-        dxt, da_prev, dc_prev, dW, db,
-    )  # fmt: skip
+        raise ValueError  # not read here, but all parts of a cache must fit together
+    dxt, da_prev, dc_prev, dW, db = _kernels.lstm.cell_backward(
+        da, dc, c_next, a_prev, c_prev, ft, it, cct, ot, xt, p["Wf"], p["Wi"], p["Wc"], p["Wo"]
+    )
     (dWf, dWi, dWc, dWo), (dbf, dbi, dbc, dbo) = dW, db
     return {
         "dxt": dxt, "da_prev": da_prev, "dc_prev": dc_prev,

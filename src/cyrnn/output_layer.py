@@ -10,7 +10,6 @@ import numpy as np
 
 from . import _arrays, _kernels
 from ._arrays import Array, Parameters
-from ._kernels.memory import arrays
 
 __all__ = ["output_backward", "output_forward"]
 
@@ -21,24 +20,17 @@ def _key(parameters: Parameters) -> str:
 
 
 def _run(a: Array, W: Array, b: Array) -> Array:
-    (z,) = arrays((len(W), *a.shape[1:]))
-    n_y, n_a = W.shape
-    if a.ndim == 2:
-        _kernels.linear.forward(n_y, n_a, a.shape[1], 1, a[:, :, None], W, b, z[:, :, None])
-    else:
-        _kernels.linear.forward(n_y, n_a, *a.shape[1:], a, W, b, z)
-    return z
+    """A step is a sequence of one."""
+    z: Array = _kernels.dense.forward(a if a.ndim == 3 else a[:, :, None], W, b)
+    return z if a.ndim == 3 else z[:, :, 0]
 
 
 def _run_back(dz: Array, a: Array, W: Array) -> tuple[Array, Array, Array]:
-    n_y, n_a = W.shape
-    da, dW, db = arrays(a.shape, (n_y, n_a), (n_y, 1))
-    if a.ndim == 2:
-        m = a.shape[1]
-        _kernels.linear.backward(n_y, n_a, m, 1, dz[:, :, None], a[:, :, None], W, da[:, :, None], dW, db)
-    else:
-        _kernels.linear.backward(n_y, n_a, *a.shape[1:], dz, a, W, da, dW, db)
-    return da, dW, db
+    if a.ndim == 3:
+        result: tuple[Array, Array, Array] = _kernels.dense.backward(dz, a, W)
+        return result
+    da, dW, db = _kernels.dense.backward(dz[:, :, None], a[:, :, None], W)
+    return da[:, :, 0], dW, db
 
 
 def _checked(a: Any, parameters: Any) -> tuple[Array, str, int, int]:

@@ -13,7 +13,6 @@ import numpy as np
 from . import _arrays, _kernels
 from ._arrays import Array, Parameters
 from ._caches import PaddedStep, Steps, backward_by_steps, steps_of
-from ._kernels.memory import arrays
 
 __all__ = ["rnn_backward", "rnn_cell_backward", "rnn_cell_forward", "rnn_forward"]
 
@@ -44,27 +43,19 @@ class RnnTape:
 
 
 def _run(x: Array, a0: Array, p: Parameters, lengths: Any, cache: bool) -> tuple[Any, ...]:
-    """All steps: a (n_a, m, T_x), y (n_y, m, T_x), and what the tape keeps: the lengths and a buffer."""
-    n_x, m, T_x = x.shape
-    n_y, n_a = p["Wya"].shape
-    shapes = (n_a, m, T_x), (n_y, m, T_x)
-    wide, columns = m, m * T_x
+    """All steps: a (n_a, m, T_x), y (n_y, m, T_x), and what the backward pass needs: the lengths and a buffer."""
     if lengths is not None:
-        lengths, wide, columns = _arrays.lengths(lengths, m, T_x)
-    a, y, kept = arrays(*shapes, (wide + columns, n_a)) if cache else (*arrays(*shapes), None)
-    _kernels.rnn.forward(
-        n_x, n_a, n_y, m, T_x, x, a0, p["Wax"], p["Waa"], p["ba"], p["Wya"], p["by"], lengths, a, y, kept
-    )
+        lengths = _arrays.lengths(lengths, *x.shape[1:])
+    a, y, kept = _kernels.rnn.forward(x, a0, p["Wax"], p["Waa"], p["ba"], p["Wya"], p["by"], lengths, cache)
     return a, y, lengths, kept
 
 
 def _step(xt: Array, a_prev: Array, p: Parameters) -> tuple[Array, ...]:
     """One step: a_next (n_a, m) and yt (n_y, m)."""
-    n_x, m = xt.shape
-    n_y, n_a = p["Wya"].shape
-    a_next, yt = arrays((n_a, m), (n_y, m))
-    _kernels.rnn_step.forward(n_x, n_a, n_y, m, xt, a_prev, p["Wax"], p["Waa"], p["ba"], p["Wya"], p["by"], a_next, yt)
-    return a_next, yt
+    result: tuple[Array, ...] = _kernels.rnn.cell_forward(
+        xt, a_prev, p["Wax"], p["Waa"], p["ba"], p["Wya"], p["by"]
+    )
+    return result
 
 
 def _recurrent(n_a: int, n_x: int) -> dict[str, tuple[str, tuple[int, int]]]:
@@ -195,23 +186,14 @@ def rnn_forward(
 
 def _run_back(da: Array, x: Array, tape: RnnTape, p: Parameters) -> dict[str, Array]:
     """Gradients of the first steps of a tape, as many as `da` has."""
-    n_a, m, T_x = da.shape
-    n_x = len(x)
-    dx, da0, dWax, dWaa, dba = arrays((n_x, m, T_x), (n_a, m), (n_a, n_x), (n_a, n_a), (n_a, 1))
-    x = x if x.shape[2] == T_x else x[:, :, :T_x]
-    _kernels.rnn.backward(
-        n_x, n_a, m, T_x, len(tape), da, x, tape.lengths, tape.a, p["Wax"], p["Waa"], dx, da0, dWax, dWaa, dba
-    )
+    dx, da0, dWax, dWaa, dba = _kernels.rnn.backward(da, x, tape.lengths, tape.a, p["Wax"], p["Waa"])
     return {"dx": dx, "da0": da0, "dWax": dWax, "dWaa": dWaa, "dba": dba}
 
 
 def _step_back(da: Array, cache: Sequence[Any], p: Parameters) -> dict[str, Array]:
     """Gradients of one step from its cache."""
     a_next, a_prev, xt, _ = cache
-    n_a, m = a_next.shape
-    n_x = len(xt)
-    dxt, da_prev, dWax, dWaa, dba = arrays((n_x, m), (n_a, m), (n_a, n_x), (n_a, n_a), (n_a, 1))
-    _kernels.rnn_step.backward(n_x, n_a, m, da, a_next, a_prev, xt, p["Wax"], p["Waa"], dxt, da_prev, dWax, dWaa, dba)
+    dxt, da_prev, dWax, dWaa, dba = _kernels.rnn.cell_backward(da, a_next, a_prev, xt, p["Wax"], p["Waa"])
     return {"dxt": dxt, "da_prev": da_prev, "dWax": dWax, "dWaa": dWaa, "dba": dba}
 
 

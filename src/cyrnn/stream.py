@@ -6,7 +6,6 @@ import numpy as np
 
 from . import _arrays, _kernels
 from ._arrays import Array, Parameters
-from ._kernels.memory import arrays
 from ._stacked import stack
 from .lstm import GATES
 
@@ -76,7 +75,9 @@ class Stream:
         W = np.hstack([p.W_x, p.W_a]).reshape(rows // n_a, n_a, n_x + n_a)
         self._is_lstm = p.is_lstm
         self._sizes = n_x, n_a, len(by), int(m)
-        self._net = _kernels.stream.Stream(*self._sizes, W, p.b.reshape(rows // n_a, n_a, 1), Wy, by)
+        self._net = _kernels.stream.Stream(
+            "lstm" if p.is_lstm else "rnn", int(m), W, p.b.reshape(rows // n_a, n_a, 1), Wy, by
+        )
 
     def __repr__(self) -> str:
         n_x, n_a, n_y, m = self._sizes
@@ -171,9 +172,8 @@ class Stream:
         T_x = x.shape[2]
         _arrays.shaped("x", x, "n_x, m, T_x", (n_x, m, T_x))
         _arrays.columns_fit("x", m, T_x)
-        a, y = arrays((n_a, m, T_x), (n_y, m, T_x))
-        self._net.run(T_x, x, a, y)
-        return a, y
+        result: tuple[Array, Array] = self._net.run(x)
+        return result
 
     def reset(self) -> None:
         """Set the state to zeros.
@@ -220,9 +220,7 @@ class Stream:
         >>> np.array_equal(stream.step(np.ones((3, 1))), (a, y))
         True
         """
-        _, n_a, _, m = self._sizes
-        states = tuple(arrays(*[(n_a, m)] * (2 if self._is_lstm else 1)))
-        self._net.get(*states)
+        states = self._net.get()
         return states if self._is_lstm else states[0]
 
     @state.setter

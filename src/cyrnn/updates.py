@@ -12,7 +12,7 @@ import numpy as np
 
 from . import _arrays, _kernels
 from ._arrays import Array
-from ._kernels.memory import arrays
+from ._kernels.runtime.buffers import arrays
 
 __all__ = ["clip_gradients", "initialize_adam", "update_parameters_with_adam", "update_parameters_with_gd"]
 
@@ -48,7 +48,7 @@ def _number(name: str, value: Any, expected: str, low: float, high: float) -> fl
 def _gradient(name: str, value: Any) -> Array:
     """Return a gradient as the kernels read it; refuse one that is not finite."""
     array = _arrays.real(name, value)
-    largest = _kernels.update.LARGEST
+    largest = _kernels.optimizers.LARGEST
     bad = ~(np.abs(array) <= largest)
     if bad.any():
         index = tuple(map(int, np.argwhere(bad)[0]))
@@ -71,7 +71,7 @@ def _written(name: str, values: Arrays, key: str) -> Array:
         flags = {"C-contiguous": value.flags.c_contiguous, "aligned": value.flags.aligned}
         lacks = next((flag for flag, there in flags.items() if not there), "writeable")
         raise ValueError(f"{name}: expected a C-contiguous, aligned, writeable array, got one that is not {lacks}")
-    return value
+    return np.asarray(value)  # of a subclass the array itself, in the same memory
 
 
 def _checked(parameters: Any, gradients: Any, states: dict[str, Any]) -> dict[str, list[Array]]:
@@ -210,7 +210,7 @@ def update_parameters_with_adam(
     learning_rate = _number("learning_rate", learning_rate, *NOT_NEGATIVE)
     beta1, beta2 = _number("beta1", beta1, *BELOW_1), _number("beta2", beta2, *BELOW_1)
     epsilon = _number("epsilon", epsilon, "a finite number above 0", TINY, MOST)
-    kernel, exponent = _kernels.update.adam, min(t, 1 << 53)  # a float, whatever t is
+    kernel, exponent = _kernels.optimizers.adam, min(t, 1 << 53)  # a float, whatever t is
     rates = learning_rate, beta1, beta2, epsilon, 1.0 - beta1**exponent, 1.0 - beta2**exponent
     if isinstance(parameters, dict) and isinstance(v, dict) and isinstance(s, dict):
         try:
@@ -256,7 +256,7 @@ def update_parameters_with_gd(
     {'Wy': array([[0.5, 2. ]])}
     """
     learning_rate = _number("learning_rate", learning_rate, *NOT_NEGATIVE)
-    kernel = _kernels.update.descent
+    kernel = _kernels.optimizers.descent
     if isinstance(parameters, dict):
         try:
             kernel([gradients["d" + key] for key in parameters], list(parameters.values()), learning_rate)
@@ -321,10 +321,10 @@ def clip_gradients(
     try:
         before = [clipped[key] for key in keys]
         after = arrays(*[array.shape for array in before])
-        found = _kernels.update.clip(before, after, by_norm, by_value)
+        found = _kernels.optimizers.clip(before, after, by_norm, by_value)
     except _arrays.MISFIT:
         before = [_gradient(f"gradients[{key!r}]", clipped[key]) for key in keys]
         after = arrays(*[array.shape for array in before])
-        found = _kernels.update.clip(before, after, by_norm, by_value)
+        found = _kernels.optimizers.clip(before, after, by_norm, by_value)
     clipped.update(zip(keys, after, strict=True))
     return clipped, found

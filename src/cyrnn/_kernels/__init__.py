@@ -43,7 +43,7 @@ import os
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-from .cpu import features
+from .runtime.cpu import features
 
 if TYPE_CHECKING:
 

@@ -1,11 +1,13 @@
-"""exp, tanh and sigmoid over an array, in place, and softmax: see vmath.h and output.pxd for the mathematics."""
+"""exp, tanh and sigmoid over an array, in place, and softmax: the entry points.  See linalg/vmath.h and softmax.pxd."""
 
-from . cimport vmath
-from .arguments cimport sequence
-from .layout cimport block_after, block_of, load_steps, steps, store_steps
-from .memory cimport give, take
-from .output cimport FEW, softmax_columns, softmax_rows
-from .team cimport FP_PLAIN, fp_enter, fp_leave, fp_state, whole
+from .linalg cimport linalg
+from .linalg.linalg cimport columns_to_steps, steps_to_columns
+from .linalg.softmax cimport softmax_columns, softmax_rows
+from .runtime.buffers cimport buffer_alloc, buffer_free
+from .runtime.limits cimport FORWARD_COLUMNS, SOFTMAX_FEW
+from .runtime.parallel cimport FP_PLAIN, fp_enter, fp_leave, fp_state, full_range
+from .runtime.views cimport sequence, strided
+from .schedule.blocks cimport block_after, steps_of_block
 
 
 def exp(double[::1] x not None) -> None:         # IN/OUT
@@ -15,7 +17,7 @@ def exp(double[::1] x not None) -> None:         # IN/OUT
     with nogil:
         before = fp_enter(FP_PLAIN)
         for u in range(x.shape[0]):
-            x[u] = vmath.exp(x[u])
+            x[u] = linalg.exp(x[u])
         fp_leave(before)
 
 
@@ -26,7 +28,7 @@ def tanh(double[::1] x not None) -> None:        # IN/OUT
     with nogil:
         before = fp_enter(FP_PLAIN)
         for u in range(x.shape[0]):
-            x[u] = vmath.tanh(x[u])
+            x[u] = linalg.tanh(x[u])
         fp_leave(before)
 
 
@@ -37,34 +39,36 @@ def sigmoid(double[::1] x not None) -> None:     # IN/OUT
     with nogil:
         before = fp_enter(FP_PLAIN)
         for u in range(x.shape[0]):
-            x[u] = vmath.sigmoid(x[u])
+            x[u] = linalg.sigmoid(x[u])
         fp_leave(before)
 
 
 def softmax(
-    Py_ssize_t n, Py_ssize_t m, Py_ssize_t T_x,
-    x,              # IN   (n, m, T_x), any strides
-    y,              # OUT  (n, m, T_x)
+    const double[:, :, :] x not None,       # IN   (n, m, T_x), any strides
+    double[:, :, ::1] y not None,           # OUT  (n, m, T_x)
 ) -> None:
     """Softmax over the first axis."""
-    cdef steps x_in, out
-    sequence(x, n, m, T_x, False, &x_in)
-    sequence(y, n, m, T_x, True, &out)
+    cdef Py_ssize_t n = x.shape[0], m = x.shape[1], T_x = x.shape[2], t0 = 0, count
+    cdef strided x_in, out
+    sequence(x, n, m, T_x, &x_in)
+    sequence(y, n, m, T_x, &out)
 
-    cdef Py_ssize_t block = block_of(m, T_x, n, <double> n * m * T_x, 16), t0 = 0, count
-    cdef double *z = take(block * m * n)
+    cdef Py_ssize_t block = steps_of_block(m, T_x, n, <double> n * m * T_x, FORWARD_COLUMNS)
+    cdef double *z = buffer_alloc(block * m * n)
 
     cdef fp_state before
     with nogil:
         before = fp_enter(FP_PLAIN)
-        if 0 < n < FEW and x_in.su == m * T_x and (x_in.sj == T_x or m == 1) and (x_in.st == 1 or T_x == 1):
+        if 0 < n < SOFTMAX_FEW and x_in.s_unit == m * T_x and (x_in.s_example == T_x or m == 1) and (
+            x_in.s_step == 1 or T_x == 1
+        ):
             softmax_columns(x_in.data, out.data, n, m * T_x)
         else:
             while m and t0 < T_x:
                 count = block_after(t0, T_x, block) - t0
-                load_steps(z, n, x_in, m, t0, count, whole(n), whole(m))
+                steps_to_columns(z, n, x_in, m, t0, count, full_range(n), full_range(m))
                 softmax_rows(z, count * m, n)
-                store_steps(out, z, n, m, t0, count, whole(n), whole(m))
+                columns_to_steps(out, z, n, m, t0, count, full_range(n), full_range(m))
                 t0 += count
         fp_leave(before)
-    give(z)
+    buffer_free(z)

@@ -1,3 +1,0 @@
-from typing import Any
-
-def lengths(value: Any, m: int, T_x: int) -> tuple[bytes, int, int]: ...

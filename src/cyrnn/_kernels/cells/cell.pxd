@@ -1,0 +1,58 @@
+"""What a cell is to the code that runs it: a table of its slots, products and pointwise functions.
+
+A step of a cell goes through one or two stages.  A stage is a recurrent product, which adds W source to some of the
+slots, and then a pointwise function.  The source of the first product is the hidden state before the step, that of a
+second one is a slot.  A slot is an array of n_a values a column: it begins as the bias and the
+projection of the input, the products are added, the activations overwrite it, and it is kept for the backward pass.
+"""
+
+
+cdef enum:
+    MAX_SLOTS = 4
+    MAX_STATES = 2      # the hidden state a, the memory c
+    MAX_STAGES = 2
+    HIDDEN = -1         # the source of the first product: the hidden state before the step
+    NO_SLOT = -1
+
+
+cdef struct step:
+    # what a pointwise function gets: n values of each array
+    double *slot[MAX_SLOTS]                 # forward: IN sums, OUT activations; backward: IN activations
+    const double *before[MAX_STATES]        # IN      the states before the step
+    double *after[MAX_STATES]               # forward: OUT, backward: IN, the states after it
+    double *d_slot[MAX_SLOTS]               # OUT     gradients of the sums; IN in da_slot: the gradient of a from outside
+    double *d_state[MAX_STATES]             # IN/OUT  gradients of the states that come from the next step
+
+
+ctypedef void (*pointwise)(const step *s, Py_ssize_t n) noexcept nogil
+
+
+cdef struct product:
+    int first, count                        # the slots that it is added to: first ... first + count - 1
+    int source                              # HIDDEN or a slot
+
+
+cdef struct cell:
+    int n_slots, n_states, n_stages
+    int x_first, x_count                    # the slots that the input is projected into
+    product products[MAX_STAGES]
+    pointwise forward[MAX_STAGES]           # of each stage, after its product
+    pointwise backward[MAX_STAGES]          # before its product is taken back
+    int da_slot, dc_slot                    # where the gradients of a and c from outside come in; NO_SLOT: no c
+    bint slot_is_state                      # the one slot becomes the hidden state itself, in its place
+    bint keeps_da                           # backward leaves a part of d_state[0], and the product adds to it
+
+
+cdef inline int slots_kept(const cell *c) noexcept nogil:
+    """Arrays of n_a values a column that a backward pass needs: states, and slots that are not states."""
+    return c.n_states + (0 if c.slot_is_state else c.n_slots)
+
+
+cdef inline bint gets_input(const cell *c, int slot) noexcept nogil:
+    """Whether the input is projected into a slot."""
+    return c.x_first <= slot < c.x_first + c.x_count
+
+
+cdef inline bint adds_to(const product *p, int slot) noexcept nogil:
+    """Whether a product is added to a slot."""
+    return p.first <= slot < p.first + p.count

@@ -1,0 +1,115 @@
+"""The C primitives under the kernels: one declaration for each function of the headers of this folder."""
+
+from ..runtime.buffers cimport workspace_alloc
+from ..runtime.parallel cimport index_range, thread
+from ..runtime.views cimport strided
+
+
+cdef extern from "linalg/vmath.h" nogil:
+    double exp "vexp"(double x)
+    double tanh "vtanh"(double x)
+    double sigmoid "vsigmoid"(double x)
+    double log "vlog"(double x)
+
+
+cdef extern from "linalg/sum.h" nogil:
+    double sum_of_lanes(const double *z, Py_ssize_t n)
+
+
+cdef extern from "linalg/transpose.h" nogil:
+    void transpose(
+        double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t rows, Py_ssize_t cols,
+    )
+    void steps_to_columns(
+        double *dst, Py_ssize_t ld, strided src, Py_ssize_t m, Py_ssize_t first, Py_ssize_t count,
+        index_range own, index_range of,
+    )
+    void columns_to_steps(
+        strided dst, const double *src, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first, Py_ssize_t count,
+        index_range own, index_range of,
+    )
+    const double *as_matrix(strided s, Py_ssize_t n, Py_ssize_t m, double *workspace)
+
+
+cdef extern from "linalg/weights.h" nogil:
+    cdef enum start:
+        ZERO
+        ADD
+        BIAS
+
+    enum:
+        MAX_GATES
+
+    ctypedef struct weights:
+        const double *gate[MAX_GATES]
+        int n_gates
+        int fused
+        int unpacked
+        Py_ssize_t n
+        Py_ssize_t K
+        Py_ssize_t ld
+        double *packed
+
+    Py_ssize_t weights_size(const weights *W)
+    void weights_pack(const weights *W, thread thr)
+    void weights_pack_t(const weights *W, thread thr)
+    void matmul(
+        double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const double *x, Py_ssize_t ldx,
+        Py_ssize_t cols, start how, const double *bias, thread thr,
+    )
+    void matmul_shared(
+        double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const double *x, Py_ssize_t ldx,
+        Py_ssize_t cols, start how, const double *bias, thread thr,
+    )
+    void matmul_t(
+        double *c, Py_ssize_t ldc, const weights *W, const double *d, Py_ssize_t sd, Py_ssize_t ldd,
+        Py_ssize_t cols, start how, thread thr,
+    )
+    bint exceeds_cache(const weights *W)
+    bint split_by_units(const weights *W, Py_ssize_t m, Py_ssize_t *max_threads)
+    Py_ssize_t add_outer_workspace(Py_ssize_t K, Py_ssize_t cols)
+    void add_outer(
+        double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
+        const double *x, Py_ssize_t ldx, const Py_ssize_t *at, Py_ssize_t K, Py_ssize_t cols, start how,
+        double *workspace, thread thr,
+    )
+    void add_rows(double *db, const double *d, Py_ssize_t ldd, Py_ssize_t n, Py_ssize_t cols)
+
+
+cdef extern from "linalg/unpacked.h" nogil:
+    index_range thread_rows(Py_ssize_t n, Py_ssize_t m, thread thr)
+    void matmul_unpacked(
+        double *c, Py_ssize_t m, const double *w, Py_ssize_t ld, Py_ssize_t K, const double *x, index_range own,
+    )
+    void matmul_t_unpacked(
+        double *c, Py_ssize_t K, Py_ssize_t m, const weights *W, const double *d, double *workspace, thread thr,
+    )
+    void sum_rows(double *db, const double *d, Py_ssize_t m, index_range own)
+    void outer_unpacked(
+        double *dW, Py_ssize_t lddW, Py_ssize_t K, const double *d, const double *x, Py_ssize_t m, index_range own,
+    )
+
+
+cdef inline weights weights_init(
+    int n_gates, Py_ssize_t ld, Py_ssize_t n, Py_ssize_t K, bint fused, bint unpacked,
+) noexcept nogil:
+    """A matrix of so many gates of n rows and K columns; the gates and `packed` are still to come."""
+    cdef weights W
+    cdef int g
+    for g in range(MAX_GATES):
+        W.gate[g] = NULL
+    W.n_gates, W.fused, W.unpacked = n_gates, fused, unpacked
+    W.n, W.K, W.ld = n, K, ld
+    W.packed = NULL
+    return W
+
+
+cdef inline void weights_alloc(weights *W, double **workspace) noexcept nogil:
+    """Reserve the workspace of the packed form."""
+    W.packed = workspace_alloc(workspace, weights_size(W))
+
+
+cdef inline Py_ssize_t padded_ld(Py_ssize_t n) noexcept nogil:
+    """A row length of at least n; for long rows an odd number of cache lines.  The weight gradients read one line of
+    many successive rows: with a power of two between them all would share one set of L1."""
+    return ((n + 7) // 8 | 1) * 8 if n >= 64 else n

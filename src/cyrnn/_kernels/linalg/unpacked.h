@@ -1,0 +1,117 @@
+/* The products of one step, with arrays in the caller's order: units by examples, a unit's m examples adjacent.
+ *
+ * The examples fill the vectors, or the units where there is one example; the order of each sum is that of gemm.h.
+ * The weights are used once and not packed.  Each thread has a range of the rows.
+ */
+#ifndef CYRNN_UNPACKED_H
+#define CYRNN_UNPACKED_H
+
+#include "weights.h"
+
+#define DOTS (DOT_ROWS * DOT_COLS)
+
+/* This thread's range of the rows of (n, m). */
+static inline index_range thread_rows(Py_ssize_t n, Py_ssize_t m, thread thr)
+{
+    return thread_range(n, m == 1 ? MR : NR, thr);
+}
+
+/* C (n, m) += W X for the rows of `own`; W (n, K) with row length ld, X (K, m). */
+static inline void matmul_unpacked(double *c, Py_ssize_t m, const double *w, Py_ssize_t ld, Py_ssize_t K,
+                                   const double *x, index_range own)
+{
+    Py_ssize_t n = own.end - own.begin;
+    c += own.begin * m;
+    w += own.begin * ld;
+    if (n <= 0) return;
+    if (m == 1) gemm_unpacked(c, n, n, w, ld, 1, K, x, K, 1, 1, ADD, NULL, NULL);
+    else gemm_unpacked(c, m, m, x, 1, m, K, w, ld, 1, n, ADD, NULL, NULL);
+}
+
+/* C (K, m) = W' D for this thread's range of the rows, gate g of D (n, m) at d + g * n * m.  Where examples are few next
+ * to K, the columns of W fill the vectors and the result is transposed in `workspace` (m * K): W read by columns would
+ * miss the cache at every value. */
+static inline void matmul_t_unpacked(double *c, Py_ssize_t K, Py_ssize_t m, const weights *W, const double *d,
+                                     double *workspace, thread thr)
+{
+    int by_units = m <= K;
+    double *to = by_units && m > 1 ? workspace : c;
+    index_range own = thread_range(K, by_units ? MR : NR, thr);
+    Py_ssize_t count = own.end - own.begin;
+    if (count <= 0) return;
+    for (int g = 0; g < W->n_gates; g++, d += W->n * m) {
+        enum start start = g ? ADD : ZERO;
+        const double *w = W->gate[g] + own.begin;
+        if (by_units) gemm_unpacked(to + own.begin, K, count, w, 1, W->ld, W->n, d, 1, m, m, start, NULL, NULL);
+        else gemm_unpacked(to + own.begin * m, m, m, d, 1, m, W->n, w, 1, W->ld, count, start, NULL, NULL);
+    }
+    if (to != c) transpose(c + own.begin * m, m, workspace + own.begin, K, m, count);
+}
+
+/* sums[i] = the sum of the lanes of v[i], for VLEN vectors, which are overwritten. */
+ALWAYS_INLINE void sum_lanes(double *sums, vec v[VLEN])
+{
+    vec_transpose(v);
+    for (int i = 1; i < VLEN; i++) v[0] = vec_fma(v[i], vec_set1(1.0), v[0]);
+    vec_store(sums, v[0]);
+}
+
+/* db (n) = the sum over the examples of D (n, m), for the rows of `own`. */
+static inline void sum_rows(double *db, const double *d, Py_ssize_t m, index_range own)
+{
+    for (Py_ssize_t u = own.begin; u < own.end; u += VLEN) {
+        vec sum[VLEN];
+        double sums[VLEN];
+        int rows = own.end - u < VLEN ? (int)(own.end - u) : VLEN;
+        for (int i = 0; i < VLEN; i++) {
+            const double *row = d + (u + (i < rows ? i : 0)) * m;
+            sum[i] = vec_zero();
+            for (Py_ssize_t j = 0; j < m; j += VLEN)
+                sum[i] = vec_fma(m - j < VLEN ? vec_load_n(row + j, (int)(m - j)) : vec_load(row + j), vec_set1(1.0), sum[i]);
+        }
+        sum_lanes(sums, sum);
+        memcpy(db + u, sums, (size_t)rows * sizeof *sums);
+    }
+}
+
+/* dW (n, K) with row length lddW = D X' for the rows of `own`; D (n, m), X (K, m).  With few inputs and many examples
+ * each sum is cut into lanes: a panel of so few rows would be mostly padding. */
+static inline void outer_unpacked(double *restrict dW, Py_ssize_t lddW, Py_ssize_t K, const double *d,
+                                  const double *x, Py_ssize_t m, index_range own)
+{
+    if (m == 1) { /* by rows: consecutive addresses */
+        for (Py_ssize_t u = own.begin; u < own.end; u++)
+            for (Py_ssize_t k = 0; k < K; k++) dW[u * lddW + k] = d[u] * x[k];
+        return;
+    }
+    if (m < DOT_FROM || K >= 2 * MR) {
+        for (Py_ssize_t g = own.begin; g < own.end; g += MC)
+            gemm_unpacked(dW + g * lddW, lddW, K, x, m, 1, m, d + g * m, m, 1,
+                          own.end - g < MC ? own.end - g : MC, ZERO, NULL, NULL);
+        return;
+    }
+    for (Py_ssize_t u = own.begin; u < own.end; u += DOT_ROWS)
+        for (Py_ssize_t k = 0; k < K; k += DOT_COLS) {
+            vec sum[DOTS], xv[DOT_COLS], dv;
+            double sums[DOTS];
+            const double *rows[DOT_ROWS], *cols[DOT_COLS]; /* past the end: the first one again */
+            for (int i = 0; i < DOT_ROWS; i++) rows[i] = d + (u + i < own.end ? u + i : u) * m;
+            for (int i = 0; i < DOT_COLS; i++) cols[i] = x + (k + i < K ? k + i : k) * m;
+            for (int i = 0; i < DOTS; i++) sum[i] = vec_zero();
+            for (Py_ssize_t j = 0; j < m; j += VLEN) {
+                const int count = m - j < VLEN ? (int)(m - j) : VLEN;
+                for (int i = 0; i < DOT_COLS; i++)
+                    xv[i] = count < VLEN ? vec_load_n(cols[i] + j, count) : vec_load(cols[i] + j);
+                for (int r = 0; r < DOT_ROWS; r++) {
+                    dv = count < VLEN ? vec_load_n(rows[r] + j, count) : vec_load(rows[r] + j);
+                    for (int i = 0; i < DOT_COLS; i++)
+                        sum[r * DOT_COLS + i] = vec_fma(dv, xv[i], sum[r * DOT_COLS + i]);
+                }
+            }
+            for (int i = 0; i < DOTS; i += VLEN) sum_lanes(sums + i, sum + i);
+            for (int r = 0; r < DOT_ROWS && u + r < own.end; r++)
+                for (int i = 0; i < DOT_COLS && k + i < K; i++) dW[(u + r) * lddW + k + i] = sums[r * DOT_COLS + i];
+        }
+}
+
+#endif

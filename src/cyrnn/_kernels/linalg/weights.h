@@ -1,0 +1,161 @@
+/* A weight matrix of one or several gates, its products, and its gradient, shared by the threads of a call.
+ *
+ * C = W X projects columns (matmul, matmul_shared), C = W' D takes gradients back (matmul_t), dW += D' X sums over the
+ * columns (add_outer).  Ranges of rows, or of columns, are split between threads; no sum is.
+ */
+#ifndef CYRNN_WEIGHTS_H
+#define CYRNN_WEIGHTS_H
+
+#include "matvec.h"
+#include "runtime/parallel.h"
+
+#define MAX_GATES 4
+
+/* A weight matrix as the caller keeps it: `n_gates` matrices of n rows and K columns, row length ld.
+ * fused     the gates are multiplied as one matrix of n_gates * n rows
+ * unpacked  it is used once: there is no packed form
+ * packed    workspace for the packed form, `weights_size` doubles */
+typedef struct {
+    const double *gate[MAX_GATES];
+    int n_gates, fused, unpacked;
+    Py_ssize_t n, K, ld;
+    double *packed;
+} weights;
+
+/* Doubles that the packed form takes, by rows or by columns. */
+static inline Py_ssize_t weights_size(const weights *W)
+{
+    Py_ssize_t rows = W->n_gates * packed_size(W->n, W->K), cols = packed_size(W->K, W->n_gates * W->n);
+    return W->unpacked ? 0 : rows > cols ? rows : cols;
+}
+
+/* Before `matmul`: one row per unit.  Each thread packs its range. */
+static inline void weights_pack(const weights *W, thread thr)
+{
+    for (int g = 0; g < W->n_gates && !W->unpacked; g++) {
+        index_range own = thread_range(W->n, MR, thr);
+        if (W->fused) { /* panels may hold rows of two gates */
+            if (thr.id == 0) pack(W->packed, W->K, g * W->n, 0, W->gate[g], W->ld, 1, W->n, W->K, NULL);
+        } else
+            pack(W->packed + g * packed_size(W->n, W->K), W->K, own.begin, 0, W->gate[g] + own.begin * W->ld,
+                 W->ld, 1, own.end - own.begin, W->K, NULL);
+    }
+}
+
+/* Before `matmul_t`: one row per column of the weights. */
+static inline void weights_pack_t(const weights *W, thread thr)
+{
+    index_range own = thread_range(W->K, MR, thr);
+    for (int g = 0; g < W->n_gates && !W->unpacked; g++)
+        pack(W->packed + packed_size(own.begin, W->n_gates * W->n), W->n_gates * W->n, 0, g * W->n,
+             W->gate[g] + own.begin, 1, W->ld, own.end - own.begin, W->n, NULL);
+}
+
+/* C = start + W X for X (cols, K) with row length ldx; gate g of C is (cols, n) at c + g * sc with row length ldc.
+ * Only this thread's range of the rows. */
+static inline void matmul(double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const double *x,
+                          Py_ssize_t ldx, Py_ssize_t cols, enum start start, const double *bias, thread thr)
+{
+    int fused = W->fused && !W->unpacked, n_gates = fused ? 1 : W->n_gates;
+    Py_ssize_t n = fused ? W->n_gates * W->n : W->n, panels = packed_size(n, 1) / MR;
+    index_range own = thread_range(n_gates * panels, 1, thr);
+    for (int g = 0; g < n_gates && !cancelled(thr); g++) {
+        Py_ssize_t from = own.begin > g * panels ? (own.begin - g * panels) * MR : 0;
+        Py_ssize_t to = own.end < (g + 1) * panels ? (own.end - g * panels) * MR : n;
+        if (from >= to) continue;
+        if (W->unpacked)
+            gemm_unpacked(c + g * sc + from, ldc, to - from, W->gate[g] + from * W->ld, W->ld, 1, W->K, x, ldx, 1,
+                          cols, start, bias ? bias + g * n + from : NULL, NULL);
+        else
+            gemm(c + g * sc + from, ldc, to - from, W->packed + (g * panels * MR + from) * W->K, W->K, 0, W->K,
+                 x, ldx, 1, cols, start, bias ? bias + g * n + from : NULL);
+    }
+}
+
+/* The same by all threads together: a range of the rows each, or of the columns where there are few rows. */
+static inline void matmul_shared(double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const double *x,
+                                 Py_ssize_t ldx, Py_ssize_t cols, enum start start, const double *bias, thread thr)
+{
+    if (W->n_gates * W->n >= 4 * MR * thr.count)
+        matmul(c, sc, ldc, W, x, ldx, cols, start, bias, thr);
+    else {
+        index_range own = thread_range(cols, NR, thr);
+        matmul(c + own.begin * ldc, sc, ldc, W, x + own.begin * ldx, ldx, own.end - own.begin, start, bias,
+                 one_thread(thr));
+    }
+}
+
+/* C (cols, K) = start + W' D; gate g of D is (cols, n) at d + g * sd with row length ldd.  Only this thread's range of
+ * the columns of C.  start: ZERO or ADD. */
+static inline void matmul_t(double *c, Py_ssize_t ldc, const weights *W, const double *d, Py_ssize_t sd,
+                            Py_ssize_t ldd, Py_ssize_t cols, enum start start, thread thr)
+{
+    index_range own = thread_range(W->K, MR, thr);
+    Py_ssize_t count = own.end - own.begin, depth = W->n_gates * W->n;
+    int n_gates = W->fused && !W->unpacked ? 1 : W->n_gates;
+    Py_ssize_t n = depth / n_gates;
+    for (int g = 0; g < n_gates && count > 0 && !cancelled(thr); g++)
+        if (W->unpacked)
+            gemm_unpacked(c + own.begin, ldc, count, W->gate[g] + own.begin, 1, W->ld, n, d + g * sd, ldd, 1, cols,
+                          g ? ADD : start, NULL, NULL);
+        else
+            gemm(c + own.begin, ldc, count, W->packed + own.begin * depth, depth, g * n, n, d + g * sd, ldd, 1,
+                 cols, g ? ADD : start, NULL);
+}
+
+/* Whether the caches of one core cannot hold them: then a product takes as many columns as there are, split by units. */
+static inline int exceeds_cache(const weights *W)
+{
+    return 8.0 * W->n_gates * (double)W->n * (double)W->K > WEIGHTS_IN_L2;
+}
+
+/* Whether the threads of a call split the units of every step rather than its m examples: where the weights are larger
+ * than the caches of a core, or the examples too few.  max_threads: how many threads can share the work. */
+static inline int split_by_units(const weights *W, Py_ssize_t m, Py_ssize_t *max_threads)
+{
+    double products = (double)W->n_gates * (double)W->n * (double)W->K * (double)m;
+    int by_units = (m < 2 * EXAMPLES_PER_THREAD || exceeds_cache(W)) && products > SPLIT_UNITS_PRODUCTS;
+    *max_threads = by_units ? W->K / MR : m >= 2 * EXAMPLES_PER_THREAD ? m / EXAMPLES_PER_THREAD : 1;
+    return by_units;
+}
+
+/* Doubles of workspace that `add_outer` needs for a gradient of K columns, of at most so many columns of D. */
+static inline Py_ssize_t add_outer_workspace(Py_ssize_t K, Py_ssize_t cols)
+{
+    return K < TRANSPOSE_FROM ? 0 : (Py_ssize_t)MC * (cols < KC ? cols : KC);
+}
+
+/* dW (n, K) = start + D' X, the sum over the rows of D (cols, n) and X (cols, K); row k of X is x + at[k] ldx where `at`
+ * is given.  MC rows of dW at a time, so that their pages stay in the TLB until the next panel.  Where many panels
+ * follow, that block of D is transposed first, into `workspace`. */
+static inline void add_outer(double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
+                             const double *x, Py_ssize_t ldx, const Py_ssize_t *at, Py_ssize_t K,
+                             Py_ssize_t cols, enum start start, double *workspace, thread thr)
+{
+    for (Py_ssize_t k0 = 0, nk; k0 < cols && !cancelled(thr); k0 += nk) {
+        nk = kblock(cols - k0);
+        for (Py_ssize_t g = 0; g < n; g += MC) {
+            Py_ssize_t rows = n - g < MC ? n - g : MC, sxj = 1, sxk = ldd;
+            const double *from = d + k0 * ldd + g;
+            if (K >= TRANSPOSE_FROM) {
+                transpose(workspace, nk, from, ldd, nk, rows);
+                from = workspace;
+                sxj = nk;
+                sxk = 1;
+            }
+            gemm_unpacked(dW + g * lddW, lddW, K, x, 1, ldx, nk, from, sxj, sxk, rows, start, NULL, at);
+        }
+        if (at) at += nk;
+        else x += nk * ldx;
+        start = ADD;
+    }
+}
+
+/* db (n) += the sum over the rows of D (cols, n). */
+static inline void add_rows(double *db, const double *d, Py_ssize_t ldd, Py_ssize_t n, Py_ssize_t cols)
+{
+    for (Py_ssize_t j = 0; j < cols; j++)
+        for (Py_ssize_t u = 0; u < n; u++) db[u] += d[j * ldd + u];
+}
+
+#endif

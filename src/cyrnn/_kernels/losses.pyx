@@ -1,0 +1,346 @@
+"""Losses and their gradients: the cross-entropy of a softmax, the mean squared error: the entry points.
+
+With the weight w of an example at a step (1, or 0 past its length) and W the sum of the weights:
+
+    loss = 1/W sum w sum_u -labels_u log y_u           dz_u = w/W (y_u sum_v labels_v - labels_u)
+    loss = 1/(n W) sum w sum_u (z_u - targets_u)^2     dz_u = 2 w/(n W) (z_u - targets_u)
+
+y = softmax(z), and dz is the gradient with respect to z: there is no division by a probability.  A label that is an
+integer stands for probability 1 of that class.  log takes the smallest normal number for smaller ones.
+
+Everything stays in the caller's order, as a matrix of units by columns (the m T_x examples and steps), the columns in
+the vectors: a block of columns at a time, whose weights and sums stay in L2.  Where there are few columns, several rows
+(units) are joined into one long row.
+
+What has weight 0 counts for nothing, whatever it holds.  A probability may be outside 0 ... 1 by 1e-6.
+
+n units, m examples, T_x steps.
+"""
+
+from libc.float cimport DBL_MAX, DBL_MIN
+from libc.math cimport fabs
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy, memset
+
+from .linalg cimport linalg
+from .linalg.linalg cimport as_matrix
+from .linalg.softmax cimport row_sum
+from .runtime.buffers cimport buffer_alloc, buffer_free, new_array, workspace_alloc
+from .runtime.limits cimport LOSS_COLUMNS, LOSS_ROW, SUM_CHUNK
+from .runtime.parallel cimport FP_PLAIN, fp_enter, fp_leave, fp_state
+from .runtime.views cimport as_columns_view, column_copy, matrix, new_cube, strided
+
+
+def log(double[::1] x not None) -> None:        # IN/OUT
+    """x = log(x), for normal positive numbers."""
+    cdef Py_ssize_t u
+    cdef fp_state before
+    with nogil:
+        before = fp_enter(FP_PLAIN)
+        for u in range(x.shape[0]):
+            x[u] = linalg.log(x[u])
+        fp_leave(before)
+
+
+cdef struct loss:
+    Py_ssize_t n, m, T_x
+    Py_ssize_t block            # columns at a time
+    Py_ssize_t joined           # rows that make one long row; 1 where there is more than one block
+    Py_ssize_t rows             # long rows, the last may be shorter
+    bint has_targets            # y_true is read, else classes
+    strided pred, true          # y_pred and y_true as matrices
+    const double *y_pred        # (n, m T_x)
+    const double *y_true        # (n, m T_x), probabilities or targets; NULL for classes
+    const int64_t *classes      # (m, T_x), integer labels, or NULL
+    const int64_t *lengths      # (m), or NULL
+    const double *weights       # (m, T_x), or NULL
+    double *dz                  # (n, m T_x)
+    double *scale               # workspace (joined, m T_x), w/W or w/(n W), the same in every row
+    double *sums                # workspace (joined, block), the terms of the loss
+    double *totals              # workspace (joined, block), of the labels
+    double *copies[2]           # workspace for a strided step of y_pred and y_true
+
+
+cdef int bind(
+    loss *p,
+    const double[:, :, :] y_pred,       # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const double[:, :, :] y_true,       # IN   (n, m, T_x) likewise, or None
+    const int64_t[:, ::1] classes,      # IN   (m, T_x) or None
+    const int64_t[::1] lengths,         # IN   (m) or None
+    const double[:, ::1] weights,       # IN   (m, T_x) or None
+) except -1:
+    """Check the arrays and divide the work."""
+    cdef Py_ssize_t n = y_pred.shape[0], m = y_pred.shape[1], T_x = y_pred.shape[2]
+    p.n, p.m, p.T_x = n, m, T_x
+    if n < 1 or m < 1 or T_x < 1:
+        raise ValueError("no step to score")
+    if classes is not None and (classes.shape[0] != m or classes.shape[1] != T_x):
+        raise ValueError("the shapes do not fit")
+    if lengths is not None and lengths.shape[0] != m:
+        raise ValueError("the shapes do not fit")
+    as_columns_view(y_pred, n, m, T_x, &p.pred)
+    p.has_targets = y_true is not None
+    if p.has_targets:
+        as_columns_view(y_true, n, m, T_x, &p.true)
+    p.classes = &classes[0, 0] if classes is not None else NULL
+    p.lengths = &lengths[0] if lengths is not None else NULL
+    p.weights = matrix(weights, m, T_x) if weights is not None else NULL
+    p.block = min(m * T_x, LOSS_COLUMNS)
+    p.joined = max(min(LOSS_ROW // (m * T_x), n), 1)
+    p.rows = (n + p.joined - 1) // p.joined
+    return 0
+
+
+cdef double *loss_alloc(loss *p, double *workspace) noexcept nogil:
+    """Reserve the workspace that begins at `workspace`; its end."""
+    cdef Py_ssize_t columns = p.m * p.T_x
+    p.scale = workspace_alloc(&workspace, p.joined * columns)
+    p.sums = workspace_alloc(&workspace, p.joined * p.block)
+    p.totals = workspace_alloc(&workspace, p.joined * p.block)
+    p.copies[0] = workspace_alloc(&workspace, column_copy(p.pred, p.n, columns))
+    p.copies[1] = workspace_alloc(&workspace, column_copy(p.true, p.n, columns) if p.has_targets else 0)
+    return workspace
+
+
+cdef bint weigh(loss *p, Py_ssize_t terms) noexcept nogil:
+    """scale = w / W / terms, in every row.  Whether all is well: the lengths from 0 to T_x, the weights not
+    negative, their sum positive and finite."""
+    cdef Py_ssize_t columns = p.m * p.T_x, j, t, length
+    cdef double *row
+    cdef const double *w
+    cdef double bad = 0.0, total
+    for j in range(p.m):
+        length = p.lengths[j] if p.lengths else p.T_x
+        if length < 0 or length > p.T_x:
+            return False
+        row = p.scale + j * p.T_x
+        w = p.weights + j * p.T_x if p.weights else NULL
+        for t in range(length):
+            row[t] = w[t] if w else 1.0
+        for t in range(length, p.T_x):
+            row[t] = 0.0
+    for t in range(columns if p.weights else 0):
+        bad = bad if p.scale[t] >= 0.0 else 1.0
+    total = row_sum(p.scale, columns)
+    if bad > 0.0 or not 0.0 < total <= DBL_MAX:
+        return False
+    for t in range(columns):
+        p.scale[t] = p.scale[t] / total / terms
+    for j in range(1, p.joined):
+        memcpy(p.scale + j * columns, p.scale, columns * sizeof(double))
+    return True
+
+
+cdef void fold(double *sums, Py_ssize_t rows, Py_ssize_t columns, bint back) noexcept nogil:
+    """The first row becomes the sum of all, and the others too if it is to go `back` to them."""
+    cdef Py_ssize_t i, k
+    for i in range(1, rows):
+        for k in range(columns):
+            sums[k] += sums[i * columns + k]
+    for i in range(1, rows if back else 0):
+        memcpy(sums + i * columns, sums, columns * sizeof(double))
+
+
+cdef double weighted(const double *sums, double *scale, Py_ssize_t columns) noexcept nogil:
+    """The sum of sums * scale."""
+    cdef double product[SUM_CHUNK]
+    cdef double total = 0.0
+    cdef Py_ssize_t piece, first, count, k
+    for piece in range((columns + SUM_CHUNK - 1) // SUM_CHUNK):
+        first, count = piece * SUM_CHUNK, min(columns - piece * SUM_CHUNK, SUM_CHUNK)
+        for k in range(count):
+            product[k] = sums[first + k] * scale[first + k]
+        total += row_sum(product, count)
+    return total
+
+
+cdef bint classes_row(
+    const double *restrict y, const double *restrict scale,     # IN  (count)
+    double *restrict dz,                                        # OUT (count)
+    Py_ssize_t count,
+) noexcept nogil:
+    """dz without the labels; whether a y is not a probability."""
+    cdef double bad = 0.0, y_k
+    cdef Py_ssize_t k
+    for k in range(count):
+        y_k = y[k]                              # read first: a branch around a read is no vector
+        y_k = y_k if scale[k] > 0.0 else 0.0
+        bad = bad if fabs(y_k - 0.5) <= 0.5 + 1e-6 else 1.0
+        dz[k] = scale[k] * y_k
+    return bad > 0.0
+
+
+cdef bint classes_block(loss *p, Py_ssize_t first, Py_ssize_t count, double *total) noexcept nogil:
+    """A block of columns with integer labels; whether something was not a probability or not a class."""
+    cdef Py_ssize_t columns = p.m * p.T_x, i, u, k
+    cdef bint bad = False
+    cdef int64_t label
+    cdef double *scale = p.scale + first
+    cdef double *dz = p.dz + first
+    cdef const double *y = p.y_pred + first
+    cdef const int64_t *labels = p.classes + first
+    for i in range(p.rows):
+        u = i * p.joined
+        bad |= classes_row(y + u * columns, scale, dz + u * columns, min(p.joined, p.n - u) * count)
+    for k in range(count):
+        label = labels[k] if scale[k] > 0.0 else 0
+        if label < 0 or label >= p.n:
+            return True
+        p.sums[k] = y[label * columns + k] if scale[k] > 0.0 else 1.0
+        dz[label * columns + k] = scale[k] * (p.sums[k] - 1.0)
+    for k in range(count):
+        p.sums[k] = -linalg.log(p.sums[k] if p.sums[k] > DBL_MIN else DBL_MIN)
+    total[0] += weighted(p.sums, scale, count)
+    return bad
+
+
+cdef bint probabilities_row(
+    const double *restrict y, const double *restrict labels, const double *restrict scale,  # IN     (count)
+    double *restrict sums, double *restrict totals,                                         # IN/OUT (count)
+    Py_ssize_t count,
+) noexcept nogil:
+    """Add -labels log(y) and labels; whether a y is not a probability or a label negative or NaN."""
+    cdef double bad = 0.0, y_k, label
+    cdef Py_ssize_t k
+    for k in range(count):
+        y_k, label = y[k], labels[k]            # read first: a branch around a read is no vector
+        y_k = y_k if scale[k] > 0.0 else 0.0
+        label = label if scale[k] > 0.0 else 0.0
+        y_k = y_k if label >= 0.0 else -1.0     # one condition: two would not be vectorised
+        bad = bad if fabs(y_k - 0.5) <= 0.5 + 1e-6 else 1.0
+        sums[k] -= label * linalg.log(y_k if y_k > DBL_MIN else DBL_MIN)
+        totals[k] += label
+    return bad > 0.0
+
+
+cdef void probabilities_gradient(
+    const double *restrict y, const double *restrict labels,        # IN  (count)
+    const double *restrict scale, const double *restrict totals,    # IN  (count)
+    double *restrict dz,                                            # OUT (count)
+    Py_ssize_t count,
+) noexcept nogil:
+    cdef double off
+    cdef Py_ssize_t k
+    for k in range(count):
+        off = y[k] * totals[k] - labels[k]
+        dz[k] = scale[k] * (off if scale[k] > 0.0 else 0.0)
+
+
+cdef bint probabilities_block(loss *p, Py_ssize_t first, Py_ssize_t count, double *total) noexcept nogil:
+    """A block of columns with probabilities for labels; whether one of them is not."""
+    cdef Py_ssize_t columns = p.m * p.T_x, i, k, at, rows
+    cdef bint bad = False
+    cdef double *scale = p.scale + first
+    memset(p.sums, 0, p.joined * count * sizeof(double))
+    memset(p.totals, 0, p.joined * count * sizeof(double))
+    for i in range(p.rows):
+        at, rows = i * p.joined * columns + first, min(p.joined, p.n - i * p.joined)
+        bad |= probabilities_row(p.y_pred + at, p.y_true + at, scale, p.sums, p.totals, rows * count)
+    fold(p.sums, p.joined, count, False)
+    fold(p.totals, p.joined, count, True)
+    for k in range(count):
+        bad |= not p.totals[k] <= DBL_MAX       # an infinite label, or large ones
+    for i in range(p.rows):
+        at, rows = i * p.joined * columns + first, min(p.joined, p.n - i * p.joined)
+        probabilities_gradient(p.y_pred + at, p.y_true + at, scale, p.totals, p.dz + at, rows * count)
+    total[0] += weighted(p.sums, scale, count)
+    return bad or not total[0] <= DBL_MAX
+
+
+cdef void squares_row(
+    const double *restrict z, const double *restrict targets, const double *restrict scale,     # IN     (count)
+    double *restrict sums,                                                                      # IN/OUT (count)
+    double *restrict dz,                                                                        # OUT    (count)
+    Py_ssize_t count,
+) noexcept nogil:
+    cdef double off
+    cdef Py_ssize_t k
+    for k in range(count):
+        off = z[k] - targets[k]
+        off = off if scale[k] > 0.0 else 0.0
+        sums[k] += off * off
+        dz[k] = 2.0 * scale[k] * off
+
+
+cdef bint squares_block(loss *p, Py_ssize_t first, Py_ssize_t count, double *total) noexcept nogil:
+    """A block of columns of the squared error; whether it is not finite."""
+    cdef Py_ssize_t columns = p.m * p.T_x, i, at, rows
+    memset(p.sums, 0, p.joined * count * sizeof(double))
+    for i in range(p.rows):
+        at, rows = i * p.joined * columns + first, min(p.joined, p.n - i * p.joined)
+        squares_row(p.y_pred + at, p.y_true + at, p.scale + first, p.sums, p.dz + at, rows * count)
+    fold(p.sums, p.joined, count, False)
+    total[0] += weighted(p.sums, p.scale + first, count)
+    return not total[0] <= DBL_MAX
+
+
+ctypedef bint (*block_fn)(loss *p, Py_ssize_t first, Py_ssize_t count, double *total) noexcept nogil
+
+
+cdef double evaluate(loss *p, block_fn block, Py_ssize_t terms) except? -1.0:
+    """The loss; an error if a value that counts is not what it should be."""
+    cdef Py_ssize_t columns = p.m * p.T_x, i, first
+    cdef double *workspace = buffer_alloc(loss_alloc(p, NULL) - <double *> NULL)
+    cdef double total = 0.0
+    cdef bint bad
+    cdef fp_state before
+    loss_alloc(p, workspace)
+    with nogil:
+        before = fp_enter(FP_PLAIN)
+        bad = not weigh(p, terms)
+        if not bad:
+            p.y_pred = as_matrix(p.pred, p.n, columns, p.copies[0])
+            p.y_true = as_matrix(p.true, p.n, columns, p.copies[1]) if p.has_targets else NULL
+            for i in range((columns + p.block - 1) // p.block):
+                first = i * p.block
+                bad |= block(p, first, min(p.block, columns - first), &total)
+        fp_leave(before)
+    buffer_free(workspace)
+    if bad:
+        raise ValueError("a value that counts is not what it should be")
+    return total
+
+
+def cross_entropy(
+    const double[:, :, :] y_pred not None,  # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const double[:, :, :] labels not None,  # IN   (n, m, T_x), likewise
+    const int64_t[::1] lengths,             # IN   (m) or None
+    const double[:, ::1] weights,           # IN   (m, T_x) or None
+) -> tuple:
+    """The loss, and dz (n, m, T_x)."""
+    cdef loss p
+    bind(&p, y_pred, labels, None, lengths, weights)
+    dz_out = new_array((p.n, p.m, p.T_x))
+    cdef double[:, :, ::1] dz = dz_out
+    p.dz = new_cube(dz)
+    return evaluate(&p, probabilities_block, 1), dz_out
+
+
+def cross_entropy_of_classes(
+    const double[:, :, :] y_pred not None,  # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const int64_t[:, ::1] classes not None,     # IN   (m, T_x)
+    const int64_t[::1] lengths,             # IN   (m) or None
+    const double[:, ::1] weights,           # IN   (m, T_x) or None
+) -> tuple:
+    """The loss, and dz (n, m, T_x)."""
+    cdef loss p
+    bind(&p, y_pred, None, classes, lengths, weights)
+    dz_out = new_array((p.n, p.m, p.T_x))
+    cdef double[:, :, ::1] dz = dz_out
+    p.dz = new_cube(dz)
+    return evaluate(&p, classes_block, 1), dz_out
+
+
+def mean_squared_error(
+    const double[:, :, :] z not None,       # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const double[:, :, :] targets not None,     # IN   (n, m, T_x), likewise
+    const int64_t[::1] lengths,             # IN   (m) or None
+    const double[:, ::1] weights,           # IN   (m, T_x) or None
+) -> tuple:
+    """The loss, and dz (n, m, T_x)."""
+    cdef loss p
+    bind(&p, z, targets, None, lengths, weights)
+    dz_out = new_array((p.n, p.m, p.T_x))
+    cdef double[:, :, ::1] dz = dz_out
+    p.dz = new_cube(dz)
+    return evaluate(&p, squares_block, p.n), dz_out

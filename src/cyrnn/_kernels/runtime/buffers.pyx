@@ -1,0 +1,141 @@
+"""Large buffers that are reused: results, caches and workspace.  Compiled for the baseline only.
+
+A fresh page of memory costs a page fault and a write of zeros, and it is in no cache: up to a third of a pass over a
+sequence.  So freed buffers go into a pool: those of `buffer_alloc` and `buffer_free` (workspace), and those of
+`new_array`, which are freed with the last view of the array.  The pool holds POOL_BYTES at most; the oldest buffer
+leaves it first.
+
+Everything here runs with the GIL held, which guards the pool.
+"""
+
+from cpython.buffer cimport PyBuffer_FillInfo
+from libc.stdint cimport uintptr_t
+from libc.string cimport memmove, memset
+
+from .limits cimport CACHE_LINE, POOL_BUFFERS, POOL_BYTES, POOL_FROM
+
+from numpy import empty, full, nan, ndarray
+
+
+cdef extern from "runtime/alloc.h" nogil:
+    void *aligned_block_alloc(size_t size)
+    void aligned_block_free(void *block)
+
+
+cdef extern from "Python.h":
+    int PyTraceMalloc_Track(unsigned int domain, uintptr_t ptr, size_t size) nogil
+    int PyTraceMalloc_Untrack(unsigned int domain, uintptr_t ptr) nogil
+
+
+cdef enum:
+    TRACEMALLOC_DOMAIN = 0xC712
+    NUMPY_BYTES = 1LL << 52             # the error for more is NumPy's
+
+cdef struct Block:                      # the first cache line of a buffer, before its data
+    size_t size
+
+cdef Block *pool[POOL_BUFFERS]
+cdef int pool_count = 0
+cdef size_t pool_bytes = 0
+cdef bint nan_first = False             # for tests: what is read before it is written shows
+
+
+cdef Block *pool_remove(int index) noexcept:
+    global pool_count, pool_bytes
+    cdef Block *block = pool[index]
+    pool_count -= 1
+    pool_bytes -= block.size
+    memmove(&pool[index], &pool[index + 1], (pool_count - index) * sizeof(pool[0]))
+    return block
+
+
+cdef double *buffer_alloc(Py_ssize_t count) except NULL:
+    """`count` doubles, uninitialised, aligned to a cache line; to be freed by `buffer_free`."""
+    cdef size_t size = count * sizeof(double) + CACHE_LINE
+    cdef int index, best = -1
+    cdef Block *block
+    if size > POOL_FROM:
+        for index in range(pool_count):
+            if size <= pool[index].size <= size + size // 4 and (best < 0 or pool[index].size < pool[best].size):
+                best = index
+    if best >= 0:
+        block = pool_remove(best)
+    else:
+        block = <Block *> aligned_block_alloc(size)
+        if block == NULL:
+            raise MemoryError(f"no memory for {size} bytes")
+        block.size = size
+    PyTraceMalloc_Track(TRACEMALLOC_DOMAIN, <uintptr_t> block, block.size)
+    if nan_first:
+        memset(<char *> block + CACHE_LINE, 0xff, count * sizeof(double))
+    return <double *> (<char *> block + CACHE_LINE)
+
+
+cdef void buffer_free(double *data) noexcept:
+    """Put a buffer of `buffer_alloc` into the pool, or give it back to the system."""
+    global pool_count, pool_bytes
+    cdef Block *block = <Block *> (<char *> data - CACHE_LINE)
+    PyTraceMalloc_Untrack(TRACEMALLOC_DOMAIN, <uintptr_t> block)
+    if block.size <= POOL_FROM or block.size > POOL_BYTES:
+        aligned_block_free(block)
+        return
+    while pool_count == POOL_BUFFERS or pool_bytes + block.size > POOL_BYTES:
+        aligned_block_free(pool_remove(0))
+    pool[pool_count] = block
+    pool_count += 1
+    pool_bytes += block.size
+
+
+cdef class Memory:
+    """The owner of the memory of an array made by `new_array`."""
+
+    cdef double *data
+    cdef Py_ssize_t bytes
+
+    def __cinit__(self, Py_ssize_t count):
+        self.data = buffer_alloc(count)
+        self.bytes = count * sizeof(double)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.data, self.bytes, False, flags)
+
+    def __dealloc__(self):
+        if self.data != NULL:
+            buffer_free(self.data)
+
+
+cdef object new_array(tuple shape):
+    """An uninitialised C-contiguous float64 array."""
+    cdef double count = 1.0             # a product that cannot overflow
+    cdef Py_ssize_t n
+    for n in shape:
+        count *= n
+    if POOL_FROM < count * sizeof(double) < NUMPY_BYTES:
+        return ndarray(shape, buffer=Memory(<Py_ssize_t> count))
+    return full(shape, nan) if nan_first else empty(shape)
+
+
+def arrays(*shapes: tuple[int, ...]) -> list[ndarray]:
+    """Uninitialised C-contiguous float64 arrays of these shapes."""
+    cdef list made = []
+    cdef tuple shape
+    for shape in shapes:
+        made.append(new_array(shape))
+    return made
+
+
+def fill_with_nan(bint on) -> None:
+    """Whether new arrays and workspace begin as NaN; for tests."""
+    global nan_first
+    nan_first = on
+
+
+def release_pool() -> None:
+    """Give the pooled buffers back to the system."""
+    while pool_count:
+        aligned_block_free(pool_remove(0))
+
+
+def pooled_bytes() -> int:
+    """The bytes in the pool."""
+    return pool_bytes

@@ -1,0 +1,5 @@
+from typing import Any
+
+MAX_COLUMNS: int
+
+def copy(lengths: Any, m: int, T_x: int) -> bytes: ...

@@ -1,0 +1,33 @@
+"""The block sizes and thresholds that Cython code reads: see limits.h."""
+
+
+cdef extern from "runtime/limits.h" nogil:
+    enum:
+        CACHE_LINE
+        BLOCK_COLUMNS
+        BLOCK_STEPS
+        BLOCK_BYTES
+        FORWARD_COLUMNS
+        BACKWARD_COLUMNS
+        SINGLE_BLOCK_BYTES
+        NARROW_COLUMN_BYTES
+        TABLE_BYTES
+        POINTWISE_CHUNK
+        SOFTMAX_FEW
+        SOFTMAX_COLUMNS
+        SUM_CHUNK
+        LOSS_COLUMNS
+        LOSS_ROW
+        STEP_EXAMPLES
+        POOL_BYTES
+        POOL_BUFFERS
+        POOL_FROM
+
+    const Py_ssize_t MAX_COLUMNS
+    const Py_ssize_t MR
+    const Py_ssize_t NR
+    const double WORKSPACE_SHARE
+    const double FLOPS_PER_THREAD
+    const double POLL_FLOPS
+    const double POLL_SECONDS
+    const double GIL_FLOPS

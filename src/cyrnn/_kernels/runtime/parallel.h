@@ -1,0 +1,181 @@
+/* One kernel call on several threads, by OpenMP where the compiler has it.
+ *
+ * Every thread runs the same function on the same problem and takes its range of each loop; a barrier stands
+ * between a loop that writes and one that reads what other threads wrote.  Ranges split examples, units or
+ * columns, never a sum: the results are the same bits for every number of threads.
+ *
+ * Interrupts.  In a long call the first thread, the caller's own, polls for signals (threads.pyx).  When one
+ * came, no thread returns at once, since others would wait at a barrier for ever: what takes time (the
+ * products) is skipped, and all threads return together at the end of the block of steps.
+ */
+#ifndef CYRNN_PARALLEL_H
+#define CYRNN_PARALLEL_H
+
+#include <stddef.h>
+#include "fpenv.h"
+#include "limits.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#if defined(_OPENMP) && defined(__GNUC__)
+#include <sched.h>
+#define OWN_BARRIER
+#ifdef CPU_CLR
+#define HAS_AFFINITY
+#endif
+#endif
+
+/* What the threads of one call share. */
+typedef struct region {
+    volatile int cancelled;              /* results are no longer wanted: products are skipped */
+    int interrupted;                     /* the same, published to all threads: the loop over the blocks ends */
+    double flops_left;                   /* until the first thread looks at the clock again */
+    double polled_at;                    /* when it checked for signals, in seconds */
+    void (*check)(struct region *region); /* checks for signals; NULL in a short call */
+    int arrived, phase;                  /* of the barrier */
+} region;
+
+typedef struct {
+    int id, count;
+    region *region;
+} thread;
+
+typedef struct {
+    Py_ssize_t begin, end; /* end is not in it */
+} index_range;
+
+typedef void thread_fn(void *problem, thread thr);
+
+static region never_interrupted = {0, 0, 0.0, 0.0, NULL, 0, 0};
+static const thread serial = {0, 1, &never_interrupted};
+
+/* The same thread on its own for a while: it shares nothing with the others. */
+static inline thread one_thread(thread thr) { return (thread){0, 1, thr.region}; }
+
+static inline int cancelled(thread thr) { return thr.region->cancelled; }
+
+/* Called by every thread again and again, after so many floating-point operations. */
+static inline void poll_signals(thread thr, double flops)
+{
+    if (thr.id == 0 && thr.region->check && (thr.region->flops_left -= flops) <= 0.0) {
+        thr.region->flops_left = POLL_FLOPS;
+        thr.region->check(thr.region);
+    }
+}
+
+/* Between two barriers of all threads; after the second one all get the same answer from `interrupted`. */
+static inline void publish(thread thr)
+{
+    if (thr.id == 0 && thr.region->cancelled) thr.region->interrupted = 1;
+}
+
+static inline int interrupted(thread thr) { return thr.region->interrupted; }
+
+/* This thread's range of 0 ... n - 1, split at multiples of `unit`. */
+static inline index_range thread_range(Py_ssize_t n, Py_ssize_t unit, thread thr)
+{
+    if (thr.count == 1) return (index_range){0, n};
+    Py_ssize_t units = (n + unit - 1) / unit;
+    index_range own = {units * thr.id / thr.count * unit, units * (thr.id + 1) / thr.count * unit};
+    if (own.end > n) own.end = n;
+    return own;
+}
+
+static inline index_range full_range(Py_ssize_t n) { return (index_range){0, n}; }
+
+/* The part of it below n. */
+static inline index_range clamp(index_range r, Py_ssize_t n)
+{
+    return (index_range){r.begin < n ? r.begin : n, r.end < n ? r.end : n};
+}
+
+/* The values of these columns, n of each. */
+static inline index_range scaled(index_range r, Py_ssize_t n) { return (index_range){r.begin * n, r.end * n}; }
+
+/* OpenMP's own barrier spins for milliseconds: two threads that the system has put on one processor then wait
+ * for the end of each other's time slice. */
+static inline void barrier(thread thr)
+{
+#ifdef OWN_BARRIER
+    if (thr.count == 1) return;
+    int phase = __atomic_load_n(&thr.region->phase, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&thr.region->arrived, 1, __ATOMIC_ACQ_REL) == thr.count) {
+        __atomic_store_n(&thr.region->arrived, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&thr.region->phase, phase + 1, __ATOMIC_RELEASE);
+        return;
+    }
+    for (int spins = 0; __atomic_load_n(&thr.region->phase, __ATOMIC_ACQUIRE) == phase; spins++) {
+        if (spins >= SPINS) sched_yield();
+#if defined(__SSE2__)
+        else _mm_pause();
+#endif
+    }
+#elif defined(_OPENMP)
+    if (thr.count > 1) {
+#pragma omp barrier
+    }
+#else
+    (void)thr;
+#endif
+}
+
+/* The processor of the first thread, for the others; -1 where the system does not tell. */
+static inline int current_cpu(void)
+{
+#ifdef HAS_AFFINITY
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
+/* Linux may wake a worker on the processor of the thread that wakes it, although others are idle, and leaves both
+ * there for some milliseconds, longer than many a call takes.  So the first thread yields once, and a worker that
+ * runs on its processor, `first_cpu`, migrates by setting its CPU affinity temporarily, if there are processors
+ * enough for all threads. */
+static inline void leave_first_cpu(thread thr, int first_cpu)
+{
+#ifdef HAS_AFFINITY
+    cpu_set_t allowed, others;
+    if (thr.id == 0) sched_yield();
+    else if (first_cpu >= 0 && sched_getcpu() == first_cpu && sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
+        others = allowed;
+        CPU_CLR(first_cpu, &others);
+        if (CPU_COUNT(&others) + 1 < thr.count) return;
+        sched_setaffinity(0, sizeof others, &others);
+        sched_setaffinity(0, sizeof allowed, &allowed);
+    }
+#else
+    (void)thr, (void)first_cpu;
+#endif
+}
+
+/* run(problem, thr) on at most `threads` threads, each in the floating-point environment of a pass. */
+static inline void parallel_run(thread_fn *run, void *problem, int threads, region *region)
+{
+#ifdef _OPENMP
+    if (threads > 1) {
+        int first_cpu = current_cpu();
+#pragma omp parallel num_threads(threads)
+        {
+            thread thr = {omp_get_thread_num(), omp_get_num_threads(), region};
+            leave_first_cpu(thr, first_cpu);
+            fp_state before = fp_enter(FP_FLUSH);
+            run(problem, thr);
+            fp_leave(before);
+            barrier(thr);
+#ifdef OWN_BARRIER
+            if (thr.id == 0) sched_yield(); /* the workers are on their way to the end of the region */
+#endif
+        }
+        return;
+    }
+#endif
+    (void)threads;
+    fp_state before = fp_enter(FP_FLUSH);
+    run(problem, (thread){0, 1, region});
+    fp_leave(before);
+}
+
+#endif

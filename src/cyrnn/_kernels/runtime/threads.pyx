@@ -1,0 +1,143 @@
+"""How many threads a call takes.  Compiled for the baseline only.
+
+A call asks how many threads its number of floating-point operations pays for, acquires them, and releases them at
+its end.  It gets no more than the setting allows, and than the calls of other Python threads have left: eight threads
+that call at once take the cores once, not eight times.
+
+Everything here runs with the GIL held, which guards the counts.
+"""
+
+import os
+import threading
+
+from .limits cimport FLOPS_PER_THREAD, POLL_FLOPS, POLL_SECONDS
+from .parallel cimport region
+
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    #define CYRNN_OPENMP 1
+    #else
+    #define CYRNN_OPENMP 0
+    #include <time.h>
+    static int omp_get_max_threads(void) { return 1; }
+    static double omp_get_wtime(void) { return (double)time(NULL); }
+    #endif
+    """
+    const bint CYRNN_OPENMP
+    int omp_get_max_threads() nogil
+    double omp_get_wtime() nogil
+
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals()            # leaves the exception set
+    unsigned long PyThread_get_thread_ident()
+
+
+OPENMP: bool = CYRNN_OPENMP
+
+cdef double flops_per_thread = FLOPS_PER_THREAD
+cdef int setting = 0                    # of the user; 0 for the default
+cdef int default = 1                    # the processors that this process may use
+cdef int openmp_limit = omp_get_max_threads()
+cdef int busy = 0                       # threads that calls are using now
+cdef bint serial = not CYRNN_OPENMP     # every call has one thread
+
+
+cdef int limit() noexcept:
+    """The most threads that one call may have.  A limit set in OpenMP since the import (threadpoolctl does so)
+    holds for the user's setting too."""
+    cdef int now = omp_get_max_threads()
+    if serial:
+        return 1
+    if setting and now >= openmp_limit:
+        return setting
+    return min(setting if setting else default, now)
+
+
+cdef int threads_for(double flops, Py_ssize_t max_threads) noexcept:
+    """Threads for a call of that many floating-point operations that can be split between so many at most."""
+    if max_threads < 2 or flops < 2 * flops_per_thread:
+        return 1
+    return <int> max(1, min(min(max_threads, limit() - busy), <Py_ssize_t> (flops / flops_per_thread)))
+
+
+cdef void acquire_threads(int threads) noexcept:
+    """Count them as busy."""
+    global busy
+    busy += threads
+
+
+cdef void release_threads(int threads) noexcept:
+    """Count them as free again."""
+    global busy
+    busy -= threads
+
+
+cdef unsigned long main_thread = threading.main_thread().ident
+
+
+cdef void check_signals(region *state) noexcept nogil:
+    """Let Python handle a signal that came, a few times a second; if its handler raises, the call is cancelled."""
+    cdef double now = omp_get_wtime()
+    if now - state.polled_at < POLL_SECONDS:
+        return
+    with gil:
+        if PyErr_CheckSignals() != 0:
+            state.cancelled = 1
+            state.check = NULL
+    state.polled_at = omp_get_wtime()
+
+
+cdef region region_init(double flops) noexcept:
+    """The shared state of a call of so many operations; signals are handled by the main thread only."""
+    cdef region state
+    state.cancelled = state.interrupted = state.arrived = state.phase = 0
+    state.flops_left = POLL_FLOPS
+    state.check = NULL
+    if flops > POLL_FLOPS and PyThread_get_thread_ident() == main_thread:
+        state.check = check_signals
+        state.polled_at = omp_get_wtime()
+    return state
+
+
+cdef int raise_if_cancelled(const region *state) except -1:
+    """Raise what a signal's handler raised, when everything has been put in order."""
+    return -1 if state.cancelled else 0
+
+
+def configure(int threads, int processors) -> None:
+    """Set the user's number of threads (0 for the default) and the default."""
+    global setting, default
+    setting, default = threads, processors
+
+
+def set_flops_per_thread(double flops) -> float:
+    """Set the operations that pay for one more thread; for tests and measurements.  Return the value before."""
+    global flops_per_thread
+    before, flops_per_thread = flops_per_thread, flops
+    return before
+
+
+def get() -> int:
+    """The most threads that one call may have now."""
+    return limit()
+
+
+def busy_threads() -> int:
+    """The threads that calls use now."""
+    return busy
+
+
+def _in_child() -> None:
+    # GNU OpenMP hangs in a forked child whose parent has used it, for whatever library
+    global serial, busy, main_thread
+    serial = True
+    main_thread = threading.main_thread().ident
+    busy = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,122 @@
+"""A kernel's typed memoryviews as addresses and strides: the checks that the views themselves do not make.
+
+A typed memoryview has checked the number of dimensions, the type and, where it says `::1`, the contiguity.  Here come
+the sizes and the alignment.  All of it happens before anything is written.
+"""
+
+cimport cython
+from libc.stdint cimport uintptr_t
+
+from .limits cimport MAX_COLUMNS
+
+
+cdef extern from "runtime/strided.h" nogil:
+    ctypedef struct strided:
+        # element (u, j, t) of an array (n, m, T_x) is at data[u * s_unit + j * s_example + t * s_step]
+        double *data
+        Py_ssize_t s_unit
+        Py_ssize_t s_example
+        Py_ssize_t s_step
+
+
+cdef inline int refuse() except -1:
+    raise ValueError("the shapes do not fit, or an array is not aligned")
+
+
+@cython.boundscheck(False)      # the address of an empty array too
+cdef inline const double *matrix(
+    const double[:, ::1] view, Py_ssize_t rows, Py_ssize_t columns,
+) except? NULL:
+    """The address of a matrix of exactly this shape."""
+    if view.shape[0] != rows or view.shape[1] != columns or <uintptr_t> &view[0, 0] % sizeof(double):
+        refuse()
+    return &view[0, 0]
+
+
+@cython.boundscheck(False)
+cdef inline const double *cube(
+    const double[:, :, ::1] view, Py_ssize_t n0, Py_ssize_t n1, Py_ssize_t n2,
+) except? NULL:
+    """The address of an array of exactly this shape."""
+    if view.shape[0] != n0 or view.shape[1] != n1 or view.shape[2] != n2 or <uintptr_t> &view[0, 0, 0] % sizeof(double):
+        refuse()
+    return &view[0, 0, 0]
+
+
+@cython.boundscheck(False)
+cdef inline int sequence(
+    const double[:, :, :] view, Py_ssize_t n, Py_ssize_t m, Py_ssize_t T, strided *out,
+) except -1:
+    """A sequence (n, m, T) of any strides."""
+    cdef uintptr_t bits = <uintptr_t> &view[0, 0, 0] | view.strides[0] | view.strides[1] | view.strides[2]
+    if view.shape[0] != n or view.shape[1] != m or view.shape[2] != T or bits % sizeof(double):
+        refuse()
+    if <double> m * <double> T > MAX_COLUMNS:
+        refuse()
+    out.data = <double *> &view[0, 0, 0]
+    out.s_unit, out.s_example, out.s_step = view.strides[0] // 8, view.strides[1] // 8, view.strides[2] // 8
+    return 0
+
+
+@cython.boundscheck(False)
+cdef inline int state(
+    const double[:, :] view, Py_ssize_t n, Py_ssize_t m, bint one_for_all, strided *out,
+) except -1:
+    """A state (n, m) of any strides; (n, 1) may stand for all examples if that is allowed."""
+    cdef uintptr_t bits = <uintptr_t> &view[0, 0] | view.strides[0] | view.strides[1]
+    if view.shape[0] != n or (view.shape[1] != m and not (one_for_all and view.shape[1] == 1)):
+        refuse()
+    if bits % sizeof(double) or m > MAX_COLUMNS:
+        refuse()
+    out.data = <double *> &view[0, 0]
+    out.s_unit, out.s_example, out.s_step = view.strides[0] // 8, view.strides[1] // 8 if view.shape[1] > 1 else 0, 0
+    return 0
+
+
+@cython.boundscheck(False)
+cdef inline double *new_matrix(double[:, ::1] view) noexcept:
+    """The address of an array of ours."""
+    return &view[0, 0]
+
+
+@cython.boundscheck(False)
+cdef inline double *new_cube(double[:, :, ::1] view) noexcept:
+    """The address of an array of ours."""
+    return &view[0, 0, 0]
+
+
+@cython.boundscheck(False)
+cdef inline strided new_state(double[:, ::1] view) noexcept:
+    """A state (n, m) of ours as one step of a sequence."""
+    cdef strided out
+    out.data, out.s_unit, out.s_example, out.s_step = &view[0, 0], view.shape[1], 1, 1
+    return out
+
+
+@cython.boundscheck(False)
+cdef inline strided new_sequence(double[:, :, ::1] view) noexcept:
+    """A sequence (n, m, T_x) of ours."""
+    cdef strided out
+    out.data, out.s_unit, out.s_example, out.s_step = &view[0, 0, 0], view.shape[1] * view.shape[2], view.shape[2], 1
+    return out
+
+
+cdef inline int as_columns_view(
+    const double[:, :, :] view, Py_ssize_t n, Py_ssize_t m, Py_ssize_t T_x, strided *out,
+) except -1:
+    """A C-contiguous sequence, or one step of any strides, as a matrix of units by columns (the m T_x examples and
+    steps), for what does not depend on the steps (losses, the output layer): nothing is transposed."""
+    sequence(view, n, m, T_x, out)
+    if T_x == 1:
+        return 0
+    if n and m and T_x and not (
+        out.s_step == 1 and (out.s_example == T_x or m == 1) and (out.s_unit == m * T_x or n == 1)
+    ):
+        refuse()
+    out.s_unit, out.s_example = m * T_x, 1
+    return 0
+
+
+cdef inline Py_ssize_t column_copy(strided s, Py_ssize_t n, Py_ssize_t columns) noexcept nogil:
+    """The doubles that a C-contiguous copy of such a matrix takes: none where it is C-contiguous itself."""
+    return 0 if (s.s_example == 1 or columns <= 1) and (s.s_unit == columns or n <= 1) else n * columns

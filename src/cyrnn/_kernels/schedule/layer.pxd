@@ -1,0 +1,179 @@
+"""One layer of one call: a cell, its parameters, its arrays, its workspace.
+
+The caller's arrays are (n, m, T_x), or (n, m) for a state.  Inside, a column is one example at one step; columns are
+numbered step by step (batch.h) and have their n_a units side by side:
+
+    state k   (n_active + columns, n_a), the initial states first; state 0 is a, state 1 is c
+    slots     (n_slots, columns, n_a); with m = 1 (columns, n_slots, n_a), so that a product has one long row
+
+In a forward pass that keeps them, states and slots are the cache of the backward pass: one after the other in one
+array of `cache_rows` rows.  Where the cell's slot is its state there are no slots beside it.
+
+n_x inputs, n_a hidden units, n_y outputs, m examples, T_x steps; index u counts units, j examples, t steps, k slots
+or states.
+"""
+
+from ..cells.cell cimport MAX_SLOTS, MAX_STAGES, MAX_STATES, adds_to, cell, slots_kept
+from ..linalg.linalg cimport exceeds_cache, split_by_units, weights, weights_init
+from ..runtime.views cimport matrix, strided
+from .batch cimport batch, batch_init, mean_batch_size
+from .output cimport output
+
+
+cdef enum:
+    LINE = 8                            # doubles of a cache line: threads write no line together
+
+
+cdef struct parameters:
+    cell cell
+    Py_ssize_t n_x, n_a
+    weights W_x                         # of the slots that get the input
+    weights W_h[MAX_STAGES]             # of the recurrent product of each stage
+    const double *b[MAX_SLOTS]          # (n_a) of each slot
+
+
+cdef struct gradients:                  # gate g of a gradient begins g * n_a rows after the first
+    double *dW_x                        # (x_count, n_a, n_x)
+    double *dW_h[MAX_STAGES]            # (count, n_a, n_a)
+    Py_ssize_t ld_x, ld_h               # their row lengths
+    double *db                          # (n_slots, n_a)
+
+
+cdef struct layer:
+    parameters p
+    batch batch
+    double flops                        # of a column
+    bint split_units                    # threads split the units of every step, else the examples of a block
+    bint joint_projection               # and project a block together, else each thread its own examples
+    strided x                           # (n_x, m, T_x)
+    double *x_columns                   # workspace (columns of a block, n_x); backward: dx, when x is done with
+    double *state[MAX_STATES]           # as at the top
+    double *slots                       # as at the top
+    Py_ssize_t slot_stride, slot_ld     # from slot to slot, from column to column
+    # forward
+    bint keep                           # states and slots of all steps, else of one block at a time
+    bint initial_given[MAX_STATES]      # else zeros
+    strided initial[MAX_STATES]         # IN  (n_a, m)
+    strided states[MAX_STATES]          # OUT (n_a, m, T_x)
+    output output
+    double *bias                        # workspace (n_slots, n_a)
+    # backward
+    bint d_given[MAX_STATES]            # else zeros
+    strided d_states[MAX_STATES]        # IN  (n_a, m, T_x)
+    strided dx                          # OUT (n_x, m, T_x)
+    strided d_initial[MAX_STATES]       # OUT (n_a, m)
+    gradients out
+    double *d_slots                     # workspace, as slots; the gradients of the states come in there
+    Py_ssize_t d_stride, d_ld           # from slot to slot, from column to column
+    double *d_state[MAX_STATES]         # workspace (n_active, n_a), from the next step
+    Py_ssize_t *columns_before          # workspace (columns of a block), with lengths
+    double *outer_workspace             # workspace of each thread
+    Py_ssize_t outer_size
+
+
+cdef inline void parameters_init(
+    parameters *p, cell c, Py_ssize_t n_x, Py_ssize_t n_a, bint fused, bint unpacked,
+) noexcept nogil:
+    """The sizes of the weight matrices; the matrices are still to come."""
+    cdef int k
+    p.cell, p.n_x, p.n_a = c, n_x, n_a
+    p.W_x = weights_init(c.x_count, 0, n_a, n_x, fused and c.x_count > 1, unpacked)
+    for k in range(c.n_stages):
+        p.W_h[k] = weights_init(c.products[k].count, 0, n_a, n_a, fused and c.products[k].count > 1, unpacked)
+
+
+cdef inline void set_input_weights(parameters *p, int slot, const double *W, Py_ssize_t ld) noexcept nogil:
+    """The weights (n_a, n_x) between the input and a slot."""
+    p.W_x.gate[slot - p.cell.x_first] = W
+    p.W_x.ld = ld
+
+
+cdef inline void set_recurrent_weights(parameters *p, int slot, const double *W, Py_ssize_t ld) noexcept nogil:
+    """The weights (n_a, n_a) between the hidden state, or another slot, and a slot."""
+    cdef int k
+    for k in range(p.cell.n_stages):
+        if adds_to(&p.cell.products[k], slot):
+            p.W_h[k].gate[slot - p.cell.products[k].first] = W
+            p.W_h[k].ld = ld
+
+
+cdef inline int set_gate(
+    parameters *p, int slot,
+    const double[:, ::1] W,             # IN  (n_a, n_a + n_x), columns of the hidden state before columns of the input
+) except -1:
+    """Both weights of a slot."""
+    cdef Py_ssize_t ld = p.n_a + p.n_x
+    cdef const double *data = matrix(W, p.n_a, ld)
+    set_recurrent_weights(p, slot, data, ld)
+    set_input_weights(p, slot, data + p.n_a, ld)
+    return 0
+
+
+cdef inline double recurrent_gates(const cell *c) noexcept nogil:
+    """Recurrent weight matrices (n_a, n_a)."""
+    cdef double count = 0.0
+    cdef int k
+    for k in range(c.n_stages):
+        count += c.products[k].count
+    return count
+
+
+cdef inline double forward_flops(const parameters *p, Py_ssize_t n_y) noexcept nogil:
+    """Floating-point operations of a column."""
+    return 2.0 * p.n_a * (p.cell.x_count * <double> p.n_x + recurrent_gates(&p.cell) * p.n_a + n_y)
+
+
+cdef inline double backward_flops(const parameters *p) noexcept nogil:
+    """Floating-point operations of a column."""
+    return 4.0 * p.n_a * (p.cell.x_count * <double> p.n_x + recurrent_gates(&p.cell) * p.n_a)
+
+
+cdef inline int layer_init(
+    layer *l, cell c, Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m, Py_ssize_t T_x, Py_ssize_t T_cache,
+    bytes lengths,                      # as `batch_init` reads them
+) except -1:
+    """A layer of which the weights and arrays are still to come."""
+    if T_cache < T_x:
+        raise ValueError("the cache has too few steps")
+    batch_init(&l.batch, lengths, m, T_x, T_cache)
+    parameters_init(&l.p, c, n_x, n_a, m == 1, False)
+    cdef int k
+    for k in range(c.n_stages):
+        l.p.W_h[k].unpacked = l.batch.T == 1
+    return 0
+
+
+cdef inline Py_ssize_t cache_rows(const cell *c, const batch *b, Py_ssize_t columns) noexcept nogil:
+    """Rows (of n_a values) of states and slots for so many columns."""
+    return c.n_states * b.n_active + slots_kept(c) * columns
+
+
+cdef inline void set_cache(layer *l, double *cache, Py_ssize_t columns) noexcept nogil:
+    """Give states and slots of so many columns their places in an array (cache_rows, n_a)."""
+    cdef Py_ssize_t n_a = l.p.n_a, rows = l.batch.n_active + columns
+    cdef int k
+    for k in range(l.p.cell.n_states):
+        l.state[k] = cache + k * rows * n_a
+    if l.p.cell.slot_is_state:
+        l.slots, l.slot_stride, l.slot_ld = cache + l.batch.n_active * n_a, 0, n_a
+        return
+    l.slots = cache + l.p.cell.n_states * rows * n_a
+    l.slot_stride, l.slot_ld = columns * n_a, n_a
+    if l.batch.m == 1:
+        l.slot_stride, l.slot_ld = n_a, l.p.cell.n_slots * n_a
+
+
+cdef inline int split_work(layer *l, const weights *Wy) noexcept nogil:
+    """What threads split; how many can share the work."""
+    cdef Py_ssize_t max_threads
+    l.split_units = split_by_units(&l.p.W_h[0], mean_batch_size(&l.batch), &max_threads)
+    l.joint_projection = l.split_units or l.batch.single_block or exceeds_cache(&l.p.W_x)
+    if Wy != NULL:
+        l.joint_projection = l.joint_projection or exceeds_cache(Wy)
+    return max_threads
+
+
+cdef inline bint projected_once(const layer *l, int threads) noexcept nogil:
+    """Whether the input weights are used for one product only, so that it does not pay to pack them."""
+    return l.batch.columns <= l.batch.max_columns and (l.joint_projection or threads == 1)
+
