@@ -36,7 +36,7 @@ def problem(kind, n_x, n_a, n_y, m, T_x):
 
 
 def functions(module, q):
-    """The notebook's functions, of `cyrnn` or of `cyrnn._plain`."""
+    """The notebook's functions, of `cyrnn` or of `cyrnn.numpy_reference`."""
     names = ("forward", "backward", "cell_forward", "cell_backward")
     forward, backward, cell, cell_back = (getattr(module, f"{q.kind}_{name}") for name in names)
     states = (q.a0,) if q.kind == "rnn" else (q.a0, q.c0)

@@ -117,7 +117,8 @@ def measure(arguments, threads):
     from tqdm import tqdm
 
     import cyrnn
-    from cyrnn import _kernels, _plain
+    from cyrnn import _kernels
+    from cyrnn.demo import numpy_reference
 
     if hasattr(os, "sched_setaffinity"):  # XLA has no other limit that holds
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
@@ -129,10 +130,10 @@ def measure(arguments, threads):
     cases = [(size, kind) for size in sizes for kind in ("rnn", "lstm")]
     for size, kind in tqdm(cases, desc=f"{threads} thread{'s' * (threads > 1)}", unit="case", disable=None):
         q = peers.problem(kind, *size)
-        ours, numpy_calls = peers.functions(cyrnn, q), peers.functions(_plain, q)
+        ours, numpy_calls = peers.functions(cyrnn, q), peers.functions(numpy_reference, q)
         others = {name: make(q) for name, make in makers.items()}
         if kind == "rnn":
-            ours, numpy_calls = ours | peers.activations(cyrnn, q), numpy_calls | peers.activations(_plain, q)
+            ours, numpy_calls = ours | peers.activations(cyrnn, q), numpy_calls | peers.activations(numpy_reference, q)
         for what, call in ours.items():
             rivals = {"NumPy": numpy_calls[what]} | {name: c[what] for name, c in others.items() if what in c}
             row = {"size": size, "kind": kind, "what": what, "threads": threads}

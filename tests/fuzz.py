@@ -25,8 +25,9 @@ from layouts import WRONG, disguised
 from reference import problem
 
 import cyrnn
-from cyrnn import _kernels, _plain
+from cyrnn import _kernels
 from cyrnn._kernels.runtime import threads
+from cyrnn.demo import numpy_reference
 
 SIZES = (1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 8, 9, 11, 16, 17, 33)
 SPECIAL = (np.nan, np.inf, -np.inf, 1e150, -1e150, 5e-324, -0.0, 2.3e-308)
@@ -216,12 +217,12 @@ class Fuzzer:
         kind, lstm = cell.name, cell.name == "lstm"
         n_a, m, T_x = q.da.shape
         a0, c0 = (np.array(np.broadcast_to(state, (n_a, m))) for state in (q.a0, q.c0))
-        forward, backward = (getattr(_plain, f"{kind}_cell_{way}") for way in ("forward", "backward"))
+        forward, backward = (getattr(numpy_reference, f"{kind}_cell_{way}") for way in ("forward", "backward"))
         *one, cache = forward(q.x[:, :, q.t], *[a0, c0][: 1 + lstm], q.p)
         want = dict(zip(("a_next", "c_next", "yt") if lstm else ("a_next", "yt"), one, strict=True))
         back = backward(q.da[:, :, q.t], *[q.dc[:, :, q.t]][:lstm], cache)
         want |= {f"{name} of a cell": value for name, value in back.items()}
-        want |= {"softmax": _plain.softmax(q.x), "sigmoid": _plain.sigmoid(q.p[cell.output[0]])}
+        want |= {"softmax": numpy_reference.softmax(q.x), "sigmoid": numpy_reference.sigmoid(q.p[cell.output[0]])}
         inputs = q.x, q.a0, q.c0, q.da, q.dc
         scale, finite = max(1.0, largest(*inputs)), all(np.isfinite(value).all() for value in inputs)
         compare(found, want, scale, finite)

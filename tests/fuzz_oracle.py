@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from cyrnn import _plain
+from cyrnn.demo import numpy_reference
 
 TOLERANCE = 1e-11  # relative to the largest value of the inputs and of what is expected, at least 1
 
 
 def plain_forward(kind, x, states, p):
     """a, (c,) y of all steps, and the notebook's list of caches."""
-    cell, results, steps = getattr(_plain, f"{kind}_cell_forward"), [], []
+    cell, results, steps = getattr(numpy_reference, f"{kind}_cell_forward"), [], []
     for t in range(x.shape[2]):
         *found, cache = cell(x[:, :, t], *states, p)
         states = found[:-1]
@@ -20,7 +20,7 @@ def plain_forward(kind, x, states, p):
 
 def plain_backward(kind, reaching, steps):
     """The gradients, from da (and dc) of the first steps or all."""
-    cell, into, dx, sums = getattr(_plain, f"{kind}_cell_backward"), [0.0] * len(reaching), [], {}
+    cell, into, dx, sums = getattr(numpy_reference, f"{kind}_cell_backward"), [0.0] * len(reaching), [], {}
     for t in reversed(range(reaching[0].shape[2])):
         found = cell(*(value[:, :, t] + more for value, more in zip(reaching, into, strict=True)), steps[t])
         dx.append(found.pop("dxt"))

@@ -235,10 +235,10 @@ def test_wrong_caches(cell, q):
 def test_x_or_parameters_that_no_longer_fit(cell, q):
     caches = cell.forward(q).caches
     weight = cell.inputs[0]
-    caches[0].tape.parameters = {**q.p, weight: q.p[weight][:, :-1]}
+    caches[0].sequence.parameters = {**q.p, weight: q.p[weight][:, :-1]}
     refuse(ValueError, rf"parameters\['{weight}'\]: expected .*", cell.backward, q.da, caches)
     caches = cell.forward(q).caches
-    caches[0].tape.x = q.x[:, :, :3]
+    caches[0].sequence.x = q.x[:, :, :3]
     refuse(ValueError, r"x: expected shape \(n_x, m, T_x\) = \(n_x, 10, 4\), got .*", cell.backward, q.da, caches)
 
 

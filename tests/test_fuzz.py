@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule
 from reference import problem
 
 import cyrnn
-from cyrnn import _plain
+from cyrnn.demo import numpy_reference
 
 # What takes no arrays, and what is tested with the programs whose weights it reads and writes
 NOT_DRAWN = {
@@ -46,7 +46,7 @@ class Caches(RuleBasedStateMachine):
         q = problem(cell.name, *size, seed=seed)
         q.cell, q.copied, q.plain_x = cell, False, q.x.copy()
         q.steps = cell.forward(q).caches[0]
-        q.plain_steps = getattr(_plain, f"{cell.name}_forward")(q.plain_x, q.a0.copy(), q.p)[-1][0]
+        q.plain_steps = getattr(numpy_reference, f"{cell.name}_forward")(q.plain_x, q.a0.copy(), q.p)[-1][0]
         return q
 
     @rule(target=held, q=held, way=st.sampled_from((copy.deepcopy, lambda steps: pickle.loads(pickle.dumps(steps)))))
@@ -84,7 +84,7 @@ class Caches(RuleBasedStateMachine):
     @rule(q=held, steps=st.integers(1, 6))
     def backward(self, q, steps):
         da = q.da[:, :, : min(steps, len(q.plain_steps))]
-        want = getattr(_plain, f"{q.cell.name}_backward")(da, (q.plain_steps, None))
+        want = getattr(numpy_reference, f"{q.cell.name}_backward")(da, (q.plain_steps, None))
         compare(q.cell.backward(da, (q.steps, q.x)), want)
 
 

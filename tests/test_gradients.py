@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reference import problem
 
 import cyrnn
-from cyrnn import _plain
+from cyrnn.demo import numpy_reference
 
 STEP = 1e-3  # its fourth power and the rounding of the loss divided by it are both near 1e-12
 SHORT = STEP / 4  # along a direction in which every value moves
@@ -191,6 +191,6 @@ def training(module, cell, steps):
 
 def test_training_as_the_notebook_does(cell):
     """200 steps of gradient descent: the same loss after every one, and it learns."""
-    ours, notebook = training(cyrnn, cell, 200), training(_plain, cell, 200)
+    ours, notebook = training(cyrnn, cell, 200), training(numpy_reference, cell, 200)
     assert np.abs(ours - notebook).max() <= 1e-12
     assert ours[-1] < 0.6 * ours[0]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import cyrnn
-from cyrnn import _notebook, _plain
+from cyrnn.demo import notebook, numpy_reference
 
-program = importlib.import_module("cyrnn.__main__")
+program = importlib.import_module("cyrnn.demo.report")
 
 # How many quantities each test cell of the notebook prints, and the numbers published for lstm_backward.
 PRINTED = {
@@ -44,24 +44,24 @@ def run(capsys, *args):
 
 
 def test_every_printed_value_agrees():
-    records = _notebook.replay()
+    records = notebook.replay()
     assert Counter(record.function for record in records) == PRINTED
     assert [record for record in records if not record.agrees] == []
 
 
 def test_plain_numpy_agrees_where_the_blas_does_not_matter():
-    cells = _notebook.arguments(_plain)
-    for function, printed in _notebook.PRINTED.items():
-        result = getattr(_plain, function)(*cells[function])
-        names = _notebook.RESULTS[function]
+    cells = notebook.arguments(numpy_reference)
+    for function, printed in notebook.PRINTED.items():
+        result = getattr(numpy_reference, function)(*cells[function])
+        names = notebook.RESULTS[function]
         variables = dict(zip(names, (result,) if len(names) == 1 else result, strict=True))
         for expression, text in printed.items():
-            if not _notebook.in_full(text):
-                assert _notebook.agree(eval(expression, {"len": len}, variables), text)
+            if not notebook.in_full(text):
+                assert notebook.agree(eval(expression, {"len": len}, variables), text)
 
 
 def test_the_cell_backward_uses_the_bias_left_over():
-    cells = _notebook.arguments(cyrnn)
+    cells = notebook.arguments(cyrnn)
     _, (*_, parameters) = cells["rnn_cell_backward"]
     assert parameters["ba"] is cells["rnn_forward"][2]["ba"]
 
@@ -70,7 +70,7 @@ def test_the_callers_generator_is_left_alone():
     np.random.seed(7)
     expected = np.random.rand()
     np.random.seed(7)
-    _notebook.replay()
+    notebook.replay()
     assert np.random.rand() == expected
 
 
@@ -93,14 +93,14 @@ def test_the_callers_generator_is_left_alone():
     ],
 )
 def test_agree(value, text, agrees):
-    assert _notebook.agree(value, text) is agrees
+    assert notebook.agree(value, text) is agrees
 
 
-@pytest.mark.parametrize(("steps", "agrees"), [(_notebook.ULPS, True), (_notebook.ULPS + 1, False)])
+@pytest.mark.parametrize(("steps", "agrees"), [(notebook.ULPS, True), (notebook.ULPS + 1, False)])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_a_number_printed_in_full_may_differ_by_ulps(sign, steps, agrees):
     value = 0.17211776753291672
-    assert _notebook.agree(value + sign * steps * math.ulp(value), repr(value)) is agrees
+    assert notebook.agree(value + sign * steps * math.ulp(value), repr(value)) is agrees
 
 
 def test_everything_agrees(capsys):

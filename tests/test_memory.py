@@ -86,7 +86,7 @@ def referred(args):
 
 def _held(value):
     inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, tuple) else ()
-    whole = [value] if isinstance(value, (np.ndarray, dict, cyrnn.lstm.Steps)) or inner else []
+    whole = [value] if isinstance(value, (np.ndarray, dict, cyrnn.recurrent.caches.CacheList)) or inner else []
     return whole + referred(inner)
 
 
@@ -298,8 +298,8 @@ def kept(value, seen):
         new = id(value) not in seen
         seen.add(id(value))
         return value.nbytes * new
-    if isinstance(value, cyrnn.lstm.Steps):
-        return kept(getattr(value.tape, "cache", None) if hasattr(value.tape, "cache") else value.tape.a, seen)
+    if isinstance(value, cyrnn.recurrent.caches.CacheList):
+        return kept(value.sequence.buffer, seen)
     values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else ()
     return sum(kept(v, seen) for v in values)
 

@@ -26,9 +26,10 @@ def python(code, **environment):
     )  # fmt: skip
 
 
-NEEDS = {"exchange": "torch", "onnx_files": "onnx"}
+NEEDS = {"interop.torch_keras": "torch", "interop.onnx": "onnx"}
 DOCUMENTED = [
-    "activations", "rnn", "lstm", "losses", "output_layer", "parameters", "updates", "stream", "_config", *NEEDS,
+    "recurrent.activations", "recurrent.rnn", "recurrent.lstm", "recurrent.stream", "training.losses",
+    "training.optimizers", "training.output_layer", "training.parameters", "_config", *NEEDS,
 ]  # fmt: skip
 
 

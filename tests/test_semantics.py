@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from reference import close, problem
 
 import cyrnn
-from cyrnn import _plain
+from cyrnn.demo import numpy_reference
 
 pytestmark = [pytest.mark.usefixtures("build"), pytest.mark.parametrize("cell", CELLS, ids=IDS)]
 
@@ -118,7 +118,7 @@ def test_cell_cache(cell):
 def test_sequence_caches_look_like_the_notebook(cell):
     q = problem(cell.name, *SHAPE)
     out = cell.forward(q)
-    notebook = getattr(_plain, f"{cell.name}_forward")(q.x, q.a0, q.p)[-1]
+    notebook = getattr(numpy_reference, f"{cell.name}_forward")(q.x, q.a0, q.p)[-1]
     steps, x = out.caches
     assert type(out.caches) is tuple
     assert len(out.caches) == 2
@@ -207,15 +207,15 @@ def test_backward_uses_the_steps_it_finds(cell, edit, T_x):
     q = problem(cell.name, *SHAPE)
     da = q.da[:, :, :T_x]
     steps, x = cell.forward(q).caches
-    plain = getattr(_plain, f"{cell.name}_forward")(q.x.copy(), q.a0.copy(), q.p)[-1]
-    want = getattr(_plain, f"{cell.name}_backward")(da, (edit(plain[0]), x))
+    plain = getattr(numpy_reference, f"{cell.name}_forward")(q.x.copy(), q.a0.copy(), q.p)[-1]
+    want = getattr(numpy_reference, f"{cell.name}_backward")(da, (edit(plain[0]), x))
     same(cell.backward(da, (edit(steps), x)), want)
 
 
 def test_backward_of_caches_made_elsewhere(cell):
     q = problem(cell.name, *SHAPE)
     want = cell.backward(q.da, cell.forward(q).caches)
-    plain = getattr(_plain, f"{cell.name}_forward")(q.x, q.a0, q.p)[-1]
+    plain = getattr(numpy_reference, f"{cell.name}_forward")(q.x, q.a0, q.p)[-1]
     same(cell.backward(q.da, plain), want)
     a, c, steps = q.a0, np.zeros_like(q.a0), []
     for t in range(6):
@@ -228,17 +228,17 @@ def test_backward_of_caches_made_elsewhere(cell):
 def test_numpy_backward_takes_our_caches(cell):
     q = problem(cell.name, *SHAPE)
     out = cell.forward(q)
-    same(cell.backward(q.da, out.caches), getattr(_plain, f"{cell.name}_backward")(q.da, out.caches))
+    same(cell.backward(q.da, out.caches), getattr(numpy_reference, f"{cell.name}_backward")(q.da, out.caches))
 
 
 def test_backward_reads_x_and_parameters_as_they_are(cell):
     q = problem(cell.name, *SHAPE)
     ours = cell.forward(q).caches
-    plain = getattr(_plain, f"{cell.name}_forward")(q.x, q.a0, q.p)[-1]
+    plain = getattr(numpy_reference, f"{cell.name}_forward")(q.x, q.a0, q.p)[-1]
     q.x *= 0.5
     weight = cell.inputs[0]
     q.p[weight] = q.p[weight] * 2
-    same(cell.backward(q.da, ours), getattr(_plain, f"{cell.name}_backward")(q.da, plain))
+    same(cell.backward(q.da, ours), getattr(numpy_reference, f"{cell.name}_backward")(q.da, plain))
 
 
 @pytest.mark.parametrize(
@@ -251,9 +251,9 @@ def test_backward_reads_a_converted_x_as_it_is(cell, change, dtype):
     caches = cell.forward(q).caches
     change(q.x)
     r = copy.copy(q)
-    plain = getattr(_plain, f"{cell.name}_forward")(q.x.astype(float), q.a0, q.p)[-1]
+    plain = getattr(numpy_reference, f"{cell.name}_forward")(q.x.astype(float), q.a0, q.p)[-1]
     states = [(*ours[:-2], theirs[-2], theirs[-1]) for ours, theirs in zip(caches[0], plain[0], strict=True)]
-    same(cell.backward(r.da, caches), getattr(_plain, f"{cell.name}_backward")(q.da, (states, None)))
+    same(cell.backward(r.da, caches), getattr(numpy_reference, f"{cell.name}_backward")(q.da, (states, None)))
 
 
 def test_steps_do_what_a_list_does(cell):

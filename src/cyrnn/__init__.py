@@ -7,16 +7,16 @@ and results.  Arrays are (n, m, T): units, examples, steps.
 from ._config import show_config
 from ._threads import get_num_threads, set_num_threads
 from ._version import __version__
-from .activations import sigmoid, softmax
-from .exchange import from_keras, from_torch, to_keras, to_torch
-from .losses import cross_entropy, mean_squared_error
-from .lstm import lstm_backward, lstm_cell_backward, lstm_cell_forward, lstm_forward
-from .onnx_files import export_onnx, import_onnx
-from .output_layer import output_backward, output_forward
-from .parameters import initialize_parameters, load_parameters
-from .rnn import rnn_backward, rnn_cell_backward, rnn_cell_forward, rnn_forward
-from .stream import Stream
-from .updates import clip_gradients, initialize_adam, update_parameters_with_adam, update_parameters_with_gd
+from .interop.onnx import export_onnx, import_onnx
+from .interop.torch_keras import from_keras, from_torch, to_keras, to_torch
+from .recurrent.activations import sigmoid, softmax
+from .recurrent.lstm import lstm_backward, lstm_cell_backward, lstm_cell_forward, lstm_forward
+from .recurrent.rnn import rnn_backward, rnn_cell_backward, rnn_cell_forward, rnn_forward
+from .recurrent.stream import Stream
+from .training.losses import cross_entropy, mean_squared_error
+from .training.optimizers import clip_gradients, initialize_adam, update_parameters_with_adam, update_parameters_with_gd
+from .training.output_layer import output_backward, output_forward
+from .training.parameters import initialize_parameters, load_parameters
 
 __all__ = [
     "Stream",

@@ -38,32 +38,32 @@ cdef struct dense:
 
 cdef void dense_forward(void *problem, thread thr) noexcept nogil:
     """One thread's rows of z."""
-    cdef dense *l = <dense *> problem
-    cdef index_range own = thread_rows(l.n_y, l.columns, thr)
-    fill_rows(l.z, l.b, l.columns, own)
-    matmul_unpacked(l.z, l.columns, l.W.gate[0], l.n_a, l.n_a, l.a.data, own)
+    cdef dense *task = <dense *> problem
+    cdef index_range own = thread_rows(task.n_y, task.columns, thr)
+    fill_rows(task.z, task.b, task.columns, own)
+    matmul_unpacked(task.z, task.columns, task.W.gate[0], task.n_a, task.n_a, task.a.data, own)
 
 
 cdef void dense_backward(void *problem, thread thr) noexcept nogil:
     """One thread's rows of the gradients."""
-    cdef dense *l = <dense *> problem
-    cdef index_range own = thread_rows(l.n_y, l.columns, thr)
+    cdef dense *task = <dense *> problem
+    cdef index_range own = thread_rows(task.n_y, task.columns, thr)
     cdef Py_ssize_t u
-    matmul_t_unpacked(l.da, l.n_a, l.columns, &l.W, l.dz.data, l.transposed, thr)
-    outer_unpacked(l.dW, l.n_a, l.n_a, l.dz.data, l.a.data, l.columns, own)
+    matmul_t_unpacked(task.da, task.n_a, task.columns, &task.W, task.dz.data, task.transposed, thr)
+    outer_unpacked(task.dW, task.n_a, task.n_a, task.dz.data, task.a.data, task.columns, own)
     for u in range(own.begin, own.end):
-        l.db[u] = row_sum(l.dz.data + u * l.columns, l.columns)
+        task.db[u] = row_sum(task.dz.data + u * task.columns, task.columns)
 
 
 cdef int dense_init(
-    dense *l,
+    dense *task,
     const double[:, :, :] a,            # IN  (n_a, m, T_x), C-contiguous, or one step of any strides
     const double[:, ::1] W,             # IN  (n_y, n_a)
 ) except -1:
-    l.n_y, l.n_a, l.columns = W.shape[0], W.shape[1], a.shape[1] * a.shape[2]
-    l.W = weights_init(1, l.n_a, l.n_y, l.n_a, False, True)
-    l.W.gate[0] = matrix(W, l.n_y, l.n_a)
-    return as_columns_view(a, l.n_a, a.shape[1], a.shape[2], &l.a)
+    task.n_y, task.n_a, task.columns = W.shape[0], W.shape[1], a.shape[1] * a.shape[2]
+    task.W = weights_init(1, task.n_a, task.n_y, task.n_a, False, True)
+    task.W.gate[0] = matrix(W, task.n_y, task.n_a)
+    return as_columns_view(a, task.n_a, a.shape[1], a.shape[2], &task.a)
 
 
 def forward(
@@ -72,20 +72,20 @@ def forward(
     const double[:, ::1] b not None,    # IN  (n_y, 1)
 ) -> object:
     """z = W a + b, (n_y, m, T_x)."""
-    cdef dense l
-    dense_init(&l, a, W)
-    l.b = matrix(b, l.n_y, 1)
-    z_out = new_array((l.n_y, a.shape[1], a.shape[2]))
+    cdef dense task
+    dense_init(&task, a, W)
+    task.b = matrix(b, task.n_y, 1)
+    z_out = new_array((task.n_y, a.shape[1], a.shape[2]))
     cdef double[:, :, ::1] z = z_out
-    l.z = new_cube(z)
+    task.z = new_cube(z)
 
-    cdef int threads = threads_for(2.0 * l.columns * l.n_y * l.n_a, (l.n_y + NR - 1) // NR)
-    cdef double *workspace = buffer_alloc(column_copy(l.a, l.n_a, l.columns))
+    cdef int threads = threads_for(2.0 * task.columns * task.n_y * task.n_a, (task.n_y + NR - 1) // NR)
+    cdef double *workspace = buffer_alloc(column_copy(task.a, task.n_a, task.columns))
     cdef region state = region_init(0.0)
     acquire_threads(threads)
     with nogil:
-        l.a.data = <double *> as_matrix(l.a, l.n_a, l.columns, workspace)
-        parallel_run(dense_forward, &l, threads, &state)
+        task.a.data = <double *> as_matrix(task.a, task.n_a, task.columns, workspace)
+        parallel_run(dense_forward, &task, threads, &state)
     release_threads(threads)
     buffer_free(workspace)
     return z_out
@@ -97,26 +97,27 @@ def backward(
     const double[:, ::1] W not None,    # IN  (n_y, n_a)
 ) -> tuple:
     """The gradients, given that of z: da (n_a, m, T_x), dW (n_y, n_a), db (n_y, 1)."""
-    cdef dense l
-    dense_init(&l, a, W)
-    as_columns_view(dz, l.n_y, a.shape[1], a.shape[2], &l.dz)
-    da_out = new_array((l.n_a, a.shape[1], a.shape[2]))
-    dW_out, db_out = new_array((l.n_y, l.n_a)), new_array((l.n_y, 1))
+    cdef dense task
+    dense_init(&task, a, W)
+    as_columns_view(dz, task.n_y, a.shape[1], a.shape[2], &task.dz)
+    da_out = new_array((task.n_a, a.shape[1], a.shape[2]))
+    dW_out, db_out = new_array((task.n_y, task.n_a)), new_array((task.n_y, 1))
     cdef double[:, :, ::1] da = da_out
     cdef double[:, ::1] dW = dW_out, db = db_out
-    l.da, l.dW, l.db = new_cube(da), new_matrix(dW), new_matrix(db)
+    task.da, task.dW, task.db = new_cube(da), new_matrix(dW), new_matrix(db)
 
-    cdef Py_ssize_t dz_copy = column_copy(l.dz, l.n_y, l.columns), a_copy = column_copy(l.a, l.n_a, l.columns)
-    cdef int threads = threads_for(4.0 * l.columns * l.n_y * l.n_a, (l.n_y + NR - 1) // NR)
-    cdef double *workspace = buffer_alloc(dz_copy + a_copy + l.n_a * l.columns + 24)
+    cdef Py_ssize_t dz_copy = column_copy(task.dz, task.n_y, task.columns)
+    cdef Py_ssize_t a_copy = column_copy(task.a, task.n_a, task.columns)
+    cdef int threads = threads_for(4.0 * task.columns * task.n_y * task.n_a, (task.n_y + NR - 1) // NR)
+    cdef double *workspace = buffer_alloc(dz_copy + a_copy + task.n_a * task.columns + 24)
     cdef double *rest = workspace
     cdef region state = region_init(0.0)
     acquire_threads(threads)
     with nogil:
-        l.dz.data = <double *> as_matrix(l.dz, l.n_y, l.columns, workspace_alloc(&rest, dz_copy))
-        l.a.data = <double *> as_matrix(l.a, l.n_a, l.columns, workspace_alloc(&rest, a_copy))
-        l.transposed = workspace_alloc(&rest, l.n_a * l.columns)
-        parallel_run(dense_backward, &l, threads, &state)
+        task.dz.data = <double *> as_matrix(task.dz, task.n_y, task.columns, workspace_alloc(&rest, dz_copy))
+        task.a.data = <double *> as_matrix(task.a, task.n_a, task.columns, workspace_alloc(&rest, a_copy))
+        task.transposed = workspace_alloc(&rest, task.n_a * task.columns)
+        parallel_run(dense_backward, &task, threads, &state)
     release_threads(threads)
     buffer_free(workspace)
     return da_out, dW_out, db_out

@@ -50,23 +50,23 @@ def forward(
 ) -> tuple:
     """The forward pass: a (n_a, m, T_x), y (n_y, m, T_x), the cache (cache_rows, n_a) or None."""
     cdef Py_ssize_t n_x = x.shape[0], m = x.shape[1], T_x = x.shape[2], n_a = Waa.shape[0]
-    cdef layer l
-    layer_init(&l, rnn(), n_x, n_a, m, T_x, T_x, lengths)
-    set_weights(&l.p, Wax, Waa)
-    l.p.b[0] = matrix(ba, n_a, 1)
-    output_init(&l.output, Wya, by, n_a)
-    sequence(x, n_x, m, T_x, &l.x)
-    l.initial_given[0] = True
-    state(a0, n_a, m, True, &l.initial[0])
+    cdef layer task
+    layer_init(&task, rnn(), n_x, n_a, m, T_x, T_x, lengths)
+    set_weights(&task.p, Wax, Waa)
+    task.p.b[0] = matrix(ba, n_a, 1)
+    output_init(&task.output, Wya, by, n_a)
+    sequence(x, n_x, m, T_x, &task.x)
+    task.initial_given[0] = True
+    state(a0, n_a, m, True, &task.initial[0])
 
-    a_out, y_out, cache_out = new_array((n_a, m, T_x)), new_array((l.output.n_y, m, T_x)), None
+    a_out, y_out, cache_out = new_array((n_a, m, T_x)), new_array((task.output.n_y, m, T_x)), None
     cdef double[:, :, ::1] a = a_out, y = y_out
     cdef double[:, ::1] cache
-    l.states[0], l.output.y, l.keep = new_sequence(a), new_sequence(y), keep
+    task.states[0], task.output.y, task.keep = new_sequence(a), new_sequence(y), keep
     if keep:
-        cache = cache_out = new_array((cache_rows(&l.p.cell, &l.batch, l.batch.cached_columns), n_a))
-        set_cache(&l, new_matrix(cache), l.batch.cached_columns)
-    run_forward(&l)
+        cache = cache_out = new_array((cache_rows(&task.p.cell, &task.batch, task.batch.cached_columns), n_a))
+        set_cache(&task, new_matrix(cache), task.batch.cached_columns)
+    run_forward(&task)
     return a_out, y_out, cache_out
 
 
@@ -80,23 +80,23 @@ def backward(
 ) -> tuple:
     """The backward pass, over the first T_x steps: dx (n_x, m, T_x), da0 (n_a, m), dWax, dWaa, dba."""
     cdef Py_ssize_t n_a = da.shape[0], m = da.shape[1], T_x = da.shape[2], n_x = x.shape[0], T_cache = x.shape[2]
-    cdef layer l
-    layer_init(&l, rnn(), n_x, n_a, m, T_x, T_cache, lengths)
-    set_weights(&l.p, Wax, Waa)
-    sequence(da, n_a, m, T_x, &l.d_states[0])
-    sequence(x, n_x, m, T_cache, &l.x)
+    cdef layer task
+    layer_init(&task, rnn(), n_x, n_a, m, T_x, T_cache, lengths)
+    set_weights(&task.p, Wax, Waa)
+    sequence(da, n_a, m, T_x, &task.d_states[0])
+    sequence(x, n_x, m, T_cache, &task.x)
     set_cache(
-        &l, <double *> matrix(cache, cache_rows(&l.p.cell, &l.batch, l.batch.cached_columns), n_a),
-        l.batch.cached_columns,
+        &task, <double *> matrix(cache, cache_rows(&task.p.cell, &task.batch, task.batch.cached_columns), n_a),
+        task.batch.cached_columns,
     )
 
     dx_out, da0_out = new_array((n_x, m, T_x)), new_array((n_a, m))
     dWax_out, dWaa_out, dba_out = new_array((n_a, n_x)), new_array((n_a, n_a)), new_array((n_a, 1))
     cdef double[:, :, ::1] dx = dx_out
     cdef double[:, ::1] da0 = da0_out, dWax = dWax_out, dWaa = dWaa_out, dba = dba_out
-    l.dx, l.d_initial[0] = new_sequence(dx), new_state(da0)
-    set_gradients(&l.out, dWax, dWaa, dba)
-    run_backward(&l)
+    task.dx, task.d_initial[0] = new_sequence(dx), new_state(da0)
+    set_gradients(&task.out, dWax, dWaa, dba)
+    run_backward(&task)
     return dx_out, da0_out, dWax_out, dWaa_out, dba_out
 
 
@@ -111,19 +111,19 @@ def cell_forward(
 ) -> tuple:
     """One step: a_next (n_a, m), yt (n_y, m)."""
     cdef Py_ssize_t n_x = xt.shape[0], m = xt.shape[1], n_a = Waa.shape[0]
-    cdef one_step l
-    parameters_init(&l.p, rnn(), n_x, n_a, False, True)
-    set_weights(&l.p, Wax, Waa)
-    l.p.b[0] = matrix(ba, n_a, 1)
-    output_init(&l.output, Wya, by, n_a)
-    l.m = m
-    state(xt, n_x, m, False, &l.x)
-    state(a_prev, n_a, m, True, &l.before[0])
+    cdef one_step task
+    parameters_init(&task.p, rnn(), n_x, n_a, False, True)
+    set_weights(&task.p, Wax, Waa)
+    task.p.b[0] = matrix(ba, n_a, 1)
+    output_init(&task.output, Wya, by, n_a)
+    task.m = m
+    state(xt, n_x, m, False, &task.x)
+    state(a_prev, n_a, m, True, &task.before[0])
 
-    a_out, y_out = new_array((n_a, m)), new_array((l.output.n_y, m))
+    a_out, y_out = new_array((n_a, m)), new_array((task.output.n_y, m))
     cdef double[:, ::1] a_next = a_out, yt = y_out
-    l.after[0], l.output.y, l.slots = new_state(a_next), new_state(yt), new_matrix(a_next)
-    run_step_forward(&l)
+    task.after[0], task.output.y, task.slots = new_state(a_next), new_state(yt), new_matrix(a_next)
+    run_step_forward(&task)
     return a_out, y_out
 
 
@@ -137,19 +137,19 @@ def cell_backward(
 ) -> tuple:
     """The gradients of one step: dxt (n_x, m), da_prev (n_a, m), dWax, dWaa, dba."""
     cdef Py_ssize_t n_x = xt.shape[0], n_a = a_next.shape[0], m = a_next.shape[1]
-    cdef one_step l
-    parameters_init(&l.p, rnn(), n_x, n_a, False, True)
-    set_weights(&l.p, Wax, Waa)
-    l.m = m
-    state(da_next, n_a, m, False, &l.d_after[0])
-    state(a_next, n_a, m, False, &l.after[0])
-    state(a_prev, n_a, m, True, &l.before[0])
-    state(xt, n_x, m, False, &l.x)
+    cdef one_step task
+    parameters_init(&task.p, rnn(), n_x, n_a, False, True)
+    set_weights(&task.p, Wax, Waa)
+    task.m = m
+    state(da_next, n_a, m, False, &task.d_after[0])
+    state(a_next, n_a, m, False, &task.after[0])
+    state(a_prev, n_a, m, True, &task.before[0])
+    state(xt, n_x, m, False, &task.x)
 
     dx_out, da_out = new_array((n_x, m)), new_array((n_a, m))
     dWax_out, dWaa_out, dba_out = new_array((n_a, n_x)), new_array((n_a, n_a)), new_array((n_a, 1))
     cdef double[:, ::1] dxt = dx_out, da_prev = da_out, dWax = dWax_out, dWaa = dWaa_out, dba = dba_out
-    l.dx, l.d_before[0] = new_state(dxt), new_state(da_prev)
-    set_gradients(&l.out, dWax, dWaa, dba)
-    run_step_backward(&l)
+    task.dx, task.d_before[0] = new_state(dxt), new_state(da_prev)
+    set_gradients(&task.out, dWax, dWaa, dba)
+    run_step_backward(&task)
     return dx_out, da_out, dWax_out, dWaa_out, dba_out

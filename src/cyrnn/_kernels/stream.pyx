@@ -13,8 +13,7 @@ n_x inputs, n_a hidden units, n_y outputs, m examples; slots (n_slots, m, n_a).
 from libc.string cimport memcpy, memset
 
 from .cells.cell cimport MAX_STATES, cell, step
-from .cells.lstm cimport lstm
-from .cells.rnn cimport rnn
+from .cells.table cimport cell_named
 from .linalg.linalg cimport (
     BIAS, columns_to_steps, matmul, steps_to_columns, weights, weights_alloc, weights_init, weights_pack,
 )
@@ -30,15 +29,6 @@ from .runtime.views cimport cube, matrix, new_sequence, new_state, sequence, sta
 from numpy import ndarray
 
 cdef object ndarray_type = ndarray
-
-
-cdef cell cell_of(str name) except *:
-    """The table of a cell."""
-    if name == "rnn":
-        return rnn()
-    if name == "lstm":
-        return lstm()
-    raise ValueError(name)
 
 
 cdef class Stream:
@@ -73,7 +63,7 @@ cdef class Stream:
         cdef const double *b_in = cube(b, n_slots, n_a, 1)
         cdef const double *by_in = matrix(by, n_y, 1)
         cdef int k
-        self.cell = cell_of(name)
+        self.cell = cell_named(name)
         self.n_x, self.n_a, self.n_y, self.m = K - n_a, n_a, n_y, m
         self.a_shape, self.y_shape = (n_a, m), (n_y, m)
         self.values = m * n_a
@@ -215,7 +205,7 @@ cdef class Stream:
         cdef strided out[MAX_STATES]
         cdef double[:, ::1] view
         cdef int k
-        states = [new_array(self.a_shape) for k in range(self.cell.n_states)]
+        states = [new_array(self.a_shape) for _k in range(self.cell.n_states)]
         for k in range(self.cell.n_states):
             view = states[k]
             out[k] = new_state(view)

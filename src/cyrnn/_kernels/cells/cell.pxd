@@ -20,7 +20,7 @@ cdef struct step:
     double *slot[MAX_SLOTS]                 # forward: IN sums, OUT activations; backward: IN activations
     const double *before[MAX_STATES]        # IN      the states before the step
     double *after[MAX_STATES]               # forward: OUT, backward: IN, the states after it
-    double *d_slot[MAX_SLOTS]               # OUT     gradients of the sums; IN in da_slot: the gradient of a from outside
+    double *d_slot[MAX_SLOTS]               # OUT     gradients of the sums; IN in da_slot: that of a from outside
     double *d_state[MAX_STATES]             # IN/OUT  gradients of the states that come from the next step
 
 

@@ -27,10 +27,10 @@ from .cell cimport HIDDEN, cell, step
 
 
 cdef enum:
-    F = 0
-    I = 1
-    G = 2
-    O = 3
+    FORGET = 0
+    INPUT = 1
+    CANDIDATE = 2
+    OUTPUT = 3
 
 
 cdef inline void gates(
@@ -63,7 +63,7 @@ cdef inline void d_gates(
     const double *restrict g, const double *restrict o,                     # IN     (n)
     const double *restrict c_before, const double *restrict c,              # IN     (n)
     const double *restrict da_next,                                         # IN     (n), from the next step
-    double *restrict dc,                                                    # IN/OUT (n), from the next step; to the one before
+    double *restrict dc,                                                    # IN/OUT (n), likewise; to the one before
     double *restrict df, double *restrict di, double *restrict dg,          # OUT    (n)
     double *restrict do,                                                    # IN/OUT (n), da from outside comes in
     Py_ssize_t n,
@@ -88,23 +88,26 @@ cdef inline void d_gates(
 
 cdef inline void lstm_forward(const step *s, Py_ssize_t n) noexcept nogil:
     """The sums of the gates become activations, and the states after the step."""
-    gates(s.slot[F], s.slot[I], s.slot[G], s.slot[O], s.before[1], s.after[1], s.after[0], n)
+    gates(
+        s.slot[FORGET], s.slot[INPUT], s.slot[CANDIDATE], s.slot[OUTPUT], s.before[1], s.after[1], s.after[0], n,
+    )
 
 
 cdef inline void lstm_backward(const step *s, Py_ssize_t n) noexcept nogil:
     """The gradients of the sums, and of c before the step."""
     d_gates(
-        s.slot[F], s.slot[I], s.slot[G], s.slot[O], s.before[1], s.after[1], s.d_state[0], s.d_state[1],
-        s.d_slot[F], s.d_slot[I], s.d_slot[G], s.d_slot[O], n,
+        s.slot[FORGET], s.slot[INPUT], s.slot[CANDIDATE], s.slot[OUTPUT], s.before[1], s.after[1],
+        s.d_state[0], s.d_state[1],
+        s.d_slot[FORGET], s.d_slot[INPUT], s.d_slot[CANDIDATE], s.d_slot[OUTPUT], n,
     )
 
 
 cdef inline cell lstm() noexcept nogil:
     cdef cell c
     c.n_slots, c.n_states, c.n_stages = 4, 2, 1
-    c.x_first, c.x_count = F, 4
-    c.products[0].first, c.products[0].count, c.products[0].source = F, 4, HIDDEN
+    c.x_first, c.x_count = FORGET, 4
+    c.products[0].first, c.products[0].count, c.products[0].source = FORGET, 4, HIDDEN
     c.forward[0], c.backward[0] = lstm_forward, lstm_backward
-    c.da_slot, c.dc_slot = O, F
+    c.da_slot, c.dc_slot = OUTPUT, FORGET
     c.slot_is_state, c.keeps_da = False, False
     return c

@@ -129,17 +129,17 @@ cdef inline double backward_flops(const parameters *p) noexcept nogil:
 
 
 cdef inline int layer_init(
-    layer *l, cell c, Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m, Py_ssize_t T_x, Py_ssize_t T_cache,
+    layer *task, cell c, Py_ssize_t n_x, Py_ssize_t n_a, Py_ssize_t m, Py_ssize_t T_x, Py_ssize_t T_cache,
     bytes lengths,                      # as `batch_init` reads them
 ) except -1:
     """A layer of which the weights and arrays are still to come."""
     if T_cache < T_x:
         raise ValueError("the cache has too few steps")
-    batch_init(&l.batch, lengths, m, T_x, T_cache)
-    parameters_init(&l.p, c, n_x, n_a, m == 1, False)
+    batch_init(&task.batch, lengths, m, T_x, T_cache)
+    parameters_init(&task.p, c, n_x, n_a, m == 1, False)
     cdef int k
     for k in range(c.n_stages):
-        l.p.W_h[k].unpacked = l.batch.T == 1
+        task.p.W_h[k].unpacked = task.batch.T == 1
     return 0
 
 
@@ -148,32 +148,31 @@ cdef inline Py_ssize_t cache_rows(const cell *c, const batch *b, Py_ssize_t colu
     return c.n_states * b.n_active + slots_kept(c) * columns
 
 
-cdef inline void set_cache(layer *l, double *cache, Py_ssize_t columns) noexcept nogil:
+cdef inline void set_cache(layer *task, double *cache, Py_ssize_t columns) noexcept nogil:
     """Give states and slots of so many columns their places in an array (cache_rows, n_a)."""
-    cdef Py_ssize_t n_a = l.p.n_a, rows = l.batch.n_active + columns
+    cdef Py_ssize_t n_a = task.p.n_a, rows = task.batch.n_active + columns
     cdef int k
-    for k in range(l.p.cell.n_states):
-        l.state[k] = cache + k * rows * n_a
-    if l.p.cell.slot_is_state:
-        l.slots, l.slot_stride, l.slot_ld = cache + l.batch.n_active * n_a, 0, n_a
+    for k in range(task.p.cell.n_states):
+        task.state[k] = cache + k * rows * n_a
+    if task.p.cell.slot_is_state:
+        task.slots, task.slot_stride, task.slot_ld = cache + task.batch.n_active * n_a, 0, n_a
         return
-    l.slots = cache + l.p.cell.n_states * rows * n_a
-    l.slot_stride, l.slot_ld = columns * n_a, n_a
-    if l.batch.m == 1:
-        l.slot_stride, l.slot_ld = n_a, l.p.cell.n_slots * n_a
+    task.slots = cache + task.p.cell.n_states * rows * n_a
+    task.slot_stride, task.slot_ld = columns * n_a, n_a
+    if task.batch.m == 1:
+        task.slot_stride, task.slot_ld = n_a, task.p.cell.n_slots * n_a
 
 
-cdef inline int split_work(layer *l, const weights *Wy) noexcept nogil:
+cdef inline int split_work(layer *task, const weights *Wy) noexcept nogil:
     """What threads split; how many can share the work."""
     cdef Py_ssize_t max_threads
-    l.split_units = split_by_units(&l.p.W_h[0], mean_batch_size(&l.batch), &max_threads)
-    l.joint_projection = l.split_units or l.batch.single_block or exceeds_cache(&l.p.W_x)
+    task.split_units = split_by_units(&task.p.W_h[0], mean_batch_size(&task.batch), &max_threads)
+    task.joint_projection = task.split_units or task.batch.single_block or exceeds_cache(&task.p.W_x)
     if Wy != NULL:
-        l.joint_projection = l.joint_projection or exceeds_cache(Wy)
+        task.joint_projection = task.joint_projection or exceeds_cache(Wy)
     return max_threads
 
 
-cdef inline bint projected_once(const layer *l, int threads) noexcept nogil:
+cdef inline bint projected_once(const layer *task, int threads) noexcept nogil:
     """Whether the input weights are used for one product only, so that it does not pay to pack them."""
-    return l.batch.columns <= l.batch.max_columns and (l.joint_projection or threads == 1)
-
+    return task.batch.columns <= task.batch.max_columns and (task.joint_projection or threads == 1)

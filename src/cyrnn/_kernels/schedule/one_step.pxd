@@ -45,47 +45,48 @@ cdef inline void flatten(strided *s, Py_ssize_t n, Py_ssize_t m, double **worksp
 
 cdef inline void step_forward(void *problem, thread thr) noexcept nogil:
     """One thread's part of the forward equations."""
-    cdef one_step *l = <one_step *> problem
-    cdef const cell *c = &l.p.cell
-    cdef Py_ssize_t n_a = l.p.n_a, m = l.m, row = n_a * m
+    cdef one_step *task = <one_step *> problem
+    cdef const cell *c = &task.p.cell
+    cdef Py_ssize_t n_a = task.p.n_a, m = task.m, row = n_a * m
     cdef index_range own = thread_rows(n_a, m, thr)
     cdef Py_ssize_t begin = own.begin * m
     cdef const product *p
     cdef step s
     cdef int k, stage
     for k in range(c.n_slots):
-        s.slot[k] = l.slots + k * row + begin
-        fill_rows(l.slots + k * row, l.p.b[k], m, own)
+        s.slot[k] = task.slots + k * row + begin
+        fill_rows(task.slots + k * row, task.p.b[k], m, own)
         if gets_input(c, k):
             matmul_unpacked(
-                l.slots + k * row, m, l.p.W_x.gate[k - c.x_first], l.p.W_x.ld, l.p.n_x, l.x.data, own,
+                task.slots + k * row, m, task.p.W_x.gate[k - c.x_first], task.p.W_x.ld, task.p.n_x, task.x.data, own,
             )
         p = &c.products[0]      # at once, while this slot's rows of the weights are in a cache
         if adds_to(p, k):
             matmul_unpacked(
-                l.slots + k * row, m, l.p.W_h[0].gate[k - p.first], l.p.W_h[0].ld, n_a, l.before[0].data, own,
+                task.slots + k * row, m, task.p.W_h[0].gate[k - p.first], task.p.W_h[0].ld, n_a,
+                task.before[0].data, own,
             )
     for k in range(c.n_states):
-        s.before[k], s.after[k] = l.before[k].data + begin, l.after[k].data + begin
+        s.before[k], s.after[k] = task.before[k].data + begin, task.after[k].data + begin
     c.forward[0](&s, (own.end - own.begin) * m)
     for stage in range(1, c.n_stages):
         p = &c.products[stage]
         barrier(thr)            # the source is a slot, of which every thread has written a part
         for k in range(p.count):
             matmul_unpacked(
-                l.slots + (p.first + k) * row, m, l.p.W_h[stage].gate[k], l.p.W_h[stage].ld, n_a,
-                l.slots + p.source * row, own,
+                task.slots + (p.first + k) * row, m, task.p.W_h[stage].gate[k], task.p.W_h[stage].ld, n_a,
+                task.slots + p.source * row, own,
             )
         c.forward[stage](&s, (own.end - own.begin) * m)
     barrier(thr)
-    output_step(&l.output, l.after[0].data, n_a, m, thr)
+    output_step(&task.output, task.after[0].data, n_a, m, thr)
 
 
 cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
     """One thread's part of the backward equations."""
-    cdef one_step *l = <one_step *> problem
-    cdef const cell *c = &l.p.cell
-    cdef Py_ssize_t n_x = l.p.n_x, n_a = l.p.n_a, m = l.m, row = n_a * m
+    cdef one_step *task = <one_step *> problem
+    cdef const cell *c = &task.p.cell
+    cdef Py_ssize_t n_x = task.p.n_x, n_a = task.p.n_a, m = task.m, row = n_a * m
     cdef index_range own = thread_rows(n_a, m, thr)
     cdef Py_ssize_t begin = own.begin * m
     cdef const product *p
@@ -93,85 +94,88 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
     cdef step s
     cdef int k, stage
     for k in range(c.n_slots):
-        s.slot[k] = l.slot[k].data + begin
-        s.d_slot[k] = l.d_slots + k * row + begin
+        s.slot[k] = task.slot[k].data + begin
+        s.d_slot[k] = task.d_slots + k * row + begin
     for k in range(c.n_states):
-        s.before[k], s.after[k] = l.before[k].data + begin, l.after[k].data + begin
-        s.d_state[k] = l.d_before[k].data + begin
+        s.before[k], s.after[k] = task.before[k].data + begin, task.after[k].data + begin
+        s.d_state[k] = task.d_before[k].data + begin
     for stage in range(c.n_stages - 1, -1, -1):
         p = &c.products[stage]
         c.backward[stage](&s, (own.end - own.begin) * m)
         if stage > 0:           # the gradient of the slot that is its source; that of the state comes last
             barrier(thr)
             matmul_t_unpacked(
-                l.d_slots + p.source * row, n_a, m, &l.p.W_h[stage], l.d_slots + p.first * row, l.transposed, thr,
+                task.d_slots + p.source * row, n_a, m, &task.p.W_h[stage], task.d_slots + p.first * row,
+                task.transposed, thr,
             )
             barrier(thr)
     for k in range(c.n_slots):
-        d = l.d_slots + k * row
-        sum_rows(l.out.db + k * n_a, d, m, own)
+        d = task.d_slots + k * row
+        sum_rows(task.out.db + k * n_a, d, m, own)
         for stage in range(c.n_stages):
             p = &c.products[stage]
             if adds_to(p, k):
                 outer_unpacked(
-                    l.out.dW_h[stage] + (k - p.first) * n_a * l.out.ld_h, l.out.ld_h, n_a, d,
-                    l.before[0].data if stage == 0 else l.slot[p.source].data, m, own,
+                    task.out.dW_h[stage] + (k - p.first) * n_a * task.out.ld_h, task.out.ld_h, n_a, d,
+                    task.before[0].data if stage == 0 else task.slot[p.source].data, m, own,
                 )
         if gets_input(c, k):
-            outer_unpacked(l.out.dW_x + (k - c.x_first) * n_a * l.out.ld_x, l.out.ld_x, n_x, d, l.x.data, m, own)
+            outer_unpacked(
+                task.out.dW_x + (k - c.x_first) * n_a * task.out.ld_x, task.out.ld_x, n_x, d, task.x.data, m, own,
+            )
     barrier(thr)
-    matmul_t_unpacked(l.dx.data, n_x, m, &l.p.W_x, l.d_slots + c.x_first * row, l.transposed, thr)
+    matmul_t_unpacked(task.dx.data, n_x, m, &task.p.W_x, task.d_slots + c.x_first * row, task.transposed, thr)
     barrier(thr)
     p = &c.products[0]
-    matmul_t_unpacked(l.d_before[0].data, n_a, m, &l.p.W_h[0], l.d_slots + p.first * row, l.transposed, thr)
+    matmul_t_unpacked(task.d_before[0].data, n_a, m, &task.p.W_h[0], task.d_slots + p.first * row, task.transposed, thr)
 
 
-cdef inline int run_step_forward(one_step *l) except -1:
+cdef inline int run_step_forward(one_step *task) except -1:
     """One step of a cell whose parameters and arrays are set."""
-    cdef Py_ssize_t n_x = l.p.n_x, n_a = l.p.n_a, m = l.m, n_states = l.p.cell.n_states, k
-    cdef int threads = threads_for(step_flops(m, forward_flops(&l.p, l.output.n_y)), n_a // MR)
-    cdef double *workspace = buffer_alloc((n_x + l.output.n_y + n_states * n_a) * m + 8 * (2 + n_states))
+    cdef Py_ssize_t n_x = task.p.n_x, n_a = task.p.n_a, m = task.m, n_states = task.p.cell.n_states, k
+    cdef int threads = threads_for(step_flops(m, forward_flops(&task.p, task.output.n_y)), n_a // MR)
+    cdef double *workspace = buffer_alloc((n_x + task.output.n_y + n_states * n_a) * m + 8 * (2 + n_states))
     cdef double *rest = workspace
     cdef region state = region_init(0.0)
     acquire_threads(threads)
     with nogil:
-        l.output.z = workspace_alloc(&rest, l.output.n_y * m)
-        flatten(&l.x, n_x, m, &rest)
+        task.output.z = workspace_alloc(&rest, task.output.n_y * m)
+        flatten(&task.x, n_x, m, &rest)
         for k in range(n_states):
-            flatten(&l.before[k], n_a, m, &rest)
-        parallel_run(step_forward, l, threads, &state)
+            flatten(&task.before[k], n_a, m, &rest)
+        parallel_run(step_forward, task, threads, &state)
     release_threads(threads)
     buffer_free(workspace)
     return 0
 
 
-cdef inline int run_step_backward(one_step *l) except -1:
+cdef inline int run_step_backward(one_step *task) except -1:
     """The gradients of one step of a cell whose parameters and arrays are set."""
-    cdef Py_ssize_t n_x = l.p.n_x, n_a = l.p.n_a, m = l.m, row = n_a * m, k
-    cdef const cell *c = &l.p.cell
+    cdef Py_ssize_t n_x = task.p.n_x, n_a = task.p.n_a, m = task.m, row = n_a * m, k
+    cdef const cell *c = &task.p.cell
     cdef Py_ssize_t arrays = 3 * c.n_states + 2 * c.n_slots
-    cdef int threads = threads_for(step_flops(m, backward_flops(&l.p)), n_a // MR)
+    cdef int threads = threads_for(step_flops(m, backward_flops(&task.p)), n_a // MR)
     cdef double *workspace = buffer_alloc(arrays * (row + 8) + (n_x + max(n_x, n_a)) * m + 16)
     cdef double *rest = workspace
     cdef region state = region_init(0.0)
     acquire_threads(threads)
     with nogil:
-        l.d_slots = workspace_alloc(&rest, c.n_slots * row)
-        l.transposed = workspace_alloc(&rest, max(n_x, n_a) * m)
-        flatten(&l.x, n_x, m, &rest)
+        task.d_slots = workspace_alloc(&rest, c.n_slots * row)
+        task.transposed = workspace_alloc(&rest, max(n_x, n_a) * m)
+        flatten(&task.x, n_x, m, &rest)
         for k in range(c.n_states):
-            flatten(&l.before[k], n_a, m, &rest)
-            flatten(&l.after[k], n_a, m, &rest)
-            flatten(&l.d_after[k], n_a, m, &rest)
+            flatten(&task.before[k], n_a, m, &rest)
+            flatten(&task.after[k], n_a, m, &rest)
+            flatten(&task.d_after[k], n_a, m, &rest)
         for k in range(0 if c.slot_is_state else c.n_slots):
-            flatten(&l.slot[k], n_a, m, &rest)
+            flatten(&task.slot[k], n_a, m, &rest)
         if c.slot_is_state:
-            l.slot[0] = l.after[0]
-        memcpy(l.d_slots + c.da_slot * row, l.d_after[0].data, row * sizeof(double))
-        memset(l.d_before[0].data, 0, row * sizeof(double))         # nothing comes from a next step
+            task.slot[0] = task.after[0]
+        memcpy(task.d_slots + c.da_slot * row, task.d_after[0].data, row * sizeof(double))
+        memset(task.d_before[0].data, 0, row * sizeof(double))         # nothing comes from a next step
         for k in range(1, c.n_states):
-            memcpy(l.d_before[k].data, l.d_after[k].data, row * sizeof(double))
-        parallel_run(step_backward, l, threads, &state)
+            memcpy(task.d_before[k].data, task.d_after[k].data, row * sizeof(double))
+        parallel_run(step_backward, task, threads, &state)
     release_threads(threads)
     buffer_free(workspace)
     return 0

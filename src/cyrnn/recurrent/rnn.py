@@ -5,47 +5,24 @@ y<t> = softmax(Wya a<t> + by)
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from . import _arrays, _kernels
-from ._arrays import Array, Parameters
-from ._caches import PaddedStep, Steps, backward_by_steps, steps_of
+from .. import _checks, _kernels
+from .._checks import Array, Parameters
+from .caches import CacheList, SequenceCache, backward_by_steps, sequence_of
+from .spec import RNN
 
 __all__ = ["rnn_backward", "rnn_cell_backward", "rnn_cell_forward", "rnn_forward"]
 
 CACHE = "a_next, a_prev, xt, parameters"
 
 
-@dataclass(slots=True)
-class RnnTape:
-    """What `rnn_forward` keeps for `rnn_backward`."""
-
-    a: Array  # (wide + columns, n_a), the initial state and then a column for every example and step
-    shape: tuple[int, int, int]  # n_a, m, T_x
-    lengths: bytes | None  # as `_arrays.lengths` keeps them
-    x: Any  # (n_x, m, T_x), the caller's array
-    parameters: Parameters
-
-    def __len__(self) -> int:
-        return self.shape[2]
-
-    def step(self, t: int) -> tuple[Any, ...]:
-        """Return the cell's cache of step t."""
-        n_a, m, T_x = self.shape
-        if self.lengths is not None:
-            step = PaddedStep(self.lengths, t)
-            return step.after(self.a[step.wide :]), step.before(self.a), step.input(self.x), self.parameters
-        a = self.a.reshape(T_x + 1, m, n_a)
-        return a[t + 1].T, a[t].T, self.x[:, :, t], self.parameters
-
-
 def _run(x: Array, a0: Array, p: Parameters, lengths: Any, cache: bool) -> tuple[Any, ...]:
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), and what the backward pass needs: the lengths and a buffer."""
     if lengths is not None:
-        lengths = _arrays.lengths(lengths, *x.shape[1:])
+        lengths = _checks.lengths(lengths, *x.shape[1:])
     a, y, kept = _kernels.rnn.forward(x, a0, p["Wax"], p["Waa"], p["ba"], p["Wya"], p["by"], lengths, cache)
     return a, y, lengths, kept
 
@@ -58,15 +35,11 @@ def _step(xt: Array, a_prev: Array, p: Parameters) -> tuple[Array, ...]:
     return result
 
 
-def _recurrent(n_a: int, n_x: int) -> dict[str, tuple[str, tuple[int, int]]]:
-    return {"Wax": ("n_a, n_x", (n_a, n_x)), "Waa": ("n_a, n_a", (n_a, n_a))}
-
-
 def _checked(m: int, n_x: int, name: str, state: Any, parameters: Any) -> tuple[Array, Parameters]:
     """Convert the state and weights that a forward pass reads, or raise the error that names the misfit."""
-    n_y, n_a = _arrays.output_sizes(parameters, "Wya")
-    wanted = _recurrent(n_a, n_x) | {"ba": ("n_a, 1", (n_a, 1))} | _arrays.output_shapes("Wya", n_y, n_a)
-    return _arrays.state(name, state, n_a, m), _arrays.weights(parameters, wanted)
+    n_y, n_a = _checks.output_sizes(parameters, "Wya")
+    wanted = RNN.parameters(n_a, n_x) | _checks.output_shapes("Wya", n_y, n_a)
+    return _checks.state(name, state, n_a, m), _checks.weights(parameters, wanted)
 
 
 def rnn_cell_forward(xt: Any, a_prev: Any, parameters: Parameters) -> tuple[Array, Array, tuple[Any, ...]]:
@@ -108,12 +81,12 @@ def rnn_cell_forward(xt: Any, a_prev: Any, parameters: Parameters) -> tuple[Arra
     """
     try:
         result = _step(xt, a_prev, parameters)
-    except _arrays.MISFIT:
+    except _checks.MISFIT:
         result = ()
     if not result:
-        x = _arrays.dimensions("xt", xt, "n_x, m")
+        x = _checks.dimensions("xt", xt, "n_x, m")
         n_x, m = x.shape
-        _arrays.columns_fit("xt", m)
+        _checks.columns_fit("xt", m)
         result = _step(x, *_checked(m, n_x, "a_prev", a_prev, parameters))
     a_next, yt_pred = result
     return a_next, yt_pred, (a_next, a_prev, xt, parameters)
@@ -121,7 +94,7 @@ def rnn_cell_forward(xt: Any, a_prev: Any, parameters: Parameters) -> tuple[Arra
 
 def rnn_forward(
     x: Any, a0: Any, parameters: Parameters, *, lengths: Any = None, cache: bool = True
-) -> tuple[Array, Array, tuple[Steps, Any] | None]:
+) -> tuple[Array, Array, tuple[CacheList, Any] | None]:
     """Run the basic RNN over all steps.
 
     Parameters
@@ -169,24 +142,24 @@ def rnn_forward(
     """
     try:
         result = _run(x, a0, parameters, lengths, cache)
-    except _arrays.MISFIT:
+    except _checks.MISFIT:
         result = ()
     array = x
     if not result:
-        array = _arrays.dimensions("x", x, "n_x, m, T_x")
+        array = _checks.dimensions("x", x, "n_x, m, T_x")
         n_x, m, T_x = array.shape
-        _arrays.columns_fit("x", m, T_x)
+        _checks.columns_fit("x", m, T_x)
         result = _run(array, *_checked(m, n_x, "a0", a0, parameters), lengths, cache)
     a, y_pred, lengths, kept = result
     if kept is None:
         return a, y_pred, None
-    tape = RnnTape(kept, a.shape, lengths, x if isinstance(x, np.ndarray) else np.asarray(array), parameters)
-    return a, y_pred, (Steps(tape), x)
+    array = x if isinstance(x, np.ndarray) else np.asarray(array)
+    return a, y_pred, (CacheList(SequenceCache(RNN, kept, a.shape, lengths, array, parameters)), x)
 
 
-def _run_back(da: Array, x: Array, tape: RnnTape, p: Parameters) -> dict[str, Array]:
-    """Gradients of the first steps of a tape, as many as `da` has."""
-    dx, da0, dWax, dWaa, dba = _kernels.rnn.backward(da, x, tape.lengths, tape.a, p["Wax"], p["Waa"])
+def _run_back(da: Array, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
+    """Gradients of the first steps of a sequence, as many as `da` has."""
+    dx, da0, dWax, dWaa, dba = _kernels.rnn.backward(da, x, sequence.lengths, sequence.buffer, p["Wax"], p["Waa"])
     return {"dx": dx, "da0": da0, "dWax": dWax, "dWaa": dWaa, "dba": dba}
 
 
@@ -202,17 +175,17 @@ def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
     da_next, cache = values
     try:
         return _step_back(da_next, cache, cache[-1])
-    except _arrays.MISFIT:
+    except _checks.MISFIT:
         pass
     da_name, name = names
-    a_next, a_prev, xt, p = _arrays.unpacked(name, cache, CACHE)
-    a_next = _arrays.dimensions(f"{name}[0] (a_next)", a_next, "n_a, m")
+    a_next, a_prev, xt, p = _checks.unpacked(name, cache, CACHE)
+    a_next = _checks.dimensions(f"{name}[0] (a_next)", a_next, "n_a, m")
     n_a, m = a_next.shape
-    a_prev = _arrays.state(f"{name}[1] (a_prev)", a_prev, n_a, m)
-    _arrays.columns_fit(da_name, m)
-    xt = _arrays.columns(f"{name}[2] (xt)", xt, "n_x", m)
-    da_next = _arrays.shaped(da_name, da_next, "n_a, m", (n_a, m))
-    return _step_back(da_next, (a_next, a_prev, xt, p), _arrays.weights(p, _recurrent(n_a, len(xt))))
+    a_prev = _checks.state(f"{name}[1] (a_prev)", a_prev, n_a, m)
+    _checks.columns_fit(da_name, m)
+    xt = _checks.columns(f"{name}[2] (xt)", xt, "n_x", m)
+    da_next = _checks.shaped(da_name, da_next, "n_a, m", (n_a, m))
+    return _step_back(da_next, (a_next, a_prev, xt, p), _checks.weights(p, RNN.weights(n_a, len(xt))))
 
 
 def rnn_cell_backward(da_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
@@ -285,18 +258,18 @@ def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     {'dx': (2, 3, 7), 'da0': (2, 3), 'dWax': (2, 2), 'dWaa': (2, 2), 'dba': (2, 1)}
     """
     try:
-        tape = caches[0].tape
-        if type(tape) is RnnTape and len(caches) == 2:
-            return _run_back(da, tape.x, tape, tape.parameters)
-    except _arrays.MISFIT:
+        sequence = caches[0].sequence
+        if sequence.spec is RNN and len(caches) == 2:
+            return _run_back(da, sequence.x, sequence, sequence.parameters)
+    except _checks.MISFIT:
         pass
-    steps, _ = _arrays.unpacked("caches", caches, "steps, x")
-    da = _arrays.dimensions("da", da, "n_a, m, T_x")
-    _arrays.columns_fit("da", *da.shape[1:])
-    tape = steps_of(steps, RnnTape, "rnn_forward", da.shape[2])
-    if tape is None:
+    steps, _ = _checks.unpacked("caches", caches, "steps, x")
+    da = _checks.dimensions("da", da, "n_a, m, T_x")
+    _checks.columns_fit("da", *da.shape[1:])
+    sequence = sequence_of(steps, RNN, da.shape[2])
+    if sequence is None:
         return backward_by_steps(_cell_back, {"da": da}, steps)
-    n_a, m, _ = tape.shape
-    _arrays.shaped("da", da, "n_a, m, T_x", (n_a, m, da.shape[2]))
-    x = _arrays.columns("x", tape.x, "n_x", m, len(tape))
-    return _run_back(da, x, tape, _arrays.weights(tape.parameters, _recurrent(n_a, len(x))))
+    n_a, m, _ = sequence.shape
+    _checks.shaped("da", da, "n_a, m, T_x", (n_a, m, da.shape[2]))
+    x = _checks.columns("x", sequence.x, "n_x", m, len(sequence))
+    return _run_back(da, x, sequence, _checks.weights(sequence.parameters, RNN.weights(n_a, len(x))))

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array, Parameters
-from ._onnx_graph import network
-from ._stacked import stack, unstack
-from ._version import __version__
+from .._checks import Array, Parameters
+from .._version import __version__
+from ..recurrent.fused import fuse, split
+from .onnx_graph import network
 
 __all__ = ["export_onnx", "import_onnx"]
 
-ORDER = "iofc"
+ORDERS = {"lstm": "iofc"}
 OPSET, IR_VERSION = 14, 7  # the oldest that have the operators as they are today
 
 
@@ -73,7 +73,7 @@ def export_onnx(path: str | os.PathLike[str], parameters: Parameters, *, dtype: 
     onnx = _onnx()
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
-    q = stack(parameters, ORDER)
+    q = fuse(parameters, ORDERS)
     n_a, n_x = q.W_a.shape[1], q.W_x.shape[1]
     weights = {"W": q.W_x[None], "R": q.W_a[None], "B": np.concatenate([q.b, np.zeros_like(q.b)])[None]}
     if q.Wy is not None and q.by is not None:
@@ -84,14 +84,15 @@ def export_onnx(path: str | os.PathLike[str], parameters: Parameters, *, dtype: 
         if np.isinf(value).sum() != np.isinf(weights[name]).sum():
             raise ValueError(f"parameters: expected numbers that {dtype} can hold, got larger ones (ONNX's {name})")
 
-    make, kind = onnx.helper.make_node, "LSTM" if q.is_lstm else "RNN"
+    make, kind = onnx.helper.make_node, q.spec.name.upper()
     axes = {"axis_0": np.array([0]), "axis_1": np.array([1])}
-    states = {"a0": "initial_h", "c0": "initial_c"} if q.is_lstm else {"a0": "initial_h"}
+    memory = "c" in q.spec.states
+    states = {"a0": "initial_h", "c0": "initial_c"} if memory else {"a0": "initial_h"}
     nodes = [make("Transpose", ["x"], ["X"], perm=[2, 1, 0])]
     for name, initial in states.items():
         nodes += [make("Transpose", [name], [f"{name}_rows"], perm=[1, 0])]
         nodes += [make("Unsqueeze", [f"{name}_rows", "axis_0"], [initial])]
-    made = ["Y", "", "Y_c"] if q.is_lstm else ["Y"]
+    made = ["Y", "", "Y_c"] if memory else ["Y"]
     nodes += [
         make(kind, ["X", "W", "R", "B", "", *states.values()], made, hidden_size=n_a),
         make("Squeeze", ["Y", "axis_1"], ["a_rows"]),
@@ -107,7 +108,7 @@ def export_onnx(path: str | os.PathLike[str], parameters: Parameters, *, dtype: 
             make("Transpose", ["y_rows"], ["y"], perm=[2, 1, 0]),
         ]
         outputs["y"] = [len(q.Wy), "m", "T_x"]
-    if q.is_lstm:
+    if memory:
         nodes += [make("Squeeze", ["Y_c", "axis_0"], ["c_rows"]), make("Transpose", ["c_rows"], ["c"], perm=[1, 0])]
         outputs["c"] = [n_a, "m"]
 
@@ -174,4 +175,4 @@ def import_onnx(path: str | os.PathLike[str]) -> dict[str, Array]:
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError) as error:
         raise ValueError(f"path: expected a valid ONNX model, got one with {error}") from error
-    return unstack(network(onnx, model), ORDER)
+    return split(network(onnx, model), ORDERS)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arrays, _kernels
-from ._arrays import Array
+from .. import _checks, _kernels
+from .._checks import Array
 
 __all__ = ["cross_entropy", "mean_squared_error"]
 
@@ -36,7 +36,7 @@ def _cross_entropy(y_pred: Array, labels: Any, lengths: Any, weights: Any) -> tu
 
 def _integers(name: str, value: Any, letters: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
     """Return integers of exactly this shape."""
-    array = _arrays.any_array(name, value)
+    array = _checks.any_array(name, value)
     if array.size == 0 and array.dtype == np.float64:  # what NumPy makes of an empty list
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
@@ -71,7 +71,7 @@ def _scored(
         _refuse("lengths", f"integers from 0 to T_x = {T_x}", lengths, (lengths < 0) | (lengths > T_x))
         scored &= np.arange(T_x) < lengths[:, None]
     if weights is not None:
-        weights = np.ascontiguousarray(_arrays.shaped("weights", weights, letters, shape))
+        weights = np.ascontiguousarray(_checks.shaped("weights", weights, letters, shape))
         _refuse("weights", NOT_NEGATIVE, weights, scored & ~((weights >= 0) & (weights < np.inf)))
         scored &= weights > 0
     if not scored.any():
@@ -87,12 +87,12 @@ def _scored(
 
 def _given(name: str, value: Any) -> tuple[Array, str]:
     """Return what the network gave, for a sequence or for one step, and the letters of its shape."""
-    array = _arrays.real(name, value)
+    array = _checks.real(name, value)
     if array.ndim not in (2, 3):
         raise ValueError(f"{name}: expected shape (n_y, m, T_x) or (n_y, m), got {array.shape}")
     if len(array) == 0:
         raise ValueError(f"{name}: expected at least one unit (n_y), got shape {array.shape}")
-    _arrays.columns_fit(name, *array.shape[1:])
+    _checks.columns_fit(name, *array.shape[1:])
     return np.ascontiguousarray(array), "n_y, m, T_x" if array.ndim == 3 else "n_y, m"
 
 
@@ -150,12 +150,12 @@ def cross_entropy(y_pred: Any, labels: Any, lengths: Any = None, *, weights: Any
     """
     try:
         return _cross_entropy(y_pred, labels, lengths, weights)
-    except _arrays.MISFIT:
+    except _checks.MISFIT:
         pass
     y, letters = _given("y_pred", y_pred)
     lengths, weights, scored = _scored(lengths, weights, y.shape[1:])
-    if _arrays.any_array("labels", labels).ndim == y.ndim:
-        labels = np.ascontiguousarray(_arrays.shaped("labels", labels, letters, y.shape))
+    if _checks.any_array("labels", labels).ndim == y.ndim:
+        labels = np.ascontiguousarray(_checks.shaped("labels", labels, letters, y.shape))
         _refuse("labels", NOT_NEGATIVE, labels, scored & ~((labels >= 0) & (labels < np.inf)))
     else:
         labels = _integers("labels", labels, letters[5:] if y.ndim == 3 else "m,", y.shape[1:])
@@ -213,11 +213,11 @@ def mean_squared_error(z: Any, targets: Any, lengths: Any = None, *, weights: An
     kernel = _kernels.losses.mean_squared_error
     try:
         return _run(kernel, z, targets, lengths, weights)
-    except _arrays.MISFIT:
+    except _checks.MISFIT:
         pass
     z, letters = _given("z", z)
     lengths, weights, scored = _scored(lengths, weights, z.shape[1:])
-    targets = np.ascontiguousarray(_arrays.shaped("targets", targets, letters, z.shape))
+    targets = np.ascontiguousarray(_checks.shaped("targets", targets, letters, z.shape))
     _refuse("z", "finite numbers", z, scored & ~np.isfinite(z))
     _refuse("targets", "finite numbers", targets, scored & ~np.isfinite(targets))
     try:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays
-from ._arrays import Array, Parameters
-from ._stacked import Stacked, added, gates, stack, unstack
+from .. import _checks
+from .._checks import Array, Parameters
+from ..recurrent.fused import Fused, added, cell_with_gates, fuse, split
 
 __all__ = ["from_keras", "from_torch", "to_keras", "to_torch"]
 
-ORDER = "ifco"
+ORDERS = {"lstm": "ifco"}
 # An entry of torch.nn.RNN or LSTM, or of RNNCell or LSTMCell, whose entries have no _l0.
 ENTRY = re.compile(r"(?P<layer>.*\.)?(?P<name>(weight|bias)_(ih|hh|hr))(?P<number>_l\d+)?(?P<reverse>_reverse)?")
 
@@ -26,7 +26,7 @@ def _array(name: str, value: Any) -> Array:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         value = (value.double() if value.is_floating_point() else value).numpy()  # NumPy has no bfloat16
-    return _arrays.real(name, value)
+    return _checks.real(name, value)
 
 
 def _linear(entries: Sequence[str]) -> str | None:
@@ -81,7 +81,7 @@ def from_torch(state_dict: Mapping[str, Any]) -> dict[str, Array]:
     >>> {name: value.shape for name, value in cyrnn.from_torch(state_dict).items() if name in ("Wf", "bf", "Wy", "by")}
     {'Wf': (2, 5), 'bf': (2, 1), 'Wy': (4, 2), 'by': (4, 1)}
     """
-    _arrays.mapping(state_dict, "state_dict")
+    _checks.mapping(state_dict, "state_dict")
     found = {key: ENTRY.fullmatch(str(key)) for key in state_dict}
     layers: dict[tuple[str, str], str] = {}  # the prefix and the number, an entry
     for key, match in found.items():
@@ -106,27 +106,28 @@ def from_torch(state_dict: Mapping[str, Any]) -> dict[str, Array]:
 
     def get(key: str) -> tuple[str, Array]:
         name = f"state_dict[{key!r}]"
-        return name, _array(name, _arrays.entry(state_dict, key, "state_dict"))
+        return name, _array(name, _checks.entry(state_dict, key, "state_dict"))
 
     name, W_a = get(f"{layer}weight_hh{number}")
-    _arrays.dimensions(name, W_a, "gates n_a, n_a")
+    _checks.dimensions(name, W_a, "gates n_a, n_a")
     n_a = W_a.shape[1]
-    rows = n_a * gates(name, W_a.shape, "gates n_a, n_a", 0)
+    spec = cell_with_gates(name, W_a.shape, "gates n_a, n_a", 0)
+    rows = spec.n_gates * n_a
     name, W_x = get(f"{layer}weight_ih{number}")
-    _arrays.dimensions(name, W_x, "gates n_a, n_x")
-    _arrays.shaped(name, W_x, "gates n_a, n_x", (rows, W_x.shape[1]))
+    _checks.dimensions(name, W_x, "gates n_a, n_x")
+    _checks.shaped(name, W_x, "gates n_a, n_x", (rows, W_x.shape[1]))
     b = np.zeros(rows)
     names = [f"{layer}bias_ih{number}", f"{layer}bias_hh{number}"]
     if any(name in state_dict for name in names):
-        b = added(*(_arrays.shaped(*get(key), "gates n_a", (rows,)) for key in names))
-    stacked = Stacked(W_x, W_a, b)
+        b = added(*(_checks.shaped(*get(key), "gates n_a", (rows,)) for key in names))
+    fused = Fused(spec, W_x, W_a, b)
     if linear is not None:
         prefix = f"{linear}." if linear else ""
-        name, stacked.Wy = get(f"{prefix}weight")
-        n_y = len(_arrays.dimensions(name, stacked.Wy, "n_y, n_a"))
-        _arrays.shaped(name, stacked.Wy, "n_y, n_a", (n_y, n_a))
-        stacked.by = _arrays.shaped(*get(f"{prefix}bias"), "n_y", (n_y,))
-    return unstack(stacked, ORDER)
+        name, fused.Wy = get(f"{prefix}weight")
+        n_y = len(_checks.dimensions(name, fused.Wy, "n_y, n_a"))
+        _checks.shaped(name, fused.Wy, "n_y, n_a", (n_y, n_a))
+        fused.by = _checks.shaped(*get(f"{prefix}bias"), "n_y", (n_y,))
+    return split(fused, ORDERS)
 
 
 def to_torch(parameters: Parameters, *, layer: str | None = None, output: str = "fc") -> dict[str, Any]:
@@ -166,7 +167,7 @@ def to_torch(parameters: Parameters, *, layer: str | None = None, output: str = 
     """
     import torch
 
-    q = stack(parameters, ORDER)
+    q = fuse(parameters, ORDERS)
     if layer is None:
         layer = "" if q.Wy is None else "rnn"
     values = {"weight_ih_l0": q.W_x, "weight_hh_l0": q.W_a, "bias_ih_l0": q.b, "bias_hh_l0": np.zeros_like(q.b)}
@@ -215,15 +216,16 @@ def from_keras(weights: Sequence[Any]) -> dict[str, Array]:
         raise ValueError(f"weights: expected a kernel and a recurrent kernel at least, got {len(weights)} arrays")
     arrays = {f"weights[{k}]": _array(f"weights[{k}]", value) for k, value in enumerate(weights)}
     (name_x, W_x), (name_a, W_a), *rest = arrays.items()
-    _arrays.dimensions(name_a, W_a, "n_a, gates n_a")
+    _checks.dimensions(name_a, W_a, "n_a, gates n_a")
     n_a = len(W_a)
-    units = n_a * gates(name_a, W_a.shape, "n_a, gates n_a", 1)
-    _arrays.dimensions(name_x, W_x, "n_x, gates n_a")
-    _arrays.shaped(name_x, W_x, "n_x, gates n_a", (len(W_x), units))
+    spec = cell_with_gates(name_a, W_a.shape, "n_a, gates n_a", 1)
+    units = spec.n_gates * n_a
+    _checks.dimensions(name_x, W_x, "n_x, gates n_a")
+    _checks.shaped(name_x, W_x, "n_x, gates n_a", (len(W_x), units))
     b = np.zeros(units)
     if rest and rest[0][1].ndim == 1:
-        b = _arrays.shaped(*rest.pop(0), "gates n_a", (units,))
-    stacked = Stacked(W_x.T, W_a.T, b)
+        b = _checks.shaped(*rest.pop(0), "gates n_a", (units,))
+    fused = Fused(spec, W_x.T, W_a.T, b)
     if len(rest) > 2:
         shapes = [array.shape for array in arrays.values()]
         raise ValueError(
@@ -231,10 +233,10 @@ def from_keras(weights: Sequence[Any]) -> dict[str, Array]:
         )
     if rest:
         name, W_y = rest[0]
-        n_y = _arrays.dimensions(name, W_y, "n_a, n_y").shape[1]
-        stacked.Wy = _arrays.shaped(name, W_y, "n_a, n_y", (n_a, n_y)).T
-        stacked.by = _arrays.shaped(*rest[1], "n_y", (n_y,)) if len(rest) == 2 else np.zeros(n_y)
-    return unstack(stacked, ORDER)
+        n_y = _checks.dimensions(name, W_y, "n_a, n_y").shape[1]
+        fused.Wy = _checks.shaped(name, W_y, "n_a, n_y", (n_a, n_y)).T
+        fused.by = _checks.shaped(*rest[1], "n_y", (n_y,)) if len(rest) == 2 else np.zeros(n_y)
+    return split(fused, ORDERS)
 
 
 def to_keras(parameters: Parameters) -> list[Array]:
@@ -264,7 +266,7 @@ def to_keras(parameters: Parameters) -> list[Array]:
     >>> [array.shape for array in cyrnn.to_keras(p)]
     [(3, 2), (2, 2), (2,)]
     """
-    q = stack(parameters, ORDER)
+    q = fuse(parameters, ORDERS)
     weights = [q.W_x.T.copy(), q.W_a.T.copy(), q.b]
     if q.Wy is not None and q.by is not None:
         weights += [q.Wy.T.copy(), q.by]

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _kernels
-from ._arrays import Array
-from ._kernels.runtime.buffers import arrays
+from .. import _checks, _kernels
+from .._checks import Array
+from .._kernels.runtime.buffers import arrays
 
 __all__ = ["clip_gradients", "initialize_adam", "update_parameters_with_adam", "update_parameters_with_gd"]
 
@@ -47,7 +47,7 @@ def _number(name: str, value: Any, expected: str, low: float, high: float) -> fl
 
 def _gradient(name: str, value: Any) -> Array:
     """Return a gradient as the kernels read it; refuse one that is not finite."""
-    array = _arrays.real(name, value)
+    array = _checks.real(name, value)
     largest = _kernels.optimizers.LARGEST
     bad = ~(np.abs(array) <= largest)
     if bad.any():
@@ -64,7 +64,7 @@ def _written(name: str, values: Arrays, key: str) -> Array:
     value = values[key]
     if values[key] is not value:
         raise TypeError(f"{name}: expected an array to update in place, got a new one at every look")
-    if not isinstance(value, np.ndarray) or value.dtype != _arrays.FLOAT64:
+    if not isinstance(value, np.ndarray) or value.dtype != _checks.FLOAT64:
         got = f"dtype {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
         raise TypeError(f"{name}: expected a float64 numpy.ndarray to update in place, got {got}")
     if not value.flags.carray:
@@ -137,7 +137,7 @@ def initialize_adam(parameters: Arrays) -> tuple[dict[str, Array], dict[str, Arr
     {'dWy': array([[0., 0.]]), 'dby': array([[0.]])}
     """
     _named("parameters", parameters)
-    shapes = {"d" + key: _arrays.real(f"parameters[{key!r}]", value).shape for key, value in parameters.items()}
+    shapes = {"d" + key: _checks.real(f"parameters[{key!r}]", value).shape for key, value in parameters.items()}
     v, s = ({key: np.zeros(shape) for key, shape in shapes.items()} for _ in "vs")
     return v, s
 
@@ -218,7 +218,7 @@ def update_parameters_with_adam(
             g_list, v_list, s_list = ([values[name] for name in names] for values in (gradients, v, s))
             kernel(g_list, list(parameters.values()), v_list, s_list, *rates)
             return parameters, v, s
-        except _arrays.MISFIT:
+        except _checks.MISFIT:
             pass
     _update(kernel, _checked(parameters, gradients, {"v": v, "s": s}), parameters, *rates)
     return parameters, v, s
@@ -261,7 +261,7 @@ def update_parameters_with_gd(
         try:
             kernel([gradients["d" + key] for key in parameters], list(parameters.values()), learning_rate)
             return parameters
-        except _arrays.MISFIT:
+        except _checks.MISFIT:
             pass
     _update(kernel, _checked(parameters, gradients, {}), parameters, learning_rate)
     return parameters
@@ -322,7 +322,7 @@ def clip_gradients(
         before = [clipped[key] for key in keys]
         after = arrays(*[array.shape for array in before])
         found = _kernels.optimizers.clip(before, after, by_norm, by_value)
-    except _arrays.MISFIT:
+    except _checks.MISFIT:
         before = [_gradient(f"gradients[{key!r}]", clipped[key]) for key in keys]
         after = arrays(*[array.shape for array in before])
         found = _kernels.optimizers.clip(before, after, by_norm, by_value)

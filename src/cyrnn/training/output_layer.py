@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _kernels
-from ._arrays import Array, Parameters
+from .. import _checks, _kernels
+from .._checks import Array, Parameters
 
 __all__ = ["output_backward", "output_forward"]
 
@@ -20,7 +20,7 @@ def _key(parameters: Parameters) -> str:
 
 
 def _run(a: Array, W: Array, b: Array) -> Array:
-    """A step is a sequence of one."""
+    """Return z; one step is a sequence of one."""
     z: Array = _kernels.dense.forward(a if a.ndim == 3 else a[:, :, None], W, b)
     return z if a.ndim == 3 else z[:, :, 0]
 
@@ -35,13 +35,13 @@ def _run_back(dz: Array, a: Array, W: Array) -> tuple[Array, Array, Array]:
 
 def _checked(a: Any, parameters: Any) -> tuple[Array, str, int, int]:
     """Convert the hidden states, or raise the error that names the misfit; the weights' name and sizes."""
-    _arrays.mapping(parameters)
+    _checks.mapping(parameters)
     key = _key(parameters)
-    n_y, n_a = _arrays.output_sizes(parameters, key)
-    a = _arrays.real("a", a)
+    n_y, n_a = _checks.output_sizes(parameters, key)
+    a = _checks.real("a", a)
     if a.ndim not in (2, 3) or len(a) != n_a:
         raise ValueError(f"a: expected shape (n_a, m, T_x) or (n_a, m) with n_a = {n_a}, got {a.shape}")
-    _arrays.columns_fit("a", *a.shape[1:])
+    _checks.columns_fit("a", *a.shape[1:])
     return np.ascontiguousarray(a), key, n_y, n_a
 
 
@@ -75,10 +75,10 @@ def output_forward(a: Any, parameters: Parameters) -> Array:
     """
     try:
         return _run(a, parameters[_key(parameters)], parameters["by"])
-    except _arrays.MISFIT:
+    except _checks.MISFIT:
         pass
     a, key, n_y, n_a = _checked(a, parameters)
-    p = _arrays.weights(parameters, _arrays.output_shapes(key, n_y, n_a))
+    p = _checks.weights(parameters, _checks.output_shapes(key, n_y, n_a))
     return _run(a, p[key], p["by"])
 
 
@@ -126,11 +126,11 @@ def output_backward(dz: Any, a: Any, parameters: Parameters) -> dict[str, Array]
         key = _key(parameters)
         da, dW, db = _run_back(dz, a, parameters[key])
         return {"da": da, "d" + key: dW, "dby": db}
-    except _arrays.MISFIT:
+    except _checks.MISFIT:
         pass
     a, key, n_y, n_a = _checked(a, parameters)
     letters = "n_y, m, T_x" if a.ndim == 3 else "n_y, m"
-    dz = np.ascontiguousarray(_arrays.shaped("dz", dz, letters, (n_y, *a.shape[1:])))
-    W = _arrays.weights(parameters, {key: ("n_y, n_a", (n_y, n_a))})[key]
+    dz = np.ascontiguousarray(_checks.shaped("dz", dz, letters, (n_y, *a.shape[1:])))
+    W = _checks.weights(parameters, {key: ("n_y, n_a", (n_y, n_a))})[key]
     da, dW, db = _run_back(dz, a, W)
     return {"da": da, "d" + key: dW, "dby": db}

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _kernels
-from ._arrays import Array
+from .. import _checks, _kernels
+from .._checks import Array
 
 __all__ = ["sigmoid", "softmax"]
 
@@ -36,7 +36,7 @@ def sigmoid(x: Any) -> Any:
     >>> cyrnn.sigmoid([0.0, 2.0, -1000.0])
     array([0.5       , 0.88079708, 0.        ])
     """
-    out = _arrays.real("x", x).copy()  # C-contiguous
+    out = _checks.real("x", x).copy()  # C-contiguous
     _kernels.activations.sigmoid(out.reshape(-1))
     return out[()] if out.ndim == 0 else out
 
@@ -70,7 +70,7 @@ def softmax(x: Any) -> Array:
     array([[0.5, 0.5],
            [0.5, 0.5]])
     """
-    array = _arrays.real("x", x)
+    array = _checks.real("x", x)
     if array.ndim == 0:
         raise ValueError("x: expected shape (n_y, ...), got a scalar")
     out = np.empty(array.shape)

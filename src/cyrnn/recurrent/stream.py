@@ -4,12 +4,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from . import _arrays, _kernels
-from ._arrays import Array, Parameters
-from ._stacked import stack
-from .lstm import GATES
+from .. import _checks, _kernels
+from .._checks import Array, Parameters
+from .fused import fuse
+from .spec import CELLS
 
 __all__ = ["Stream"]
+
+OWN_ORDER = {spec.name: spec.gates for spec in CELLS.values()}
 
 
 class Stream:
@@ -56,32 +58,28 @@ class Stream:
     True
     """
 
-    __slots__ = ("_is_lstm", "_net", "_sizes")
+    __slots__ = ("_net", "_sizes", "_spec")
 
     def __init__(self, parameters: Parameters, m: int = 1) -> None:
         if isinstance(m, bool) or not isinstance(m, (int, np.integer)):
             raise TypeError(f"m: expected a whole number of examples, got {m!r}")
         if m < 1:
             raise ValueError(f"m: expected one example at least, got {m}")
-        p = stack(parameters, GATES)
-        key = "Wy" if p.is_lstm else "Wya"
+        p = fuse(parameters, OWN_ORDER)
         if p.Wy is None or p.by is None:
-            _arrays.entry(parameters, key)  # raises: it is not there
-        rows, n_x = p.W_x.shape
-        n_a = p.W_a.shape[1]
+            _checks.entry(parameters, p.spec.output)  # raises: it is not there
+        n_gates, n_a, n_x = p.spec.n_gates, p.W_a.shape[1], p.W_x.shape[1]
         Wy, by = np.ascontiguousarray(p.Wy), np.array(p.by)[:, None]
-        if int(m) * (n_x + 8 * n_a + len(by)) > _arrays.MOST_COLUMNS:  # no size below can overflow
+        if int(m) * (n_x + 8 * n_a + len(by)) > _checks.MOST_COLUMNS:  # no size below can overflow
             raise ValueError(f"m: expected as many examples as memory can hold, got {m}")
-        W = np.hstack([p.W_x, p.W_a]).reshape(rows // n_a, n_a, n_x + n_a)
-        self._is_lstm = p.is_lstm
+        W = np.hstack([p.W_x, p.W_a]).reshape(n_gates, n_a, n_x + n_a)
+        self._spec = p.spec
         self._sizes = n_x, n_a, len(by), int(m)
-        self._net = _kernels.stream.Stream(
-            "lstm" if p.is_lstm else "rnn", int(m), W, p.b.reshape(rows // n_a, n_a, 1), Wy, by
-        )
+        self._net = _kernels.stream.Stream(p.spec.name, int(m), W, p.b.reshape(n_gates, n_a, 1), Wy, by)
 
     def __repr__(self) -> str:
         n_x, n_a, n_y, m = self._sizes
-        return f"<Stream of an {'LSTM' if self._is_lstm else 'RNN'}: n_x={n_x}, n_a={n_a}, n_y={n_y}, m={m}>"
+        return f"<Stream of {self._spec.title}: n_x={n_x}, n_a={n_a}, n_y={n_y}, m={m}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Stream is neither copied nor pickled: make another one and set its state")
@@ -124,16 +122,16 @@ class Stream:
         try:
             result: tuple[Array, Array] = self._net.step(xt, out)
             return result
-        except _arrays.MISFIT:
+        except _checks.MISFIT:
             pass
         n_x, n_a, n_y, m = self._sizes
         if out is not None:
-            out = a, y = tuple(_arrays.unpacked("out", out, "a, y"))
+            out = a, y = tuple(_checks.unpacked("out", out, "a, y"))
             _writeable("out[0]", a, "n_a, m", (n_a, m))
             _writeable("out[1]", y, "n_y, m", (n_y, m))
             if np.may_share_memory(a, y):  # exact for what is contiguous
                 raise ValueError("out: expected two arrays that share no memory, got two that overlap")
-        result = self._net.step(_arrays.shaped("xt", xt, "n_x, m", (n_x, m)), out)
+        result = self._net.step(_checks.shaped("xt", xt, "n_x, m", (n_x, m)), out)
         return result
 
     def run(self, x: Any) -> tuple[Array, Array]:
@@ -167,11 +165,11 @@ class Stream:
         >>> a.shape, y.shape
         ((2, 4, 7), (2, 4, 7))
         """
-        n_x, n_a, n_y, m = self._sizes
-        x = _arrays.dimensions("x", x, "n_x, m, T_x")
+        n_x, _, _, m = self._sizes
+        x = _checks.dimensions("x", x, "n_x, m, T_x")
         T_x = x.shape[2]
-        _arrays.shaped("x", x, "n_x, m, T_x", (n_x, m, T_x))
-        _arrays.columns_fit("x", m, T_x)
+        _checks.shaped("x", x, "n_x, m, T_x", (n_x, m, T_x))
+        _checks.columns_fit("x", m, T_x)
         result: tuple[Array, Array] = self._net.run(x)
         return result
 
@@ -221,23 +219,24 @@ class Stream:
         True
         """
         states = self._net.get()
-        return states if self._is_lstm else states[0]
+        return states if len(states) > 1 else states[0]
 
     @state.setter
     def state(self, value: Any) -> None:
         _, n_a, _, m = self._sizes
-        if self._is_lstm:
-            a, c = _arrays.unpacked("state", value, "a, c")
-            self._net.set(_arrays.state("state[0]", a, n_a, m), _arrays.state("state[1]", c, n_a, m))
+        names = self._spec.states
+        if len(names) == 1:
+            self._net.set(_checks.state("state", value, n_a, m))
         else:
-            self._net.set(_arrays.state("state", value, n_a, m))
+            values = _checks.unpacked("state", value, ", ".join(names))
+            self._net.set(*(_checks.state(f"state[{k}]", value, n_a, m) for k, value in enumerate(values)))
 
 
 def _writeable(name: str, value: Any, letters: str, shape: tuple[int, int]) -> None:
     """Refuse what a result cannot be written into."""
     if type(value) is not np.ndarray:
         raise TypeError(f"{name}: expected a numpy.ndarray to write into, got {type(value).__name__}")
-    _arrays.shaped(name, value, letters, shape)
-    if value.dtype != _arrays.FLOAT64 or not value.flags.carray:
+    _checks.shaped(name, value, letters, shape)
+    if value.dtype != _checks.FLOAT64 or not value.flags.carray:
         how = f"{value.dtype}, C-contiguous {value.flags.c_contiguous}, writeable {value.flags.writeable}"
         raise ValueError(f"{name}: expected a writeable C-contiguous float64 array, got {how}")

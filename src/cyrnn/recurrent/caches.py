@@ -1,70 +1,98 @@
-"""The list of caches that the notebook shows, made only when somebody looks.
+"""The caches of a sequence: a few large buffers, and the notebook's list of tuples made of them on demand.
 
-A forward pass keeps its intermediate values in a few large buffers (a tape).  The notebook keeps a
-list with one tuple of arrays per step.  `Steps` is that list to whoever reads or edits it; a
-backward pass that finds it unedited takes the tape instead.  To build 100 tuples of 10 views would
-cost more than the whole computation of a small network.
+A forward pass keeps its intermediate values in one buffer (`SequenceCache`).  The notebook keeps a list with one tuple
+of arrays per step.  `CacheList` is that list to a reader or an edit; a backward pass that finds it unedited takes the
+buffer instead.  To build 100 tuples of 10 views would cost more than the whole computation of a small network.
 """
 
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
-from typing import Any, Protocol, overload
+from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 
-from ._arrays import Array
+from .._checks import Array, Parameters
+from .spec import CellSpec
 
 
-class Tape(Protocol):
-    """The buffers of one forward pass."""
+@dataclass(slots=True)
+class SequenceCache:
+    """What a forward pass keeps for the backward pass."""
+
+    spec: CellSpec
+    buffer: Array  # (rows, n_a): each state, the initial one first, then the slots; see _kernels/schedule/layer.pxd
+    shape: tuple[int, int, int]  # n_a, m, T_x
+    lengths: bytes | None  # as `_checks.lengths` keeps them
+    x: Any  # (n_x, m, T_x), the caller's array
+    parameters: Parameters
 
     def __len__(self) -> int:
-        """Return the number of steps."""
+        return self.shape[2]
 
     def step(self, t: int) -> tuple[Any, ...]:
-        """Return the notebook's cache of step t, its arrays views of the buffers or read-only."""
+        """Return the notebook's cache of step t: states after it, states before it, slots, xt, parameters.
+
+        Its arrays are views of the buffer, or with lengths read-only copies.
+        """
+        n_a, m, T_x = self.shape
+        step = None if self.lengths is None else PaddedStep(self.lengths, t)
+        n_states, n_slots = len(self.spec.states), len(self.spec.slots)
+        active = m if step is None else step.n_active
+        columns = (len(self.buffer) - n_states * active) // (n_states + n_slots)
+        *states, slots = np.split(self.buffer, [(k + 1) * (active + columns) for k in range(n_states)])
+        # slots (n_slots, columns, n_a); with one example each step has its slots side by side
+        slots = slots.reshape(columns, n_slots, n_a) if m == 1 else slots.reshape(n_slots, columns, n_a)
+        if m == 1:
+            slots = slots.transpose(1, 0, 2)
+        if step is not None:
+            after, before = [step.after(a[active:]) for a in states], [step.before(a) for a in states]
+            return *after, *before, *map(step.after, slots), step.input(self.x), self.parameters
+        states = [a.reshape(T_x + 1, m, n_a) for a in states]
+        after, before = [a[t + 1].T for a in states], [a[t].T for a in states]
+        gates = slots[:, t * m : (t + 1) * m].transpose(0, 2, 1)
+        return *after, *before, *gates, self.x[:, :, t], self.parameters
 
 
-class Steps(MutableSequence[tuple[Any, ...]]):
+class CacheList(MutableSequence[tuple[Any, ...]]):
     """The caches of all steps, as the notebook's list of tuples.
 
-    Reading makes a tuple of views, once for each step: what is written into their arrays is what the
-    backward pass finds.  (Where lengths were given the arrays are copies, which nobody can write into.)
-    A slice or a sum is an ordinary list.  The first edit of the sequence itself
-    (assignment, append, deletion, ...) turns it into an ordinary list inside, which the backward pass
-    reads step by step.  It is no `list` to isinstance, and equal only to itself; as long as any step
-    of it is kept, so are the buffers of all steps.
+    Reading makes a tuple of views, once for each step: what is written into their arrays is what the backward pass
+    reads.  (With lengths the arrays are read-only copies.)  A slice or a sum is an ordinary list.  The first edit of
+    the sequence itself (assignment, append, deletion, ...) turns it into an ordinary list inside, which the backward
+    pass reads step by step.  It is no `list` to isinstance, and equal only to itself; as long as any step of it is
+    kept, so are the buffers of all steps.
     """
 
-    __slots__ = ("_list", "_made", "_tape")
+    __slots__ = ("_list", "_made", "_sequence")
 
-    def __init__(self, tape: Tape | None, items: Iterable[tuple[Any, ...]] | None = None) -> None:
-        self._tape = tape
+    def __init__(self, sequence: SequenceCache | None, items: Iterable[tuple[Any, ...]] | None = None) -> None:
+        self._sequence = sequence
         self._list: list[tuple[Any, ...]] = [] if items is None else list(items)
         self._made: dict[int, tuple[Any, ...]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Steps, (self._tape, self._list)  # without the tuples made: they would lose the buffers
+        return CacheList, (self._sequence, self._list)  # without the tuples made: they would lose the buffers
 
     @property
-    def tape(self) -> Tape | None:
-        """The buffers, or None once the sequence has been edited."""
-        return self._tape
+    def sequence(self) -> SequenceCache | None:
+        """The cache of the sequence, or None once the list has been edited."""
+        return self._sequence
 
-    def _step(self, tape: Tape, t: int) -> tuple[Any, ...]:
+    def _step(self, sequence: SequenceCache, t: int) -> tuple[Any, ...]:
         made = self._made.get(t)
         if made is None:
-            made = self._made.setdefault(t, tape.step(t))
+            made = self._made.setdefault(t, sequence.step(t))
         return made
 
     def _edited(self) -> list[tuple[Any, ...]]:
-        if self._tape is not None:
+        if self._sequence is not None:
             self._list = list(self)
-            self._tape = None
+            self._sequence = None
             self._made = {}
         return self._list
 
     def __len__(self) -> int:
-        return len(self._list) if self._tape is None else len(self._tape)
+        return len(self._list) if self._sequence is None else len(self._sequence)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         t = 0
@@ -77,11 +105,11 @@ class Steps(MutableSequence[tuple[Any, ...]]):
     @overload
     def __getitem__(self, index: slice) -> list[tuple[Any, ...]]: ...
     def __getitem__(self, index: int | slice) -> Any:
-        tape = self._tape
-        if tape is None:
+        sequence = self._sequence
+        if sequence is None:
             return self._list[index]
-        found = range(len(tape))[index]
-        return self._step(tape, found) if isinstance(found, int) else [self._step(tape, t) for t in found]
+        found = range(len(sequence))[index]
+        return self._step(sequence, found) if isinstance(found, int) else [self._step(sequence, t) for t in found]
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._edited()[index] = value
@@ -101,8 +129,8 @@ class Steps(MutableSequence[tuple[Any, ...]]):
         """Return an ordinary list of the steps."""
         return list(self)
 
-    def __copy__(self) -> "Steps":
-        return Steps(self._tape, self._list)
+    def __copy__(self) -> "CacheList":
+        return CacheList(self._sequence, self._list)
 
     def __add__(self, other: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         return [*self, *other]
@@ -115,7 +143,7 @@ class Steps(MutableSequence[tuple[Any, ...]]):
 
     __rmul__ = __mul__
 
-    def __imul__(self, count: int) -> "Steps":
+    def __imul__(self, count: int) -> "CacheList":
         self._list = self._edited() * count
         return self
 
@@ -124,7 +152,7 @@ class Steps(MutableSequence[tuple[Any, ...]]):
 
 
 class PaddedStep:
-    """One step of a batch whose examples have different lengths, put together from the columns of a tape.
+    """One step of a batch whose examples have different lengths, put together from packed columns.
 
     The kernels keep a column for every example that takes part in a step, the longest first.
     """
@@ -135,8 +163,8 @@ class PaddedStep:
         order = np.argsort(-lengths, kind="stable")
         self._examples = order[: np.count_nonzero(lengths > t)]
         self._first = int(np.minimum(lengths, t).sum())
-        self.wide = np.count_nonzero(lengths)  # examples with initial states
-        self._before = self.wide + int(np.minimum(lengths, t - 1).sum()) if t else 0
+        self.n_active = np.count_nonzero(lengths)  # examples with initial states
+        self._before = self.n_active + int(np.minimum(lengths, t - 1).sum()) if t else 0
 
     def _spread(self, columns: Any) -> Any:
         step = np.zeros((columns.shape[1], self._m), columns.dtype)
@@ -157,13 +185,13 @@ class PaddedStep:
         return self._spread(x[:, self._examples, self._t].T)
 
 
-def steps_of(steps: Any, kind: type[Any], maker: str, T_x: int) -> Any:
-    """Return the tape behind the steps of a cache, or None where they are an ordinary sequence.
+def sequence_of(steps: Any, spec: CellSpec, T_x: int) -> SequenceCache | None:
+    """Return the cache of the sequence behind the steps, or None where they are an ordinary sequence.
 
     Raises
     ------
     TypeError
-        If the steps are no sequence, or the tape of another cell.
+        If the steps are no sequence, or the caches of another cell.
     ValueError
         If there are fewer steps than `da` has.
     """
@@ -171,12 +199,12 @@ def steps_of(steps: Any, kind: type[Any], maker: str, T_x: int) -> Any:
         raise TypeError(f"caches[0]: expected the list of steps, got {type(steps).__name__}")
     if len(steps) < T_x:
         raise ValueError(f"da: expected at most T_x = {len(steps)} steps, as the caches have, got {T_x}")
-    tape = steps.tape if isinstance(steps, Steps) else None
-    if tape is not None and not isinstance(tape, kind):
-        raise TypeError(f"caches: expected the caches of {maker}, got those of another cell")
-    if tape is None and len(steps) == 0:
+    sequence = steps.sequence if isinstance(steps, CacheList) else None
+    if sequence is not None and sequence.spec is not spec:
+        raise TypeError(f"caches: expected the caches of {spec.name}_forward, got those of another cell")
+    if sequence is None and len(steps) == 0:
         raise ValueError("caches[0]: expected at least one step, got an empty list")
-    return tape
+    return sequence
 
 
 def backward_by_steps(

@@ -12,56 +12,24 @@ In every weight matrix the n_a columns of the hidden state come before the n_x c
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from . import _arrays, _kernels
-from ._arrays import Array, Parameters
-from ._caches import PaddedStep, Steps, backward_by_steps, steps_of
+from .. import _checks, _kernels
+from .._checks import Array, Parameters
+from .caches import CacheList, SequenceCache, backward_by_steps, sequence_of
+from .spec import LSTM
 
 __all__ = ["lstm_backward", "lstm_cell_backward", "lstm_cell_forward", "lstm_forward"]
 
-GATES = "fico"  # the order of the gates in every buffer: forget, update, candidate, output
 CACHE = "a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters"
-
-
-@dataclass(slots=True)
-class LstmTape:
-    """What `lstm_forward` keeps for `lstm_backward`."""
-
-    cache: Array  # (2 wide + 6 columns, n_a): a and c, each with the initial state first, then the gates
-    shape: tuple[int, int, int]  # n_a, m, T_x
-    lengths: bytes | None  # as `_arrays.lengths` keeps them
-    x: Any  # (n_x, m, T_x), the caller's array
-    parameters: Parameters
-    c0_given: bool
-
-    def __len__(self) -> int:
-        return self.shape[2]
-
-    def step(self, t: int) -> tuple[Any, ...]:
-        """Return the cell's cache of step t."""
-        n_a, m, T_x = self.shape
-        step = None if self.lengths is None else PaddedStep(self.lengths, t)
-        wide = m if step is None else step.wide
-        columns = (len(self.cache) - 2 * wide) // 6
-        a, c, gates = np.split(self.cache, [wide + columns, 2 * (wide + columns)])
-        # f i c o (4, columns, n_a); of one example each step has its gates side by side
-        gates = gates.reshape(columns, 4, n_a).transpose(1, 0, 2) if m == 1 else gates.reshape(4, columns, n_a)
-        if step is not None:
-            states = step.after(a[wide:]), step.after(c[wide:]), step.before(a), step.before(c)
-            return *states, *map(step.after, gates), step.input(self.x), self.parameters
-        a, c = a.reshape(T_x + 1, m, n_a), c.reshape(T_x + 1, m, n_a)
-        ft, it, cct, ot = gates[:, t * m : (t + 1) * m].transpose(0, 2, 1)
-        return a[t + 1].T, c[t + 1].T, a[t].T, c[t].T, ft, it, cct, ot, self.x[:, :, t], self.parameters
 
 
 def _run(x: Array, a0: Array, c0: Array | None, p: Parameters, lengths: Any, cache: bool) -> tuple[Any, ...]:
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), c (n_a, m, T_x), and what the backward pass needs."""
     if lengths is not None:
-        lengths = _arrays.lengths(lengths, *x.shape[1:])
+        lengths = _checks.lengths(lengths, *x.shape[1:])
     a, y, c, kept = _kernels.lstm.forward(
         x, a0, c0, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"],
         lengths, cache,
@@ -77,17 +45,12 @@ def _step(xt: Array, a_prev: Array, c_prev: Array, p: Parameters) -> tuple[Array
     return result
 
 
-def _gates(n_a: int, n_x: int) -> dict[str, tuple[str, tuple[int, int]]]:
-    return {f"W{gate}": ("n_a, n_a + n_x", (n_a, n_a + n_x)) for gate in GATES}
-
-
 def _checked(m: int, n_x: int, parameters: Any, **states: Any) -> tuple[list[Array], Parameters]:
     """Convert the states and weights that a forward pass reads, or raise the error that names the misfit."""
-    n_y, n_a = _arrays.output_sizes(parameters, "Wy")
-    wanted = _gates(n_a, n_x) | {f"b{gate}": ("n_a, 1", (n_a, 1)) for gate in GATES}
-    wanted |= _arrays.output_shapes("Wy", n_y, n_a)
-    converted = [_arrays.state(name, value, n_a, m) for name, value in states.items()]
-    return converted, _arrays.weights(parameters, wanted)
+    n_y, n_a = _checks.output_sizes(parameters, "Wy")
+    wanted = LSTM.parameters(n_a, n_x) | _checks.output_shapes("Wy", n_y, n_a)
+    converted = [_checks.state(name, value, n_a, m) for name, value in states.items()]
+    return converted, _checks.weights(parameters, wanted)
 
 
 def lstm_cell_forward(
@@ -133,12 +96,12 @@ def lstm_cell_forward(
     """
     try:
         result = _step(xt, a_prev, c_prev, parameters)
-    except _arrays.MISFIT:
+    except _checks.MISFIT:
         result = ()
     if not result:
-        x = _arrays.dimensions("xt", xt, "n_x, m")
+        x = _checks.dimensions("xt", xt, "n_x, m")
         n_x, m = x.shape
-        _arrays.columns_fit("xt", m)
+        _checks.columns_fit("xt", m)
         (a, c), weights = _checked(m, n_x, parameters, a_prev=a_prev, c_prev=c_prev)
         result = _step(x, a, c, weights)
     a_next, c_next, yt_pred, (ft, it, cct, ot) = result
@@ -147,7 +110,7 @@ def lstm_cell_forward(
 
 def lstm_forward(
     x: Any, a0: Any, parameters: Parameters, *, c0: Any = None, lengths: Any = None, cache: bool = True
-) -> tuple[Array, Array, Array, tuple[Steps, Any] | None]:
+) -> tuple[Array, Array, Array, tuple[CacheList, Any] | None]:
     """Run the LSTM over all steps.
 
     Parameters
@@ -200,27 +163,26 @@ def lstm_forward(
     """
     try:
         result = _run(x, a0, c0, parameters, lengths, cache)
-    except _arrays.MISFIT:
+    except _checks.MISFIT:
         result = ()
     array = x
     if not result:
-        array = _arrays.dimensions("x", x, "n_x, m, T_x")
+        array = _checks.dimensions("x", x, "n_x, m, T_x")
         n_x, m, T_x = array.shape
-        _arrays.columns_fit("x", m, T_x)
+        _checks.columns_fit("x", m, T_x)
         states, weights = _checked(m, n_x, parameters, a0=a0, **({} if c0 is None else {"c0": c0}))
         result = _run(array, states[0], None if c0 is None else states[1], weights, lengths, cache)
     a, y, c, lengths, kept = result
     if kept is None:
         return a, y, c, None
     array = x if isinstance(x, np.ndarray) else np.asarray(array)
-    tape = LstmTape(kept, a.shape, lengths, array, parameters, c0 is not None)
-    return a, y, c, (Steps(tape), x)
+    return a, y, c, (CacheList(SequenceCache(LSTM, kept, a.shape, lengths, array, parameters)), x)
 
 
-def _run_back(da: Array, dc: Array | None, x: Array, tape: LstmTape, p: Parameters) -> dict[str, Array]:
-    """Gradients of the first steps of a tape, as many as `da` has."""
+def _run_back(da: Array, dc: Array | None, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
+    """Gradients of the first steps of a sequence, as many as `da` has."""
     dx, da0, dc0, dW, db = _kernels.lstm.backward(
-        da, dc, x, tape.lengths, tape.cache, p["Wf"], p["Wi"], p["Wc"], p["Wo"]
+        da, dc, x, sequence.lengths, sequence.buffer, p["Wf"], p["Wi"], p["Wc"], p["Wo"]
     )
     (dWf, dWi, dWc, dWo), (dbf, dbi, dbc, dbo) = dW, db
     return {
@@ -249,22 +211,22 @@ def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
     da_next, dc_next, cache = values
     try:
         return _step_back(da_next, dc_next, cache, cache[-1])
-    except _arrays.MISFIT:
+    except _checks.MISFIT:
         pass
     da_name, dc_name, name = names
-    _arrays.unpacked(name, cache, CACHE)
+    _checks.unpacked(name, cache, CACHE)
     entries = dict(zip(CACHE.split(", "), cache, strict=True))
     spelled = {letter: f"{name}[{k}] ({letter})" for k, letter in enumerate(entries)}
-    n_a, m = _arrays.dimensions(spelled["a_next"], cache[0], "n_a, m").shape
-    _arrays.columns_fit(da_name, m)
+    n_a, m = _checks.dimensions(spelled["a_next"], cache[0], "n_a, m").shape
+    _checks.columns_fit(da_name, m)
     for letter in ("a_next", "c_next", "ft", "it", "cct", "ot"):
-        entries[letter] = _arrays.shaped(spelled[letter], entries[letter], "n_a, m", (n_a, m))
+        entries[letter] = _checks.shaped(spelled[letter], entries[letter], "n_a, m", (n_a, m))
     for letter in ("a_prev", "c_prev"):
-        entries[letter] = _arrays.state(spelled[letter], entries[letter], n_a, m)
-    xt = entries["xt"] = _arrays.columns(spelled["xt"], entries["xt"], "n_x", m)
-    da = _arrays.shaped(da_name, da_next, "n_a, m", (n_a, m))
-    dc = _arrays.shaped(dc_name, dc_next, "n_a, m", (n_a, m))
-    return _step_back(da, dc, list(entries.values()), _arrays.weights(cache[9], _gates(n_a, len(xt))))
+        entries[letter] = _checks.state(spelled[letter], entries[letter], n_a, m)
+    xt = entries["xt"] = _checks.columns(spelled["xt"], entries["xt"], "n_x", m)
+    da = _checks.shaped(da_name, da_next, "n_a, m", (n_a, m))
+    dc = _checks.shaped(dc_name, dc_next, "n_a, m", (n_a, m))
+    return _step_back(da, dc, list(entries.values()), _checks.weights(cache[9], LSTM.weights(n_a, len(xt))))
 
 
 def lstm_cell_backward(da_next: Any, dc_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
@@ -331,9 +293,8 @@ def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str
     Returns
     -------
     dict of new float64 arrays
-        ``dx`` (n_x, m, T_x), ``da0`` (n_a, m), ``dWf dWi dWc dWo`` (n_a, n_a + n_x),
-        ``dbf dbi dbc dbo`` (n_a, 1); ``dc0`` (n_a, m) too if `lstm_forward` was given a `c0`, and always for
-        an ordinary list of steps, whose first cell was given its c_prev.
+        ``dx`` (n_x, m, T_x), ``da0`` and ``dc0`` (n_a, m), ``dWf dWi dWc dWo`` (n_a, n_a + n_x),
+        ``dbf dbi dbc dbo`` (n_a, 1).
 
     Raises
     ------
@@ -351,21 +312,21 @@ def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str
     ((3, 4, 7), (2, 4), (2, 5), (2, 1))
     """
     try:
-        tape = caches[0].tape
-        if type(tape) is LstmTape and len(caches) == 2:
-            return _run_back(da, dc, tape.x, tape, tape.parameters)
-    except _arrays.MISFIT:
+        sequence = caches[0].sequence
+        if sequence.spec is LSTM and len(caches) == 2:
+            return _run_back(da, dc, sequence.x, sequence, sequence.parameters)
+    except _checks.MISFIT:
         pass
-    steps, _ = _arrays.unpacked("caches", caches, "steps, x")
-    da = _arrays.dimensions("da", da, "n_a, m, T_x")
-    _arrays.columns_fit("da", *da.shape[1:])
-    tape = steps_of(steps, LstmTape, "lstm_forward", da.shape[2])
-    if tape is not None:
-        _arrays.shaped("da", da, "n_a, m, T_x", (*tape.shape[:2], da.shape[2]))
+    steps, _ = _checks.unpacked("caches", caches, "steps, x")
+    da = _checks.dimensions("da", da, "n_a, m, T_x")
+    _checks.columns_fit("da", *da.shape[1:])
+    sequence = sequence_of(steps, LSTM, da.shape[2])
+    if sequence is not None:
+        _checks.shaped("da", da, "n_a, m, T_x", (*sequence.shape[:2], da.shape[2]))
     if dc is not None:
-        dc = _arrays.shaped("dc", dc, "n_a, m, T_x", da.shape)
-    if tape is None:
+        dc = _checks.shaped("dc", dc, "n_a, m, T_x", da.shape)
+    if sequence is None:
         return backward_by_steps(_cell_back, {"da": da, "dc": dc}, steps)
-    n_a, m, _ = tape.shape
-    x = _arrays.columns("x", tape.x, "n_x", m, len(tape))
-    return _run_back(da, dc, x, tape, _arrays.weights(tape.parameters, _gates(n_a, len(x))))
+    n_a, m, _ = sequence.shape
+    x = _checks.columns("x", sequence.x, "n_x", m, len(sequence))
+    return _run_back(da, dc, x, sequence, _checks.weights(sequence.parameters, LSTM.weights(n_a, len(x))))

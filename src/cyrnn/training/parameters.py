@@ -6,16 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays
-from ._arrays import Array
+from .. import _checks
+from .._checks import Array
+from ..recurrent.spec import CELLS, CellSpec, Shapes
 
 __all__ = ["initialize_parameters", "load_parameters"]
-
-GATES = "fico"
-KEYS = {
-    "rnn": ("Wax", "Waa", "ba", "Wya", "by"),
-    "lstm": (*(part + gate for gate in GATES for part in "Wb"), "Wy", "by"),
-}
 
 
 def _glorot(rng: np.random.Generator, rows: int, columns: int) -> Array:
@@ -75,37 +70,33 @@ def initialize_parameters(cell: str, n_x: int, n_a: int, n_y: int, rng: np.rando
     >>> p["Wf"].shape, p["bf"][0], p["Wy"].shape
     ((5, 8), array([1.]), (2, 5))
     """
-    if cell not in tuple(KEYS):  # which may be compared with anything
-        raise ValueError(f"cell: expected 'rnn' or 'lstm', got {cell!r}")
+    if cell not in tuple(CELLS):  # a tuple compares with anything, a dict wants it hashable
+        raise ValueError(f"cell: expected {' or '.join(map(repr, CELLS))}, got {cell!r}")
+    spec = CELLS[cell]
     n_x, n_a, n_y = _size("n_x", n_x), _size("n_a", n_a), _size("n_y", n_y)
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng: expected a numpy.random.Generator, as default_rng(seed) makes, got {type(rng).__name__}")
     parameters: dict[str, Array] = {}
-    if cell == "rnn":
-        parameters["Wax"] = _glorot(rng, n_a, n_x)
-        parameters["Waa"] = _orthogonal(rng, n_a)
-        parameters["ba"] = np.zeros((n_a, 1))
-    else:
-        for gate in GATES:
-            parameters["W" + gate] = np.hstack([_orthogonal(rng, n_a), _glorot(rng, n_a, n_x)])
-            parameters["b" + gate] = np.full((n_a, 1), 1.0 if gate == "f" else 0.0)
-    parameters["Wya" if cell == "rnn" else "Wy"] = _glorot(rng, n_y, n_a)
+    for key, letters in spec.entries.items():
+        if letters == "n_a, n_x":
+            parameters[key] = _glorot(rng, n_a, n_x)
+        elif letters == "n_a, n_a":
+            parameters[key] = _orthogonal(rng, n_a)
+        elif letters == "n_a, n_a + n_x":
+            parameters[key] = np.hstack([_orthogonal(rng, n_a), _glorot(rng, n_a, n_x)])
+        else:
+            parameters[key] = np.full((n_a, 1), 1.0 if key == "bf" else 0.0)
+    parameters[spec.output] = _glorot(rng, n_y, n_a)
     parameters["by"] = np.zeros((n_y, 1))
     return parameters
 
 
-def _shapes(cell: str, found: dict[str, Array]) -> dict[str, tuple[str, tuple[int, int]]]:
+def _shapes(spec: CellSpec, found: dict[str, Array]) -> Shapes:
     """Return what every entry's shape must be, from the sizes of the output layer and of the inputs' weights."""
-    output = "Wya" if cell == "rnn" else "Wy"
-    n_y, n_a = found[output].shape
-    shapes = _arrays.output_shapes(output, n_y, n_a)
-    if cell == "rnn":
-        n_x = found["Wax"].shape[1]
-        return shapes | {"Wax": ("n_a, n_x", (n_a, n_x)), "Waa": ("n_a, n_a", (n_a, n_a)), "ba": ("n_a, 1", (n_a, 1))}
-    columns = max(found["Wf"].shape[1], n_a)
-    for gate in GATES:
-        shapes |= {"W" + gate: ("n_a, n_a + n_x", (n_a, columns)), "b" + gate: ("n_a, 1", (n_a, 1))}
-    return shapes
+    n_y, n_a = found[spec.output].shape
+    columns = found[spec.identifier].shape[1]
+    n_x = columns if spec.entries[spec.identifier] == "n_a, n_x" else max(columns - n_a, 0)
+    return _checks.output_shapes(spec.output, n_y, n_a) | {key: spec.parameters(n_a, n_x)[key] for key in spec.entries}
 
 
 def _arrays_of(path: str) -> dict[str, Any]:
@@ -162,19 +153,19 @@ def load_parameters(path: str | os.PathLike[str]) -> dict[str, Array]:
     except TypeError as error:
         raise TypeError(f"path: expected a path, got {type(path).__name__}") from error
     raw = _arrays_of(path)
-    cell = max(KEYS, key=lambda name: len(raw.keys() & set(KEYS[name])))
-    missing, unknown = [key for key in KEYS[cell] if key not in raw], sorted(raw.keys() - set(KEYS[cell]))
+    spec = max(CELLS.values(), key=lambda spec: len(raw.keys() & set(spec.all_entries)))
+    keys = spec.all_entries
+    missing, unknown = [key for key in keys if key not in raw], sorted(raw.keys() - set(keys))
     if missing or unknown:
-        kind = "a basic RNN" if cell == "rnn" else "an LSTM"
         raise ValueError(
-            f"{path}: expected the entries {', '.join(KEYS[cell])} of {kind}, "
+            f"{path}: expected the entries {', '.join(keys)} of {spec.long_title}, "
             f"got {', '.join(sorted(raw)) or 'none'} (missing: {', '.join(missing) or 'none'}; "
             f"unknown: {', '.join(unknown) or 'none'})"
         )
     try:
-        found = {key: _arrays.dimensions(key, raw[key], "rows, columns") for key in KEYS[cell]}
-        for key, (letters, shape) in _shapes(cell, found).items():
-            _arrays.shaped(key, found[key], letters, shape)
+        found = {key: _checks.dimensions(key, raw[key], "rows, columns") for key in keys}
+        for key, (letters, shape) in _shapes(spec, found).items():
+            _checks.shaped(key, found[key], letters, shape)
             if not np.isfinite(found[key]).all():
                 raise ValueError(f"{key}: expected finite numbers")
     except (TypeError, ValueError) as error:

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays
-from ._arrays import Array
-from ._stacked import Stacked, added
+from .. import _checks
+from .._checks import Array
+from ..recurrent.fused import Fused, added
+from ..recurrent.spec import CELLS
 
 INPUTS = ["X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"]
 ACTIVATIONS = {"RNN": ["tanh"], "LSTM": ["sigmoid", "tanh", "tanh"]}
@@ -78,7 +79,7 @@ def spelled(node: Any) -> str:
     return f"{node.op_type} {node.name!r}" if node.name else str(node.op_type)
 
 
-def network(onnx: Any, model: Any) -> Stacked:
+def network(onnx: Any, model: Any) -> Fused:
     """Read the one recurrent network of a model."""
     graph = Graph(onnx, model)
     found = [node for node in graph.nodes if node.op_type in ("RNN", "LSTM", "GRU")]
@@ -88,9 +89,9 @@ def network(onnx: Any, model: Any) -> Stacked:
     if len(found) > 1 or found[0].op_type == "GRU":
         raise ValueError(f"path: expected one operator RNN or LSTM, got {', '.join(map(spelled, found))}")
     check(graph, found[0])
-    stacked = recurrent_layer(graph, found[0])
-    output_layer(graph, found[0], stacked)
-    return stacked
+    fused = recurrent_layer(graph, found[0])
+    output_layer(graph, found[0], fused)
+    return fused
 
 
 def check(graph: Graph, node: Any) -> None:
@@ -119,7 +120,7 @@ def check(graph: Graph, node: Any) -> None:
             raise ValueError(f"{where}: input {name!r}: expected zeros or an input of the model, got {origin!r}")
 
 
-def recurrent_layer(graph: Graph, node: Any) -> Stacked:
+def recurrent_layer(graph: Graph, node: Any) -> Fused:
     """Read the weights of an operator RNN or LSTM."""
     where = f"path: {spelled(node)}"
     given = dict(zip(INPUTS, node.input, strict=False))
@@ -128,7 +129,7 @@ def recurrent_layer(graph: Graph, node: Any) -> Stacked:
         array = graph.constant(given[name])
         if array is None:
             raise ValueError(f"{where}: input {name!r}: expected a constant, got {given[name]!r}")
-        return _arrays.dimensions(f"{where}: input {name!r}", array, letters)
+        return _checks.dimensions(f"{where}: input {name!r}", array, letters)
 
     letters_W, letters_R, letters_B = "1, gates n_a, n_x", "1, gates n_a, n_a", "1, 2 gates n_a"
     W, R = weights("W", letters_W), weights("R", letters_R)
@@ -136,16 +137,17 @@ def recurrent_layer(graph: Graph, node: Any) -> Stacked:
     size = graph.attributes(node).get("hidden_size", n_a)
     if n_a == 0 or size != n_a:
         raise ValueError(f"{where}: attribute 'hidden_size': expected the n_a = {n_a} of the input 'R', got {size}")
-    rows = n_a if node.op_type == "RNN" else 4 * n_a
-    _arrays.shaped(f"{where}: input 'R'", R, letters_R, (1, rows, n_a))
-    _arrays.shaped(f"{where}: input 'W'", W, letters_W, (1, rows, n_x))
+    spec = CELLS[node.op_type.lower()]
+    rows = spec.n_gates * n_a
+    _checks.shaped(f"{where}: input 'R'", R, letters_R, (1, rows, n_a))
+    _checks.shaped(f"{where}: input 'W'", W, letters_W, (1, rows, n_x))
     if not given.get("B"):
-        return Stacked(W[0], R[0], np.zeros(rows))
-    B = _arrays.shaped(f"{where}: input 'B'", weights("B", letters_B), letters_B, (1, 2 * rows))
-    return Stacked(W[0], R[0], added(B[0, :rows], B[0, rows:]))
+        return Fused(spec, W[0], R[0], np.zeros(rows))
+    B = _checks.shaped(f"{where}: input 'B'", weights("B", letters_B), letters_B, (1, 2 * rows))
+    return Fused(spec, W[0], R[0], added(B[0, :rows], B[0, rows:]))
 
 
-def output_layer(graph: Graph, recurrent: Any, stacked: Stacked) -> None:
+def output_layer(graph: Graph, recurrent: Any, fused: Fused) -> None:
     """Follow the states to the end of the graph; set the output layer if there is one."""
     # What a tensor is: the states, the output layer before its softmax, or what nothing may follow.
     pending = list(zip(recurrent.output, ["states", "states", "end"], strict=False))  # Y, Y_h, Y_c
@@ -155,12 +157,12 @@ def output_layer(graph: Graph, recurrent: Any, stacked: Stacked) -> None:
             op, then = user.op_type, ""
             if graph.keeps_units(user, name):
                 then = "end" if what == "linear" and op not in ("Cast", "Identity", "Reshape") else what
-            elif what == "states" and op in ("MatMul", "Gemm") and stacked.Wy is None and user.input[0] == name:
+            elif what == "states" and op in ("MatMul", "Gemm") and fused.Wy is None and user.input[0] == name:
                 then = "linear"
-                product(graph, user, stacked)
-            elif what == "linear" and op == "Add" and stacked.by is None:
+                product(graph, user, fused)
+            elif what == "linear" and op == "Add" and fused.by is None:
                 then = "linear"
-                bias(graph, user, user.input[1 if user.input[0] == name else 0], stacked)
+                bias(graph, user, user.input[1 if user.input[0] == name else 0], fused)
             elif what == "linear" and op == "Softmax" and graph.over_the_last(user):
                 then = "end"
             if not then:
@@ -169,11 +171,11 @@ def output_layer(graph: Graph, recurrent: Any, stacked: Stacked) -> None:
                     f"its states and a softmax over the last dimension, got {op} of {name!r}"
                 )
             pending += [(output, then) for output in user.output]
-    if stacked.Wy is not None and stacked.by is None:
-        stacked.by = np.zeros(len(stacked.Wy))
+    if fused.Wy is not None and fused.by is None:
+        fused.by = np.zeros(len(fused.Wy))
 
 
-def product(graph: Graph, node: Any, stacked: Stacked) -> None:
+def product(graph: Graph, node: Any, fused: Fused) -> None:
     """Read the weights of a linear layer from a MatMul, or with the bias from a Gemm."""
     where = f"path: {spelled(node)}"
     attributes = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0} | graph.attributes(node)
@@ -183,22 +185,22 @@ def product(graph: Graph, node: Any, stacked: Stacked) -> None:
     W = graph.constant(node.input[1])
     if W is None:
         raise ValueError(f"{where}: input 'B': expected a constant, got {node.input[1]!r}")
-    name, n_a = f"{where}: input 'B'", stacked.W_a.shape[1]
+    name, n_a = f"{where}: input 'B'", fused.W_a.shape[1]
     if attributes["transB"]:
-        n_y = len(_arrays.dimensions(name, W, "n_y, n_a"))
-        stacked.Wy = _arrays.shaped(name, W, "n_y, n_a", (n_y, n_a))
+        n_y = len(_checks.dimensions(name, W, "n_y, n_a"))
+        fused.Wy = _checks.shaped(name, W, "n_y, n_a", (n_y, n_a))
     else:
-        n_y = _arrays.dimensions(name, W, "n_a, n_y").shape[1]
-        stacked.Wy = _arrays.shaped(name, W, "n_a, n_y", (n_a, n_y)).T
+        n_y = _checks.dimensions(name, W, "n_a, n_y").shape[1]
+        fused.Wy = _checks.shaped(name, W, "n_a, n_y", (n_a, n_y)).T
     if len(node.input) > 2 and node.input[2]:
-        bias(graph, node, node.input[2], stacked)
+        bias(graph, node, node.input[2], fused)
 
 
-def bias(graph: Graph, node: Any, name: str, stacked: Stacked) -> None:
+def bias(graph: Graph, node: Any, name: str, fused: Fused) -> None:
     """Read the bias of the linear layer from an input of an Add or a Gemm."""
-    assert stacked.Wy is not None
-    b, n_y = graph.constant(name), len(stacked.Wy)
+    assert fused.Wy is not None
+    b, n_y = graph.constant(name), len(fused.Wy)
     if b is None or b.size != n_y or b.shape[-1:] != (n_y,):
         got = repr(name) if b is None else f"shape {b.shape}"
         raise ValueError(f"path: {spelled(node)}: expected a constant bias of shape (n_y) = ({n_y},), got {got}")
-    stacked.by = _arrays.real(f"path: {spelled(node)}: bias", b.reshape(-1))
+    fused.by = _checks.real(f"path: {spelled(node)}: bias", b.reshape(-1))

@@ -11,7 +11,7 @@ import numpy as np
 
 import cyrnn
 
-from ._arrays import Array
+from .._checks import Array
 
 # How far a number may be from one that the notebook printed in full, in units in the last place.  The
 # last digits are those of its BLAS and its order of summation.  The farthest is da_prev[2][3] of the

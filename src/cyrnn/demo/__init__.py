@@ -1,0 +1,1 @@
+"""``python -m cyrnn``: the notebook's test cells, plain NumPy to compare with, the report."""

@@ -1,0 +1,1 @@
+"""The cells: one step, sequences, streams."""

@@ -1,0 +1,124 @@
+"""What a cell is to the Python side: one table, read by everything that knows cells.
+
+The kernels have a table of their own, of slots and products: ``_kernels/cells/``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import _checks
+
+Shapes = dict[str, tuple[str, tuple[int, int]]]  # of the entries: the letters that explain a shape, and the shape
+
+
+@dataclass(frozen=True, slots=True)
+class CellSpec:
+    """A cell's parameters and states."""
+
+    name: str  # as in the functions' names
+    title: str  # in messages
+    long_title: str  # in messages that do not show an entry's name
+    states: tuple[str, ...]  # what a step carries to the next one
+    gates: str  # the letters of the gates, in the order of every buffer; "" where the weights have no gates
+    slots: tuple[str, ...]  # what the notebook's cache holds of a step beside the states, in the order of the buffer
+    entries: Mapping[str, str]  # the recurrent parameters and the letters of their shapes, in their usual order
+    identifier: str  # the entry that tells the cell
+    output: str  # the entry of the output layer's weights
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return cell_named, (self.name,)  # a copy is the row of the table itself
+
+    @property
+    def n_gates(self) -> int:
+        """How many matrices of n_a rows the weights of a state are stacked of."""
+        return max(1, len(self.gates))
+
+    @property
+    def all_entries(self) -> tuple[str, ...]:
+        """The names of all parameters, in their usual order."""
+        return *self.entries, self.output, "by"
+
+    def weights(self, n_a: int, n_x: int) -> Shapes:
+        """Return the shapes of the recurrent weights."""
+        return self._shapes(n_a, n_x, "W")
+
+    def parameters(self, n_a: int, n_x: int) -> Shapes:
+        """Return the shapes of the recurrent weights, then of the biases."""
+        return self._shapes(n_a, n_x, "W") | self._shapes(n_a, n_x, "b")
+
+    def _shapes(self, n_a: int, n_x: int, kind: str) -> Shapes:
+        sizes = {"n_a": n_a, "n_x": n_x, "n_a + n_x": n_a + n_x, "1": 1}
+        shapes = {}
+        for key, letters in self.entries.items():
+            if key.startswith(kind):
+                rows, columns = letters.split(", ")
+                shapes[key] = letters, (sizes[rows], sizes[columns])
+        return shapes
+
+    def sizes(self, parameters: Any) -> tuple[int, int]:
+        """Return n_a and n_x, read off the entry that tells the cell.
+
+        Raises
+        ------
+        ValueError
+            If it has not the dimensions of a weight matrix.
+        """
+        letters, name = self.entries[self.identifier], f"parameters[{self.identifier!r}]"
+        n_a, columns = _checks.dimensions(name, parameters[self.identifier], letters).shape
+        if letters == "n_a, n_x":
+            return n_a, columns
+        if columns < n_a:
+            raise ValueError(f"{name}: expected shape ({letters}), got {(n_a, columns)}")
+        return n_a, columns - n_a
+
+
+RNN = CellSpec(
+    name="rnn",
+    title="an RNN",
+    long_title="a basic RNN",
+    states=("a",),
+    gates="",
+    slots=(),
+    entries={"Wax": "n_a, n_x", "Waa": "n_a, n_a", "ba": "n_a, 1"},
+    identifier="Wax",
+    output="Wya",
+)
+LSTM = CellSpec(
+    name="lstm",
+    title="an LSTM",
+    long_title="an LSTM",
+    states=("a", "c"),
+    gates="fico",
+    slots=("ft", "it", "cct", "ot"),
+    entries={part + gate: letters for gate in "fico" for part, letters in (("W", "n_a, n_a + n_x"), ("b", "n_a, 1"))},
+    identifier="Wf",
+    output="Wy",
+)
+CELLS = {spec.name: spec for spec in (RNN, LSTM)}
+
+
+def cell_named(name: str) -> CellSpec:
+    """Return a row of the table."""
+    return CELLS[name]
+
+
+def cell_of(parameters: Any) -> CellSpec:
+    """Return the cell that parameters belong to.
+
+    Raises
+    ------
+    TypeError
+        If they are no mapping.
+    ValueError, KeyError
+        If they have the entries of several cells, or of none.
+    """
+    _checks.mapping(parameters)
+    found = [spec for spec in CELLS.values() if spec.identifier in parameters]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        wanted = " or ".join(f"of {spec.title} ({spec.identifier!r})" for spec in found)
+        raise ValueError(f"parameters: expected the entries {wanted}, got {'both' if len(found) == 2 else 'all'}")
+    wanted = " or ".join(f"{spec.identifier!r} (of {spec.title})" for spec in CELLS.values())
+    raise KeyError(f"parameters: expected an entry {wanted}, got only {sorted(map(str, parameters))}")
