@@ -100,7 +100,7 @@ on_aarch64() {
     needs aarch64-linux-gnu-gcc aarch64-linux-gnu-objdump qemu-aarch64
     primitives arm aarch64-linux-gnu-gcc -static
     qemu-aarch64 "$work/arm"
-    for loop in exp_loop tanh_loop sigmoid_loop tile_4_6; do
+    for loop in exp_loop tanh_loop sigmoid_loop microkernel_4_6; do
         count=$(aarch64-linux-gnu-objdump -d --no-show-raw-insn "$work/arm" | awk "/<$loop>:/ { inside = 1 } inside && /^\$/ { inside = 0 } inside" |
             grep -cE 'fml[as]\s+v[0-9]+\.2d' || true)
         echo "  $loop: $count fused multiply-adds of vectors"

@@ -10,13 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 typedef ptrdiff_t Py_ssize_t;
-#include "gemm.h"
-#include "layout.h"
-#include "simd.h"
-#include "step.h"
-#include "sum.h"
-#include "team.h"
-#include "vmath.h"
+#include "linalg/gemm.h"
+#include "linalg/matvec.h"
+#include "linalg/simd.h"
+#include "linalg/sum.h"
+#include "linalg/transpose.h"
+#include "linalg/unpacked.h"
+#include "linalg/vmath.h"
+#include "linalg/weights.h"
 
 static int failures = 0;
 
@@ -29,7 +30,7 @@ static int failures = 0;
         }                                                                                      \
     } while (0)
 
-/* The loops as the kernels have them; tests/portable.sh looks whether they are vectorised. */
+/* The loops as the kernels have them; tests/portable.sh checks that they are vectorised. */
 void exp_loop(double *x, Py_ssize_t n) { for (Py_ssize_t u = 0; u < n; u++) x[u] = vexp(x[u]); }
 void tanh_loop(double *x, Py_ssize_t n) { for (Py_ssize_t u = 0; u < n; u++) x[u] = vtanh(x[u]); }
 void sigmoid_loop(double *x, Py_ssize_t n) { for (Py_ssize_t u = 0; u < n; u++) x[u] = vsigmoid(x[u]); }
@@ -117,7 +118,7 @@ static void products(Py_ssize_t rows, Py_ssize_t K, Py_ssize_t cols)
             memcpy(c, first, size);
             memcpy(want, first, size);
             plain(want, 1, rows, rows, w, swr, swk, K, x, K, 1, cols, start, bias);
-            if (once) gemm_once(c, rows, rows, w, swr, swk, K, x, K, 1, cols, start, bias, NULL);
+            if (once) gemm_unpacked(c, rows, rows, w, swr, swk, K, x, K, 1, cols, start, bias, NULL);
             else {
                 pack(packed, K, 0, 0, w, K, 1, rows, K, NULL);
                 gemm(c, rows, rows, packed, K, 0, K, x, K, 1, cols, start, bias);
@@ -130,29 +131,29 @@ static void products(Py_ssize_t rows, Py_ssize_t K, Py_ssize_t cols)
 /* Four matrices of n rows as one set of weights, forward and transposed, shared by three threads or not. */
 static void weight_sets(Py_ssize_t n, Py_ssize_t K, Py_ssize_t cols)
 {
-    enum { PARTS = 4, LD = 3 };
+    enum { GATES = 4, LD = 3 };
     Py_ssize_t ld = K + LD;
-    double *all = drawn(PARTS * n * ld), *x = drawn(cols * K), *bias = drawn(PARTS * n), *d = drawn(cols * PARTS * n);
-    double *c = drawn(cols * PARTS * n), *want = drawn(cols * PARTS * n), *back = drawn(cols * K), *want_back = drawn(cols * K);
-    for (int way = 0; way < 3; way++) { /* packed by parts, packed as one, not packed */
-        weights W = {.parts = PARTS, .joined = way == 1, .once = way == 2, .n = n, .K = K, .ld = ld};
-        for (int g = 0; g < PARTS; g++) W.part[g] = all + g * n * ld;
-        W.room = malloc((size_t)(weights_room(&W) + 1) * sizeof(double));
-        /* joined, a row of C holds all parts; else each part has its own block */
-        Py_ssize_t sc = W.joined ? n : cols * n, ldc = W.joined ? PARTS * n : n;
+    double *all = drawn(GATES * n * ld), *x = drawn(cols * K), *bias = drawn(GATES * n), *d = drawn(cols * GATES * n);
+    double *c = drawn(cols * GATES * n), *want = drawn(cols * GATES * n), *back = drawn(cols * K), *want_back = drawn(cols * K);
+    for (int way = 0; way < 3; way++) { /* packed by gates, packed as one, not packed */
+        weights W = {.n_gates = GATES, .fused = way == 1, .unpacked = way == 2, .n = n, .K = K, .ld = ld};
+        for (int g = 0; g < GATES; g++) W.gate[g] = all + g * n * ld;
+        W.packed = malloc((size_t)(weights_size(&W) + 1) * sizeof(double));
+        /* fused, a row of C holds all gates; else each gate has its own block */
+        Py_ssize_t sc = W.fused ? n : cols * n, ldc = W.fused ? GATES * n : n;
         for (int threads = 1; threads <= 3; threads += 2) {
-            for (int i = 0; i < threads; i++) pack_rows(&W, (team){i, threads, &unwatched});
-            for (int i = 0; i < threads; i++) multiply(c, sc, ldc, &W, x, K, cols, BIAS, bias, (team){i, threads, &unwatched});
-            for (int g = 0; g < PARTS; g++)
-                plain(want + g * sc, 1, ldc, n, W.part[g], ld, 1, K, x, K, 1, cols, BIAS, bias + g * n);
-            CHECK(same(c, want, cols * PARTS * n), "weights %td x %td x %td, way %d, %d threads", n, K, cols, way, threads);
-            for (int i = 0; i < threads; i++) pack_columns(&W, (team){i, threads, &unwatched});
-            for (int i = 0; i < threads; i++) multiply_transposed(back, K, &W, d, sc, ldc, cols, (team){i, threads, &unwatched});
-            for (int g = 0; g < PARTS; g++)
-                plain(want_back, 1, K, K, W.part[g], 1, ld, n, d + g * sc, ldc, 1, cols, g ? ADD : ZERO, NULL);
+            for (int i = 0; i < threads; i++) weights_pack(&W, (thread){i, threads, &never_interrupted});
+            for (int i = 0; i < threads; i++) matmul(c, sc, ldc, &W, x, K, cols, BIAS, bias, (thread){i, threads, &never_interrupted});
+            for (int g = 0; g < GATES; g++)
+                plain(want + g * sc, 1, ldc, n, W.gate[g], ld, 1, K, x, K, 1, cols, BIAS, bias + g * n);
+            CHECK(same(c, want, cols * GATES * n), "weights %td x %td x %td, way %d, %d threads", n, K, cols, way, threads);
+            for (int i = 0; i < threads; i++) weights_pack_t(&W, (thread){i, threads, &never_interrupted});
+            for (int i = 0; i < threads; i++) matmul_t(back, K, &W, d, sc, ldc, cols, ZERO, (thread){i, threads, &never_interrupted});
+            for (int g = 0; g < GATES; g++)
+                plain(want_back, 1, K, K, W.gate[g], 1, ld, n, d + g * sc, ldc, 1, cols, g ? ADD : ZERO, NULL);
             CHECK(same(back, want_back, cols * K), "transposed %td x %td x %td, way %d, %d threads", n, K, cols, way, threads);
         }
-        free(W.room);
+        free(W.packed);
     }
     free(all), free(x), free(bias), free(d), free(c), free(want), free(back), free(want_back);
 }
@@ -160,10 +161,10 @@ static void weight_sets(Py_ssize_t n, Py_ssize_t K, Py_ssize_t cols)
 static void gradients(Py_ssize_t n, Py_ssize_t K, Py_ssize_t cols)
 {
     double *d = drawn(cols * n), *x = drawn(cols * K), *dW = drawn(n * K), *want = drawn(n * K), *db = drawn(n);
-    double *room = drawn(outer_room(K, cols)), *b = drawn(n);
+    double *room = drawn(add_outer_workspace(K, cols)), *b = drawn(n);
     memcpy(want, dW, (size_t)(n * K) * sizeof *want);
     memcpy(b, db, (size_t)n * sizeof *b);
-    outer(dW, K, d, n, n, x, K, NULL, K, cols, ADD, room, alone);
+    add_outer(dW, K, d, n, n, x, K, NULL, K, cols, ADD, room, serial);
     plain(want, K, 1, n, d, 1, n, cols, x, 1, K, K, ADD, NULL);
     CHECK(same(dW, want, n * K), "outer %td x %td over %td", n, K, cols);
     Py_ssize_t *at = malloc((size_t)(cols + 1) * sizeof *at); /* every fourth row of X is none */
@@ -173,22 +174,22 @@ static void gradients(Py_ssize_t n, Py_ssize_t K, Py_ssize_t cols)
         at[k] = k + k / 3;
         memcpy(gaps + at[k] * K, x + k * K, (size_t)K * sizeof *x);
     }
-    outer(dW, K, d, n, n, gaps, K, at, K, cols, ADD, room, alone);
-    outer(before, K, d, n, n, x, K, NULL, K, cols, ADD, room, alone);
+    add_outer(dW, K, d, n, n, gaps, K, at, K, cols, ADD, room, serial);
+    add_outer(before, K, d, n, n, x, K, NULL, K, cols, ADD, room, serial);
     CHECK(same(dW, before, n * K), "outer %td x %td over %td with gaps", n, K, cols);
     free(at), free(gaps), free(before);
     add_rows(db, d, n, n, cols);
     for (Py_ssize_t j = 0; j < cols; j++)
         for (Py_ssize_t u = 0; u < n; u++) b[u] += d[j * n + u];
     CHECK(same(db, b, n), "sums of %td rows", cols);
-    step_outer(dW, K, K, d, x, cols, (span){0, n}); /* d (n, cols), x (K, cols) */
+    outer_unpacked(dW, K, K, d, x, cols, (index_range){0, n}); /* d (n, cols), x (K, cols) */
     plain(want, K, 1, n, d, cols, 1, cols, x, cols, 1, K, ZERO, NULL);
-    if (cols < LEAST_DOT || K >= 2 * PANEL)
+    if (cols < DOT_FROM || K >= 2 * MR)
         CHECK(same(dW, want, n * K), "outer of a step %td x %td over %td", n, K, cols);
     else /* sums in lanes */
         for (Py_ssize_t i = 0; i < n * K; i++)
             CHECK(fabs(dW[i] - want[i]) <= 1e-15 * (double)cols, "outer of a step %td x %td over %td", n, K, cols);
-    sum_rows(db, d, cols, (span){0, n});
+    sum_rows(db, d, cols, (index_range){0, n});
     for (Py_ssize_t u = 0; u < n; u++) {
         double sum = 0.0;
         for (Py_ssize_t j = 0; j < cols; j++) sum += d[u * cols + j];
@@ -203,12 +204,12 @@ static void steps_of_cells(Py_ssize_t n, Py_ssize_t K, Py_ssize_t m)
     double *w = drawn(n * K), *x = drawn(K * m), *c = drawn(n * m), *want = drawn(n * m), *d = drawn(2 * n * m);
     double *back = drawn(K * m), *want_back = drawn(K * m), *room = drawn(K * m), *w2 = drawn(n * K);
     memcpy(want, c, (size_t)(n * m) * sizeof *want);
-    step_multiply(c, m, w, K, K, x, (span){0, n});
+    matmul_unpacked(c, m, w, K, K, x, (index_range){0, n});
     plain(want, m, 1, n, w, K, 1, K, x, 1, m, m, ADD, NULL);
     CHECK(same(c, want, n * m), "step %td x %td x %td", n, K, m);
-    weights W = {.part = {w, w2}, .parts = 2, .once = 1, .n = n, .K = K, .ld = K};
-    step_multiply_transposed(back, K, m, &W, d, room, alone);
-    for (int g = 0; g < 2; g++) plain(want_back, m, 1, K, W.part[g], 1, K, n, d + g * n * m, 1, m, m, g ? ADD : ZERO, NULL);
+    weights W = {.gate = {w, w2}, .n_gates = 2, .unpacked = 1, .n = n, .K = K, .ld = K};
+    matmul_t_unpacked(back, K, m, &W, d, room, serial);
+    for (int g = 0; g < 2; g++) plain(want_back, m, 1, K, W.gate[g], 1, K, n, d + g * n * m, 1, m, m, g ? ADD : ZERO, NULL);
     CHECK(same(back, want_back, K * m), "step back %td x %td x %td", n, K, m);
     free(w), free(x), free(c), free(want), free(d), free(back), free(want_back), free(room), free(w2);
 }
@@ -218,17 +219,17 @@ static void layouts(Py_ssize_t n, Py_ssize_t m, Py_ssize_t T)
     Py_ssize_t size = n * m * T, orders[4][3] = {{m * T, T, 1}, {1, n, n * m}, {m, 1, n * m}, {T, n * T, 1}};
     double *src = drawn(size), *dst = drawn(size), *out = drawn(size);
     for (int o = 0; o < 4; o++) {
-        steps s = {src, orders[o][0], orders[o][1], orders[o][2]}, back = {out, m * T, T, 1};
+        strided s = {src, orders[o][0], orders[o][1], orders[o][2]}, back = {out, m * T, T, 1};
         Py_ssize_t first = T / 3, count = T - first, wrong = 0;
         for (int part = 0; part < 4; part++) { /* two parts of the units, two of the examples */
-            span units = {part % 2 ? n / 2 : 0, part % 2 ? n : n / 2}, of = {part / 2 ? m / 2 : 0, part / 2 ? m : m / 2};
-            load_steps(dst, n, s, m, first, count, units, of);
-            store_steps(back, dst, n, m, first, count, units, of);
+            index_range units = {part % 2 ? n / 2 : 0, part % 2 ? n : n / 2}, of = {part / 2 ? m / 2 : 0, part / 2 ? m : m / 2};
+            steps_to_columns(dst, n, s, m, first, count, units, of);
+            columns_to_steps(back, dst, n, m, first, count, units, of);
         }
         for (Py_ssize_t u = 0; u < n; u++)
             for (Py_ssize_t j = 0; j < m; j++)
                 for (Py_ssize_t t = 0; t < count; t++) {
-                    double value = src[u * s.su + j * s.sj + (first + t) * s.st];
+                    double value = src[u * s.s_unit + j * s.s_example + (first + t) * s.s_step];
                     wrong += dst[(t * m + j) * n + u] != value || out[(u * m + j) * T + first + t] != value;
                 }
         CHECK(wrong == 0, "layout %td x %td x %td, order %d", n, m, T, o);
@@ -260,10 +261,10 @@ int main(void)
             steps_of_cells(n, K, m);
             layouts(n, K, m);
         }
-    for (Py_ssize_t K = KBLOCK - 1; K <= KBLOCK + 1; K++) products(97, K, 13), gradients(7, TURNED, K);
-    products(97, 2 * KBLOCK + 3, 1);
-    products(97, 2 * KBLOCK + 3, 13); /* several blocks of k, several panels, wide gradients */
-    gradients(ROWS_OF_DW + 5, TURNED + 5, 2 * KBLOCK + 3);
+    for (Py_ssize_t K = KC - 1; K <= KC + 1; K++) products(97, K, 13), gradients(7, TRANSPOSE_FROM, K);
+    products(97, 2 * KC + 3, 1);
+    products(97, 2 * KC + 3, 13); /* several blocks of k, several panels, wide gradients */
+    gradients(MC + 5, TRANSPOSE_FROM + 5, 2 * KC + 3);
     products(0, 5, 3), products(5, 0, 3), products(5, 3, 0);
     weight_sets(70, 200, 9);
     gradients(200, 300, 170);

@@ -6,36 +6,23 @@ Every kernel module is compiled from one source for several instruction sets, on
 - ``v3``: x86-64-v3, AVX2 and FMA
 - ``v4``: x86-64-v4, AVX-512
 
-The best one that this processor can run is picked at import.  The environment variable
-``CYRNN_BUILD`` names another; one that cannot run here is refused before it is loaded.
+The best one that this processor can run is picked at import.  The environment variable ``CYRNN_BUILD`` names another;
+one that cannot run here is refused before it is loaded.
 
-The modules, and what each is for:
+The modules, which are the entry points:
 
+- ``rnn``, ``lstm``: the passes over a sequence and over one step, forward and backward
+- ``stream``: a network prepared once and stepped many times
+- ``dense``, ``losses``, ``optimizers``: the output layer without its softmax, the losses, the updates of the parameters
 - ``activations``: exp, tanh, sigmoid and softmax over an array
-- ``rnn``, ``lstm``: the time loops, forward and backward; the equations stand at their top
-- ``rnn_step``, ``lstm_step``: one step, forward and backward
-- ``linear``, ``loss``, ``update``: the output layer without its softmax, the losses, the updates of the parameters
-- ``stream``: a prepared network that is stepped, with weights, state and scratch in memory of its own
+- ``pointwise``: the pointwise functions of the cells by themselves, for tests
 
-and compiled once, for all builds:
+Under them lie ``schedule`` (when something is computed), ``cells`` (the equations), ``linalg`` (products, transposes) and
+``runtime`` (threads, buffers, limits; compiled once, for all builds): see docs/design.md.
 
-- ``cpu``: the processor's features
-- ``arguments``: a caller's arrays as addresses and strides
-- ``memory``: arrays and scratch whose memory is used again
-- ``threads``: how many threads a call takes
-
-Under them lie ``vmath.h`` (the functions), ``gemm.h`` (the packed product), ``output.pxd`` (the output
-layer), ``sum.h`` (its sums), ``step.h`` (the products of one step), ``flat.pxd`` (a sequence as a matrix),
-``layout.h`` (transposes), ``batch.h`` and ``batch.pxd`` (examples of different lengths), ``team.h``
-(threads), ``fpenv.h`` (the floating-point environment), ``simd.h`` (one vector).  In a sequence all buffers
-are float64, time-major, units innermost: x ``(T_x, m, n_x)``, a and c ``(T_x + 1, m, n_a)`` with the initial
-state in row 0, gates ``(4, T_x, m, n_a)`` in the order f, i, c, o; ``lstm.pyx`` has the case m = 1.  With
-lengths the examples of a step are those that have it, the longest first: such buffers are ``(columns, n_a)``,
-those of a and c with the initial states before the first.  The Python layer owns what goes in and
-comes out; a kernel takes its scratch from ``memory`` and gives it back.  A kernel looks at every argument
-before it writes anything, and refuses what is no float64 array of the shape that the sizes ask for; the
-Python layer then finds out what
-it was.  Any size may be 0.
+A kernel takes typed memoryviews and returns new arrays.  It checks every argument before it writes anything, and refuses
+what is not a float64 array of the shape that the sizes ask for, with one of the exceptions in `_checks.MISFIT`; the
+Python side then finds out what it was.  Any size may be 0.
 """
 
 import importlib
