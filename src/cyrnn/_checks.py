@@ -23,7 +23,7 @@ Parameters = Mapping[str, Any]
 FLOAT64 = np.dtype(np.float64)
 MOST_COLUMNS = _lengths.MAX_COLUMNS  # examples times steps
 
-# What a function tries first is to run with the arguments as they are: a kernel looks at
+# A function first calls its kernel with the arguments as they are: the kernel checks
 # every argument and refuses whatever does not fit, for a microsecond a call at most.  It
 # does so with one of these; then the checks of this module convert the arguments or name the culprit.
 MISFIT = (AttributeError, BufferError, IndexError, KeyError, TypeError, ValueError)

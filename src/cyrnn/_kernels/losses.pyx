@@ -301,6 +301,14 @@ cdef double evaluate(loss *p, block_fn block, Py_ssize_t terms) except? -1.0:
     return total
 
 
+cdef tuple loss_and_gradient(loss *p, block_fn block, Py_ssize_t terms):
+    """The loss, and dz (n, m, T_x)."""
+    dz_out = new_array((p.n, p.m, p.T_x))
+    cdef double[:, :, ::1] dz = dz_out
+    p.dz = new_cube(dz)
+    return evaluate(p, block, terms), dz_out
+
+
 def cross_entropy(
     const double[:, :, :] y_pred not None,  # IN   (n, m, T_x), C-contiguous, or one step of any strides
     const double[:, :, :] labels not None,  # IN   (n, m, T_x), likewise
@@ -310,10 +318,7 @@ def cross_entropy(
     """The loss, and dz (n, m, T_x)."""
     cdef loss p
     bind(&p, y_pred, labels, None, lengths, weights)
-    dz_out = new_array((p.n, p.m, p.T_x))
-    cdef double[:, :, ::1] dz = dz_out
-    p.dz = new_cube(dz)
-    return evaluate(&p, probabilities_block, 1), dz_out
+    return loss_and_gradient(&p, probabilities_block, 1)
 
 
 def cross_entropy_of_classes(
@@ -325,10 +330,7 @@ def cross_entropy_of_classes(
     """The loss, and dz (n, m, T_x)."""
     cdef loss p
     bind(&p, y_pred, None, classes, lengths, weights)
-    dz_out = new_array((p.n, p.m, p.T_x))
-    cdef double[:, :, ::1] dz = dz_out
-    p.dz = new_cube(dz)
-    return evaluate(&p, classes_block, 1), dz_out
+    return loss_and_gradient(&p, classes_block, 1)
 
 
 def mean_squared_error(
@@ -340,7 +342,4 @@ def mean_squared_error(
     """The loss, and dz (n, m, T_x)."""
     cdef loss p
     bind(&p, z, targets, None, lengths, weights)
-    dz_out = new_array((p.n, p.m, p.T_x))
-    cdef double[:, :, ::1] dz = dz_out
-    p.dz = new_cube(dz)
-    return evaluate(&p, squares_block, p.n), dz_out
+    return loss_and_gradient(&p, squares_block, p.n)

@@ -7,11 +7,11 @@ n_x inputs, n_a hidden units, n_y outputs, m examples, T_x steps; gates in the o
 
 from .cells.lstm cimport CANDIDATE, FORGET, INPUT, OUTPUT, lstm
 from .runtime.buffers cimport new_array
-from .runtime.views cimport matrix, new_cube, new_matrix, new_sequence, new_state, sequence, state
+from .runtime.views cimport matrix, new_cube, new_sequence, new_state, sequence, state
 from .schedule.backward cimport run_backward
 from .schedule.forward cimport run_forward
 from .schedule.layer cimport (
-    cache_rows, gradients, layer, layer_init, parameters, parameters_init, set_cache, set_gate,
+    gradients, layer, layer_init, new_cache, parameters, parameters_init, read_cache, set_gate,
 )
 from .schedule.one_step cimport one_step, run_step_backward, run_step_forward
 from .schedule.output cimport output_init
@@ -79,15 +79,11 @@ def forward(
         state(c0, n_a, m, True, &task.initial[1])
 
     a_out, y_out, c_out = new_array((n_a, m, T_x)), new_array((task.output.n_y, m, T_x)), new_array((n_a, m, T_x))
-    cache_out = None
     cdef double[:, :, ::1] a = a_out, y = y_out, c = c_out
-    cdef double[:, ::1] cache
     task.states[0], task.states[1], task.output.y, task.keep = new_sequence(a), new_sequence(c), new_sequence(y), keep
-    if keep:
-        cache = cache_out = new_array((cache_rows(&task.p.cell, &task.batch, task.batch.cached_columns), n_a))
-        set_cache(&task, new_matrix(cache), task.batch.cached_columns)
+    cache = new_cache(&task) if keep else None
     run_forward(&task)
-    return a_out, y_out, c_out, cache_out
+    return a_out, y_out, c_out, cache
 
 
 def backward(
@@ -111,10 +107,7 @@ def backward(
     if dc is not None:
         sequence(dc, n_a, m, T_x, &task.d_states[1])
     sequence(x, n_x, m, T_cache, &task.x)
-    set_cache(
-        &task, <double *> matrix(cache, cache_rows(&task.p.cell, &task.batch, task.batch.cached_columns), n_a),
-        task.batch.cached_columns,
-    )
+    read_cache(&task, cache)
 
     dx_out, da0_out, dc0_out = new_array((n_x, m, T_x)), new_array((n_a, m)), new_array((n_a, m))
     dW_out, db_out = new_array((4, n_a, n_a + n_x)), new_array((4, n_a, 1))

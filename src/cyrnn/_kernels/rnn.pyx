@@ -11,7 +11,7 @@ from .runtime.views cimport matrix, new_matrix, new_sequence, new_state, sequenc
 from .schedule.backward cimport run_backward
 from .schedule.forward cimport run_forward
 from .schedule.layer cimport (
-    cache_rows, gradients, layer, layer_init, parameters, parameters_init, set_cache, set_input_weights,
+    gradients, layer, layer_init, new_cache, parameters, parameters_init, read_cache, set_input_weights,
     set_recurrent_weights,
 )
 from .schedule.one_step cimport one_step, run_step_backward, run_step_forward
@@ -59,15 +59,12 @@ def forward(
     task.initial_given[0] = True
     state(a0, n_a, m, True, &task.initial[0])
 
-    a_out, y_out, cache_out = new_array((n_a, m, T_x)), new_array((task.output.n_y, m, T_x)), None
+    a_out, y_out = new_array((n_a, m, T_x)), new_array((task.output.n_y, m, T_x))
     cdef double[:, :, ::1] a = a_out, y = y_out
-    cdef double[:, ::1] cache
     task.states[0], task.output.y, task.keep = new_sequence(a), new_sequence(y), keep
-    if keep:
-        cache = cache_out = new_array((cache_rows(&task.p.cell, &task.batch, task.batch.cached_columns), n_a))
-        set_cache(&task, new_matrix(cache), task.batch.cached_columns)
+    cache = new_cache(&task) if keep else None
     run_forward(&task)
-    return a_out, y_out, cache_out
+    return a_out, y_out, cache
 
 
 def backward(
@@ -85,10 +82,7 @@ def backward(
     set_weights(&task.p, Wax, Waa)
     sequence(da, n_a, m, T_x, &task.d_states[0])
     sequence(x, n_x, m, T_cache, &task.x)
-    set_cache(
-        &task, <double *> matrix(cache, cache_rows(&task.p.cell, &task.batch, task.batch.cached_columns), n_a),
-        task.batch.cached_columns,
-    )
+    read_cache(&task, cache)
 
     dx_out, da0_out = new_array((n_x, m, T_x)), new_array((n_a, m))
     dWax_out, dWaa_out, dba_out = new_array((n_a, n_x)), new_array((n_a, n_a)), new_array((n_a, 1))

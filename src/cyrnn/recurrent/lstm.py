@@ -232,7 +232,7 @@ def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
 def lstm_cell_backward(da_next: Any, dc_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
     """Gradients of one step of the LSTM.
 
-    The equations stand at the top of ``_kernels/lstm.pyx``: `dc_next` and the part of `da_next` that
+    The equations stand at the top of ``_kernels/cells/lstm.pxd``: `dc_next` and the part of `da_next` that
     reaches c_next through ``a_next = ot * tanh(c_next)`` are added, and the sum goes on to the gates
     and to c_prev.
 

@@ -49,8 +49,8 @@ def initialize_parameters(cell: str, n_x: int, n_a: int, n_y: int, rng: np.rando
     n_x, n_a, n_y : int
         Inputs, hidden units, outputs; at least 1.
     rng : numpy.random.Generator
-        For the draws: ``numpy.random.default_rng(seed)``.  A seed alone is refused, so that nobody gets the same
-        numbers twice without having said so.
+        For the draws: ``numpy.random.default_rng(seed)``.  A seed alone is refused: equal draws in
+        two calls must be asked for.
 
     Returns
     -------

@@ -15,7 +15,8 @@ or states.
 
 from ..cells.cell cimport MAX_SLOTS, MAX_STAGES, MAX_STATES, adds_to, cell, slots_kept
 from ..linalg.linalg cimport exceeds_cache, split_by_units, weights, weights_init
-from ..runtime.views cimport matrix, strided
+from ..runtime.buffers cimport new_array
+from ..runtime.views cimport matrix, new_matrix, strided
 from .batch cimport batch, batch_init, mean_batch_size
 from .output cimport output
 
@@ -161,6 +162,24 @@ cdef inline void set_cache(layer *task, double *cache, Py_ssize_t columns) noexc
     task.slot_stride, task.slot_ld = columns * n_a, n_a
     if task.batch.m == 1:
         task.slot_stride, task.slot_ld = n_a, task.p.cell.n_slots * n_a
+
+
+cdef inline object new_cache(layer *task):
+    """A new array for states and slots of all steps, which the forward pass fills."""
+    rows = new_array((cache_rows(&task.p.cell, &task.batch, task.batch.cached_columns), task.p.n_a))
+    cdef double[:, ::1] view = rows
+    set_cache(task, new_matrix(view), task.batch.cached_columns)
+    return rows
+
+
+cdef inline int read_cache(
+    layer *task,
+    const double[:, ::1] cache,         # IN  (cache_rows, n_a), as the forward pass returned it
+) except -1:
+    """States and slots of all steps, for the backward pass."""
+    cdef Py_ssize_t rows = cache_rows(&task.p.cell, &task.batch, task.batch.cached_columns)
+    set_cache(task, <double *> matrix(cache, rows, task.p.n_a), task.batch.cached_columns)
+    return 0
 
 
 cdef inline int split_work(layer *task, const weights *Wy) noexcept nogil:
