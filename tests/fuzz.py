@@ -297,7 +297,8 @@ class Fuzzer:
             if name == "lengths" and pick.random() < 0.5:
                 how[name] = pick.choice(([T_x + 1] * m, [-1] * m, [T_x] * (m + 1), [float(T_x)] * m, [True] * m))
         elif which < len(args) - 1:
-            args[which] = pick.choice(WRONG)(args[which])
+            wrong = WRONG[1:] if way == "forward" and not one and which == 1 else WRONG  # a0 may be None
+            args[which] = pick.choice(wrong)(args[which])
         elif way == "backward":
             args[which] = pick.choice((None, (), last[:-1], (None, None), 7, (*last, None), [[]], {}, (q.x, *last[1:])))
         else:

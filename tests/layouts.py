@@ -83,7 +83,7 @@ NO_NUMBERS = (
     lambda v: None,
     lambda v: "text",
     lambda v: v + 1j,
-    lambda v: v.astype(object),
+    lambda v: v.astype(str).astype(object),
     lambda v: [[1.0], [1.0, 2.0]],
     lambda v: {"a": v},
     lambda v: v.astype("M8[s]"),

@@ -257,3 +257,58 @@ def test_only_the_main_thread_is_stopped(alarm):
         with pytest.raises(StoppedError):
             threading.Event().wait(5.0)
         assert_array_equal(future.result()[0], want)
+
+
+LONG = """
+import signal, sys, time
+import numpy as np, cyrnn
+rng = np.random.default_rng(0)
+n_a, n_y, m, T_x = 256, 4000, 64, 60
+W = {"Wy": rng.standard_normal((n_y, n_a)), "by": np.zeros((n_y, 1))}
+a, z = rng.standard_normal((n_a, m, T_x)), rng.standard_normal((n_y, m, T_x))
+cell = {k + g: rng.standard_normal((n_a, 2 * n_a) if k == "W" else (n_a, 1)) for k in "Wb" for g in "fico"} | W
+xt, zero = rng.standard_normal((n_a, 4000)), np.zeros((n_a, 4000))
+_, _, _, cache = cyrnn.lstm_cell_forward(xt, zero, zero, cell)
+y = cyrnn.softmax(z)
+calls = {
+    "output_forward": lambda: cyrnn.output_forward(a, W), "output_backward": lambda: cyrnn.output_backward(z, a, W),
+    "softmax": lambda: cyrnn.softmax(np.broadcast_to(z[:, :, :1], (n_y, m, 6 * T_x))),
+    "lstm_cell_forward": lambda: cyrnn.lstm_cell_forward(xt, zero, zero, cell),
+    "lstm_cell_backward": lambda: cyrnn.lstm_cell_backward(zero, zero, cache),
+    "cross_entropy": lambda: cyrnn.cross_entropy(y, y), "mean_squared_error": lambda: cyrnn.mean_squared_error(z, y),
+}
+class Stop(Exception): pass
+def stop(*_): raise Stop
+signal.signal(signal.SIGALRM, stop)
+for threads in (1, 2):
+    cyrnn.set_num_threads(threads)
+    for name, call in calls.items():
+        start = time.perf_counter()
+        call()
+        full = time.perf_counter() - start
+        wait = full / 5
+        signal.setitimer(signal.ITIMER_REAL, wait)
+        start = time.perf_counter()
+        try:
+            call()
+            print(name, threads, "was not interrupted")
+        except Stop:
+            late = time.perf_counter() - start - wait
+            if late > max(0.2, full / 2): print(name, threads, f"{late:.2f} s late of {full:.2f}")
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        call()
+"""
+
+
+def test_everything_that_takes_long_answers_a_signal():
+    done = subprocess.run([sys.executable, "-c", LONG], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_no_work_returns_at_once():
+    """No unit, 2^40 steps that take no memory."""
+    p = {"Wax": np.empty((0, 1)), "Waa": np.empty((0, 0)), "ba": np.empty((0, 1)), "Wya": np.empty((0, 0))}
+    p["by"] = np.empty((0, 1))
+    x = np.broadcast_to(0.0, (1, 1, 2**40))
+    a, y, _ = cyrnn.rnn_forward(x, np.empty((0, 1)), p)
+    assert a.shape == y.shape == (0, 1, 2**40)

@@ -1,6 +1,7 @@
 """Bad input: the kind of error, and a message that names the argument, what was expected, what came."""
 
 import copy
+import io
 import re
 import warnings
 
@@ -49,11 +50,11 @@ def changed(q, **values):
 @both
 def test_shapes_of_the_sequence(cell, q):
     refuse(
-        ValueError, r"a0: expected shape \(n_a, m\) = \(5, 10\), got \(5, 9\)",
+        ValueError, r"a0: expected shape \(n_a, m\) = \(5, 10\) or \(n_a, 1\), got \(5, 9\)",
         cell.forward, changed(q, a0=q.a0[:, :9]),
     )  # fmt: skip
     refuse(
-        ValueError, r"a0: expected shape \(n_a, m\) = \(5, 10\), got \(5,\)",
+        ValueError, r"a0: expected shape \(n_a, m\) = \(5, 10\) or \(n_a, 1\), got \(5,\)",
         cell.forward, changed(q, a0=q.a0[:, 0]),
     )  # fmt: skip
     refuse(
@@ -126,7 +127,7 @@ BAD_TYPES = [
     ("text", TypeError, "expected real numbers, got dtype <U4"),
     (np.zeros((5, 10), complex), TypeError, "expected real numbers, got dtype complex128"),
     (np.zeros((5, 10), "datetime64[s]"), TypeError, r"expected real numbers, got dtype datetime64\[s\]"),
-    (np.zeros((5, 10), object), TypeError, "expected real numbers, got ndarray of objects"),
+    (np.full((5, 10), "1", object), TypeError, "expected real numbers, got ndarray of objects"),
     ({"a": 1}, TypeError, "expected real numbers, got dict of objects"),
     ([[1.0], [1.0, 2.0]], ValueError, "expected an array of numbers, got a ragged nested sequence"),
 ]
@@ -136,7 +137,8 @@ BAD_TYPES = [
 @pytest.mark.parametrize(("value", "error", "text"), BAD_TYPES, ids=lambda v: type(v).__name__)
 def test_types(cell, q, value, error, text):
     refuse(error, f"x: {text}", cell.forward, changed(q, x=value))
-    refuse(error, f"a0: {text}", cell.forward, changed(q, a0=value))
+    if value is not None:  # zeros
+        refuse(error, f"a0: {text}", cell.forward, changed(q, a0=value))
     refuse(error, f"xt: {text}", cell.cell_forward, value, q.a0, q.c0, q.p)
     refuse(error, f"a_prev: {text}", cell.cell_forward, q.x[:, :, 0], value, q.c0, q.p)
     refuse(error, f"da: {text}", cell.backward, value, q.out.caches)
@@ -176,7 +178,7 @@ def test_shapes_of_the_cell(cell, q):
         cell.cell_forward, q.x, q.a0, q.c0, q.p,
     )  # fmt: skip
     refuse(
-        ValueError, r"a_prev: expected shape \(n_a, m\) = \(5, 10\), got \(4, 10\)",
+        ValueError, r"a_prev: expected shape \(n_a, m\) = \(5, 10\) or \(n_a, 1\), got \(4, 10\)",
         cell.cell_forward, xt, q.a0[:4], q.c0, q.p,
     )  # fmt: skip
     refuse(
@@ -185,7 +187,7 @@ def test_shapes_of_the_cell(cell, q):
     )  # fmt: skip
     if cell is LSTM:
         refuse(
-            ValueError, r"c_prev: expected shape \(n_a, m\) = \(5, 10\), got \(5, 3\)",
+            ValueError, r"c_prev: expected shape \(n_a, m\) = \(5, 10\) or \(n_a, 1\), got \(5, 3\)",
             cell.cell_forward, xt, q.a0, q.c0[:, :3], q.p,
         )  # fmt: skip
         refuse(
@@ -211,7 +213,8 @@ def test_wrong_caches(cell, q):
         cell.backward, q.da, (list(theirs[0]), r.x),
     )  # fmt: skip
     refuse(ValueError, r"caches: expected a tuple \(steps, x\), got 3 entries", cell.backward, q.da, (1, 2, 3))
-    refuse(TypeError, r"caches: expected a tuple \(steps, x\), got NoneType", cell.backward, q.da, None)
+    none = r"caches: expected a tuple \(steps, x\), got None, which a forward pass returns with cache=False"
+    refuse(TypeError, none, cell.backward, q.da, None)
     refuse(TypeError, r"caches\[0\]: expected the list of steps, got int", cell.backward, q.da, (1, q.x))
     refuse(
         ValueError, r"caches\[0\]: expected at least one step, got an empty list",
@@ -320,3 +323,83 @@ def test_errors_of_others_keep_their_name(cell, q):
 
 def test_scalars():
     refuse(ValueError, r"x: expected shape \(n_y, \.\.\.\), got a scalar", cyrnn.softmax, 1.0)
+
+
+def masked(value):
+    array = np.ma.array(value)
+    array[(0,) * array.ndim] = np.ma.masked
+    return array
+
+
+@both
+def test_masked_values_are_refused_by_name(cell, q):
+    """A number under a mask is not valid; a masked array without any is an array."""
+    told = "expected an array of valid numbers, got one with 1 of {} masked"
+    refuse(ValueError, "x: " + told.format(q.x.size), cell.forward, changed(q, x=masked(q.x)))
+    refuse(ValueError, "a0: " + told.format(q.a0.size), cell.forward, changed(q, a0=masked(q.a0)))
+    key = cell.inputs[0]
+    wrong = changed(q, p={**q.p, key: masked(q.p[key])})
+    refuse(ValueError, rf"parameters\['{key}'\]: " + told.format(q.p[key].size), cell.forward, wrong)
+    refuse(ValueError, "da: " + told.format(q.da.size), cell.backward, masked(q.da), q.out.caches)
+    refuse(ValueError, "x: " + told.format(q.x.size), cyrnn.softmax, masked(q.x))
+    refuse(ValueError, "x: " + told.format(q.x.size), cyrnn.sigmoid, masked(q.x))
+    refuse(ValueError, "xt: .* masked", cell.cell_forward, masked(q.x[:, :, 0]), q.a0, q.c0, q.p)
+    labels = masked(np.zeros(q.x.shape[1:], int))
+    refuse(ValueError, "labels: .* masked", cyrnn.cross_entropy, q.out.y, labels)
+    refuse(ValueError, "a: .* masked", cyrnn.output_forward, masked(q.a0), q.p)
+    W = {"W": np.zeros(2)}
+    update, one = cyrnn.update_parameters_with_gd, np.ones(2)
+    refuse(ValueError, r"gradients\['dW'\]: .* masked", update, W, {"dW": masked(one)}, 1.0)
+    refuse(ValueError, r"parameters\['W'\]: .* masked", update, {"W": masked(one)}, {"dW": one}, 1.0)
+    np.testing.assert_array_equal(cell.forward(changed(q, x=np.ma.array(q.x))).a, q.out.a)
+
+
+@both
+def test_a_conversion_that_fails_is_named(cell, q):
+    class Tensor:
+        def __array__(self, *args, **kwargs):
+            raise RuntimeError("requires grad")
+
+    with pytest.raises(TypeError, match=r"^x: expected an array of numbers, got Tensor, .*requires grad") as caught:
+        cell.forward(changed(q, x=Tensor()))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    file = io.BytesIO()
+    np.savez(file, **q.p)
+    file.seek(0)
+    archive = np.load(file)
+    caches = cell.forward(changed(q, p=archive)).caches
+    archive.close()
+    with pytest.raises(ValueError, match=r"^parameters\['\w+'\]: expected an array, got none: reading it failed"):
+        cell.backward(q.da, caches)
+
+
+@both
+def test_an_input_in_another_layout_is_blamed_itself(cell, q):
+    n_x, m, T_x = q.x.shape
+    assert len({n_x, m, T_x}) == 3
+    key = re.escape(repr(cell.inputs[0]))
+    for axes, hint in (((1, 2, 0), "transpose(2, 0, 1) of (m, T_x, n_x)"), ((1, 0, 2), "transpose(1, 0, 2) of")):
+        x = q.x.transpose(axes)
+        expected = rf"x: expected shape \(n_x, m, T_x\) with n_x = {n_x} as in parameters\[{key}\], got .*"
+        refuse(ValueError, expected + re.escape(hint) + ".*", cell.forward, changed(q, x=x))
+    turned = rf"xt: expected .* n_x = {n_x} .*; xt\.T has it"
+    refuse(ValueError, turned, cell.cell_forward, q.x[:, :, 0].T, q.a0, q.c0, q.p)
+
+
+@both
+def test_no_initial_state_is_zeros(cell, q):
+    got, want = cell.forward(changed(q, a0=None)), cell.forward(changed(q, a0=np.zeros_like(q.a0)))
+    np.testing.assert_array_equal(got.a, want.a)
+    with pytest.raises(TypeError, match="a_prev: expected real numbers, got None"):
+        cell.cell_forward(q.x[:, :, 0], None, q.c0, q.p)
+
+
+def test_missing_entries_read_as_sentences():
+    with pytest.raises(KeyError) as caught:
+        cyrnn.rnn_forward(np.ones((3, 4, 2)), None, {})
+    assert str(caught.value) == "parameters: expected an entry 'Wya', got only []"
+
+
+def test_objects_that_hold_real_numbers_are_arrays():
+    np.testing.assert_array_equal(cyrnn.sigmoid(np.array([0.5, 1], object)), cyrnn.sigmoid([0.5, 1.0]))
+    refuse(TypeError, "x: expected real numbers, got ndarray of objects", cyrnn.sigmoid, np.array([0.5, "1"], object))

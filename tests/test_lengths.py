@@ -271,7 +271,7 @@ def test_steps_look_like_the_notebook(cell, m):
     assert x is q.x
     alone = [list(forward(cell, part(q, j, length), None).caches[0]) for j, length in enumerate(lengths)]
     for t, step in enumerate(steps):
-        assert type(step) is tuple
+        assert isinstance(step, tuple)
         assert len(step) == cell.entries
         assert step[-1] is q.p
         assert_array_equal(step[0], batch.out["a"][:, :, t])
@@ -411,3 +411,18 @@ def test_the_first_look_sees_what_is_out_of_range(cell, length):
     with pytest.raises(ValueError, match="out of range"):
         kernel_lengths.copy(np.array([1, length, 3]), 3, 3)
     assert kernel_lengths.copy(np.array([0, 2, 3]), 3, 3) == np.array([0, 2, 3]).tobytes()
+
+
+def test_an_ordinary_list_of_padded_steps_knows_the_lengths(cell):
+    q = draw(cell, 3, 5, 2, 4, 6)
+    lengths = [6, 3, 0, 1]
+    caches = forward(cell, q, lengths).caches
+    want = backward(cell, q, caches)
+    for steps in (list(caches[0]), copy.deepcopy(list(caches[0])), pickle.loads(pickle.dumps(list(caches[0])))):
+        got = backward(cell, q, (steps, q.x))
+        for name, value in want.items():
+            close(got[name], value, 1e-13)
+    spoil(q, lengths)  # what da and dc hold past the lengths is not used either
+    got = backward(cell, q, (list(caches[0]), q.x))
+    for name, value in want.items():
+        close(got[name], value, 1e-13)

@@ -256,7 +256,6 @@ def test_bad_predictions_and_labels():
     two = np.full((2, 1), 0.5)  # the loss is finite, the gradient would not be
     refuse(ValueError, "labels: expected a loss that is finite, got one that overflows", ce, two, two + 1e308)
     refuse(TypeError, "labels: expected integers, got dtype float64", ce, Y, LABELS * 1.0)
-    refuse(TypeError, "labels: expected integers, got dtype bool", ce, Y, LABELS > 0)
     refuse(TypeError, "labels: expected integers, got None", ce, Y, None)
     refuse(ValueError, r"labels: expected integers below 2\^63, got \d+", ce, Y, np.full((4, 5), 2**63, np.uint64))
     refuse(ValueError, r"labels: expected shape \(m, T_x\) = \(4, 5\), got \(5, 4\)", ce, Y, LABELS.T)
@@ -348,3 +347,52 @@ def test_against_torch():
             got, dz = run(q)
             assert got == pytest.approx(loss.item(), rel=1e-14)
             reference.close(dz, z.grad.numpy(), 1e-15)
+
+
+def test_what_is_no_distribution_is_refused():
+    y, labels = cyrnn.softmax(np.random.default_rng(0).normal(size=(3, 4, 6))), np.zeros((4, 6), int)
+    probabilities = np.full((3, 4, 6), 1 / 3)
+    for wanted in (labels, probabilities):
+        for wrong, got in ((y * 0.5, "0.5"), (np.full((3, 4, 6), 0.9), r"2\.7"), (1 - y, r"[12]\.")):
+            message = rf"^y_pred: expected probabilities that sum to 1 .*, got {got}.* at \[0, 0\]"
+            with pytest.raises(ValueError, match=message):
+                cyrnn.cross_entropy(wrong, wanted)
+        cyrnn.cross_entropy(y * (1 + 9e-7), wanted)
+        with pytest.raises(ValueError, match="sum to 1"):
+            cyrnn.cross_entropy(y * (1 + 2e-6), wanted)
+        late = y.copy()
+        late[:, 2, 3] *= 0.5
+        with pytest.raises(ValueError, match=r"at \[2, 3\]"):
+            cyrnn.cross_entropy(late, wanted)
+        cyrnn.cross_entropy(late, wanted, weights=np.arange(24).reshape(4, 6) != 15)
+        with pytest.raises(ValueError, match=r"^y_pred: .* got zeros at \[1, 3\]; .*pass the same lengths"):
+            cyrnn.cross_entropy(y * (np.arange(6) < [[6], [3], [2], [1]]), wanted)
+
+
+def test_labels_of_other_types():
+    y = cyrnn.softmax(np.random.default_rng(0).normal(size=(2, 3)))
+    want = cyrnn.cross_entropy(y, [1, 0, 1])
+    for labels in (np.array([True, False, True]), np.array([1, 0, 1], object), [True, False, True]):
+        loss, dz = cyrnn.cross_entropy(y, labels)
+        assert loss == want[0]
+        np.testing.assert_array_equal(dz, want[1])
+    with pytest.raises(TypeError, match="labels: expected integers, got dtype object"):
+        cyrnn.cross_entropy(y, np.array([1, 0.5, 1], object))
+    with pytest.raises(TypeError, match="lengths: expected integers"):
+        cyrnn.cross_entropy(y[:, :, None], [[1], [0], [1]], [True, True, True])
+
+
+@pytest.mark.parametrize("ignore", [-100, 7, 1])
+def test_ignored_labels(ignore):
+    y = cyrnn.softmax(np.random.default_rng(0).normal(size=(3, 4, 6)))
+    labels = np.random.default_rng(1).integers(0, 3, (4, 6))
+    skip = labels == 1 if ignore == 1 else np.arange(24).reshape(4, 6) % 5 == 0
+    want = cyrnn.cross_entropy(y, labels, [6, 3, 5, 1], weights=~skip)
+    y = np.where(skip, np.nan, y)
+    for weights in (None, np.ones((4, 6))):
+        how = {} if ignore == -100 else {"ignore_index": ignore}
+        loss, dz = cyrnn.cross_entropy(y, np.where(skip, ignore, labels), [6, 3, 5, 1], weights=weights, **how)
+        assert loss == want[0]
+        np.testing.assert_array_equal(dz, want[1])
+    with pytest.raises(ValueError, match="labels: expected at least one step to score"):
+        cyrnn.cross_entropy(y, np.full((4, 6), ignore), ignore_index=ignore)

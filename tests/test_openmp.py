@@ -108,7 +108,13 @@ def test_the_environment():
     assert shown(ask, CYRNN_NUM_THREADS="5") == "5"
     assert shown(ask, CYRNN_NUM_THREADS="", OMP_NUM_THREADS="1") == "1"
     assert shown("cyrnn.set_num_threads(2); " + ask, CYRNN_NUM_THREADS="5") == "2"
-    for wrong in ("many", "0", "1.5"):
+    done = subprocess.run(
+        [sys.executable, "-c", "import cyrnn; " + ask], env={**os.environ, "CYRNN_NUM_THREADS": "0"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == shown(ask, CYRNN_NUM_THREADS="") + "\n"
+    assert "RuntimeWarning: CYRNN_NUM_THREADS: expected 1 to 1024 threads, got '0', which is ignored" in done.stderr
+    for wrong in ("many", "-1", "1.5"):
         message = f"ImportError: CYRNN_NUM_THREADS: expected 1 to 1024 threads, got '{wrong}'"
         assert shown(ask, CYRNN_NUM_THREADS=wrong) == message
     if hasattr(os, "sched_setaffinity"):

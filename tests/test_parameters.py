@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -93,8 +94,9 @@ def test_bad_sizes():
             refuse(ValueError, f"{name}: expected a size of at least 1, got {bad}", init, "rnn", *sizes, rng)
         sizes[k] = 2.0
         refuse(TypeError, f"{name}: expected an integer, got float", init, "rnn", *sizes, rng)
-    for bad in (0, None, np.random.RandomState(0)):
-        message = rf"rng: expected a numpy.random.Generator, as default_rng\(seed\) makes, got {type(bad).__name__}"
+    for bad in (0.5, True, None, np.random.RandomState(0)):
+        maker = r"a numpy.random.Generator, as default_rng\(seed\) makes, or a seed"
+        message = f"rng: expected {maker}, got {type(bad).__name__}"
         refuse(TypeError, message, init, "rnn", 1, 1, 1, bad)
 
 
@@ -222,3 +224,41 @@ def test_no_path(tmp_path):
         cyrnn.load_parameters(tmp_path / "nothing.npz")
     refuse(TypeError, "path: expected a path, got NoneType", cyrnn.load_parameters, None)
     refuse(TypeError, "path: expected a path, got int", cyrnn.load_parameters, 0)
+
+
+@each_cell
+def test_without_an_output_layer_and_with_further_entries(cell, path):
+    p = begin(cell)
+    rest = {key: value for key, value in p.items() if key not in ("Wya", "Wy", "by")}
+    np.savez(path, **rest)
+    assert list(cyrnn.load_parameters(path)) == list(rest)
+    np.savez(path, **p, mean=np.zeros(3), names=np.array(["a", "b"]))
+    refused(path, "unknown: mean, names")
+    assert list(cyrnn.load_parameters(path, strict=False)) == list(p)
+    np.savez(path, **rest, by=p["by"])
+    refused(path, "missing: W")
+
+
+def test_headers_are_checked_before_anything_large_is_read(path):
+    """A file of some kilobytes whose arrays would take 8 GB is refused in a moment."""
+    p = begin("rnn")
+    np.savez_compressed(path, **{**p, "Waa": np.zeros((3000, 3000))})
+    tracemalloc.start()
+    try:
+        refused(path, "Waa: expected shape")
+        np.savez_compressed(path, **p, more=np.zeros((3000, 3000)))
+        tracemalloc.reset_peak()
+        refused(path, "unknown: more")
+        cyrnn.load_parameters(path, strict=False)
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_seed_is_enough():
+    for seed in (0, 7, np.int64(7)):
+        got = cyrnn.initialize_parameters("lstm", 3, 5, 2, seed)
+        want = cyrnn.initialize_parameters("lstm", 3, 5, 2, np.random.default_rng(seed))
+        for key, value in want.items():
+            assert_array_equal(got[key], value)
+    refuse(ValueError, "rng: expected a seed of 0 or more, got -1", cyrnn.initialize_parameters, "rnn", 1, 1, 1, -1)

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import sys
+import threading
 from collections import ChainMap
 
 import numpy as np
@@ -515,3 +517,50 @@ def test_a_cell_without_outputs_reads_nothing(cell):
     q = problem(cell.name, 0, 0, 0, 0, 1)
     out = cell.cell_forward(np.zeros((0, m)), np.zeros((0, m)), np.zeros((0, m)), q.p)
     assert out.y.shape == (0, m)
+
+
+def test_threads_that_edit_caches_at_once_lose_nothing(cell):
+    q = problem(cell.name, 2, 3, 2, 1, 3000)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(8):
+            steps = cell.forward(q).caches[0]
+            extra, go = steps[0], threading.Barrier(4)
+
+            def add(steps=steps, extra=extra, go=go):
+                go.wait()
+                steps.append(extra)
+
+            threads = [threading.Thread(target=add) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(steps) == 3004
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_caches_older_than_an_update_are_refused(cell):
+    """An update in place between the two passes would give the gradients of neither network."""
+    q = problem(cell.name, *SHAPE)
+    out, fresh = cell.forward(q), cell.forward(q)
+    want = cell.backward(q.da, out.caches)
+    rates = {"d" + key: np.ones_like(value) for key, value in q.p.items()}
+    other = {key: value.copy() for key, value in q.p.items()}
+    cyrnn.update_parameters_with_gd(other, rates, 0.1)
+    same(cell.backward(q.da, out.caches), want)  # other arrays: nothing to refuse
+    v, s = cyrnn.initialize_adam(q.p)
+    key = cell.inputs[0]
+    for update in (
+        lambda: cyrnn.update_parameters_with_gd(q.p, rates, 0.1),
+        lambda: cyrnn.update_parameters_with_adam(q.p, rates, v, s, 1),
+        lambda: cyrnn.update_parameters_with_gd({key: q.p[key]}, {"d" + key: rates["d" + key].tolist()}, 0.1),
+    ):
+        fresh = cell.forward(q)
+        update()
+        for caches in (fresh.caches, copy.copy(fresh.caches)):
+            with pytest.raises(RuntimeError, match=r"^caches: parameters\['\w+'\] was updated in place after"):
+                cell.backward(q.da, caches)
+        cell.backward(q.da, cell.forward(q).caches)

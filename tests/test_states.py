@@ -115,9 +115,9 @@ def test_fewer_steps_and_none():
 BAD_STATES = [
     ("text", TypeError, "expected real numbers, got dtype <U4"),
     (1j, TypeError, "expected real numbers, got dtype complex128"),
-    (np.zeros((5, 3)), ValueError, "expected shape (n_a, m) = (5, 4), got (5, 3)"),
-    (np.zeros((4, 4)), ValueError, "expected shape (n_a, m) = (5, 4), got (4, 4)"),
-    (np.zeros(5), ValueError, "expected shape (n_a, m) = (5, 4), got (5,)"),
+    (np.zeros((5, 3)), ValueError, "expected shape (n_a, m) = (5, 4) or (n_a, 1), got (5, 3)"),
+    (np.zeros((4, 4)), ValueError, "expected shape (n_a, m) = (5, 4) or (n_a, 1), got (4, 4)"),
+    (np.zeros(5), ValueError, "expected shape (n_a, m) = (5, 4) or (n_a, 1), got (5,)"),
 ]
 
 

@@ -415,3 +415,15 @@ def test_calls_leave_nothing_behind():
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert after - before < 20_000
+
+
+def test_a_subclass_is_updated_in_its_own_memory():
+    """One whose __buffer__ (Python 3.12) exports other memory, which is gone when the update runs."""
+
+    class Evil(np.ndarray):
+        def __buffer__(self, flags):
+            return memoryview(bytearray(8 * 10**6)).cast("d")
+
+    w = np.ones(10**6)
+    cyrnn.update_parameters_with_gd({"A": w.view(Evil)}, {"dA": np.ones(10**6).view(Evil)}, 0.25)
+    np.testing.assert_array_equal(w, np.full(10**6, 0.75))

@@ -4,7 +4,7 @@
 and results.  Arrays are (n, m, T): units, examples, steps.
 """
 
-from ._config import show_config
+from ._config import release_memory, show_config
 from ._threads import get_num_threads, set_num_threads
 from ._version import __version__
 from .interop.onnx import export_onnx, import_onnx
@@ -38,6 +38,7 @@ __all__ = [
     "mean_squared_error",
     "output_backward",
     "output_forward",
+    "release_memory",
     "rnn_backward",
     "rnn_cell_backward",
     "rnn_cell_forward",

@@ -10,6 +10,7 @@ they run only when they are needed (docs/design.md).
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -29,14 +30,35 @@ MOST_COLUMNS = _lengths.MAX_COLUMNS  # examples times steps
 MISFIT = (AttributeError, BufferError, IndexError, KeyError, TypeError, ValueError)
 
 
+class Missing(KeyError):
+    """A KeyError whose message is a sentence, and is shown as one."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 def any_array(name: str, value: Any) -> NDArray[Any]:
-    """Return `value` as an array of any type."""
+    """Return `value` as an array of any type.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If values of it are masked, it is a ragged nested sequence, or its conversion fails.
+    """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        masked = int(np.ma.getmaskarray(value).sum())
+        raise ValueError(f"{name}: expected an array of valid numbers, got one with {masked} of {value.size} masked")
     try:
         return np.asarray(value)
-    except ValueError as error:
-        if "inhomogeneous" not in str(error):
-            raise
-        raise ValueError(f"{name}: expected an array of numbers, got a ragged nested sequence") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # of the object's own conversion, whatever it is
+        if "inhomogeneous" in str(error):
+            raise ValueError(f"{name}: expected an array of numbers, got a ragged nested sequence") from error
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        got = f"{type(value).__name__}, whose conversion to one failed ({reason})"
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{name}: expected an array of numbers, got {got}") from error
 
 
 def real(name: str, value: Any) -> Array:
@@ -52,6 +74,8 @@ def real(name: str, value: Any) -> Array:
     if type(value) is np.ndarray and value.dtype is FLOAT64 and value.flags.carray and value.size:
         return value
     array = any_array(name, value)
+    if array.dtype.kind == "O" and array.size and not [entry for entry in array.flat if not isinstance(entry, Real)]:
+        array = array.astype(FLOAT64)
     if array.dtype.kind not in "fiub":
         got = f"dtype {array.dtype}" if array.dtype.kind != "O" else f"{type(value).__name__} of objects"
         raise TypeError(f"{name}: expected real numbers, got {'None' if value is None else got}")
@@ -93,7 +117,7 @@ def state(name: str, value: Any, n_a: int, m: int) -> Array:
     """Return a state of shape (n_a, m), or (n_a, 1) for all examples."""
     array = real(name, value)
     if array.shape != (n_a, m) and array.shape != (n_a, 1):
-        raise ValueError(f"{name}: expected shape (n_a, m) = {(n_a, m)}, got {array.shape}")
+        raise ValueError(f"{name}: expected shape (n_a, m) = {(n_a, m)} or (n_a, 1), got {array.shape}")
     return array
 
 
@@ -135,9 +159,16 @@ def mapping(parameters: Any, name: str = "parameters") -> None:
 def entry(parameters: Parameters, key: str, name: str = "parameters") -> Any:
     """Return one entry of the caller's parameters."""
     mapping(parameters, name)
-    if key not in parameters:
-        raise KeyError(f"{name}: expected an entry {key!r}, got only {sorted(map(str, parameters))}")
-    return parameters[key]
+    try:
+        if key in parameters:
+            return parameters[key]
+    except MemoryError:
+        raise
+    except Exception as error:  # a file that is closed, say
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        kind = Missing if isinstance(error, KeyError) else ValueError
+        raise kind(f"{name}[{key!r}]: expected an array, got none: reading it failed ({reason})") from error
+    raise Missing(f"{name}: expected an entry {key!r}, got only {sorted(map(str, parameters))}")
 
 
 def weights(parameters: Parameters, wanted: dict[str, tuple[str, tuple[int, int]]]) -> dict[str, Array]:
@@ -169,7 +200,8 @@ def unpacked(name: str, value: Any, letters: str) -> Any:
     """Return a tuple (or list) with as many entries as there are letters."""
     count = letters.count(",") + 1
     if not isinstance(value, (tuple, list)):
-        raise TypeError(f"{name}: expected a tuple ({letters}), got {type(value).__name__}")
+        got = "None, which a forward pass returns with cache=False" if value is None else type(value).__name__
+        raise TypeError(f"{name}: expected a tuple ({letters}), got {got}")
     if len(value) != count:
         raise ValueError(f"{name}: expected a tuple ({letters}), got {len(value)} entries")
     return value

@@ -5,7 +5,7 @@ import platform
 import numpy as np
 
 from . import _kernels
-from ._kernels.runtime import threads
+from ._kernels.runtime import buffers, threads
 from ._threads import get_num_threads
 from ._version import __version__
 
@@ -32,3 +32,29 @@ def show_config() -> None:
     }
     width = max(map(len, lines))
     print("\n".join(f"{name:<{width}}  {value}" for name, value in lines.items()))
+
+
+def release_memory() -> None:
+    """Give the memory of freed results, which waits for its next use, back to the system.
+
+    Freed buffers larger than 64 kB go into a pool of at most 256 MB and are reused by the next calls.  Arrays that are
+    still referenced keep their memory.
+
+    Parameters
+    ----------
+    None
+
+    Returns
+    -------
+    None
+
+    Raises
+    ------
+    Nothing
+
+    Examples
+    --------
+    >>> import cyrnn
+    >>> cyrnn.release_memory()
+    """
+    buffers.release_pool()

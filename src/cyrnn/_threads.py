@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,10 @@ def get_num_threads() -> int:
 def from_environment() -> int:
     """Return what ``CYRNN_NUM_THREADS`` says, 0 if it says nothing."""
     text = os.environ.get("CYRNN_NUM_THREADS", "").strip()
+    if text == "0":  # the default, for other libraries
+        message = "CYRNN_NUM_THREADS: expected 1 to 1024 threads, got '0', which is ignored"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return 0
     try:
         return checked("CYRNN_NUM_THREADS", int(text)) if text else 0
     except ValueError:

@@ -182,7 +182,7 @@ static void gradients(Py_ssize_t n, Py_ssize_t K, Py_ssize_t cols)
     for (Py_ssize_t j = 0; j < cols; j++)
         for (Py_ssize_t u = 0; u < n; u++) b[u] += d[j * n + u];
     CHECK(same(db, b, n), "sums of %td rows", cols);
-    outer_unpacked(dW, K, K, d, x, cols, (index_range){0, n}); /* d (n, cols), x (K, cols) */
+    outer_unpacked(dW, K, K, d, x, cols, (index_range){0, n}, serial); /* d (n, cols), x (K, cols) */
     plain(want, K, 1, n, d, cols, 1, cols, x, cols, 1, K, ZERO, NULL);
     if (cols < DOT_FROM || K >= 2 * MR)
         CHECK(same(dW, want, n * K), "outer of a step %td x %td over %td", n, K, cols);
@@ -204,7 +204,7 @@ static void steps_of_cells(Py_ssize_t n, Py_ssize_t K, Py_ssize_t m)
     double *w = drawn(n * K), *x = drawn(K * m), *c = drawn(n * m), *want = drawn(n * m), *d = drawn(2 * n * m);
     double *back = drawn(K * m), *want_back = drawn(K * m), *room = drawn(K * m), *w2 = drawn(n * K);
     memcpy(want, c, (size_t)(n * m) * sizeof *want);
-    matmul_unpacked(c, m, w, K, K, x, (index_range){0, n});
+    matmul_unpacked(c, m, w, K, K, x, (index_range){0, n}, serial);
     plain(want, m, 1, n, w, K, 1, K, x, 1, m, m, ADD, NULL);
     CHECK(same(c, want, n * m), "step %td x %td x %td", n, K, m);
     weights W = {.gate = {w, w2}, .n_gates = 2, .unpacked = 1, .n = n, .K = K, .ld = K};

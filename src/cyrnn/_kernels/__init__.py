@@ -13,16 +13,17 @@ The modules, which are the entry points:
 
 - ``rnn``, ``lstm``: the passes over a sequence and over one step, forward and backward
 - ``stream``: a network prepared once and stepped many times
-- ``dense``, ``losses``, ``optimizers``: the output layer without its softmax, the losses, the updates of the parameters
+- ``dense``, ``losses``, ``optimizers``: the output layer without its softmax, the losses, the updates of the
+  parameters
 - ``activations``: exp, tanh, sigmoid and softmax over an array
 - ``pointwise``: the pointwise functions of the cells by themselves, for tests
 
-Under them lie ``schedule`` (when something is computed), ``cells`` (the equations), ``linalg`` (products, transposes) and
-``runtime`` (threads, buffers, limits; compiled once, for all builds): see docs/design.md.
+Under them lie ``schedule`` (when something is computed), ``cells`` (the equations), ``linalg`` (products, transposes)
+and ``runtime`` (threads, buffers, limits; compiled once, for all builds): see docs/design.md.
 
-A kernel takes typed memoryviews and returns new arrays.  It checks every argument before it writes anything, and refuses
-what is not a float64 array of the shape that the sizes ask for, with one of the exceptions in `_checks.MISFIT`; the
-Python side then finds out what it was.  Any size may be 0.
+A kernel takes typed memoryviews and returns new arrays.  It checks every argument before it writes anything, and
+refuses what is not a float64 array of the shape that the sizes ask for, with one of the exceptions in
+`_checks.MISFIT`; the Python side then finds out what it was.  Any size may be 0.
 """
 
 import importlib

@@ -5,9 +5,14 @@ from .linalg.linalg cimport columns_to_steps, steps_to_columns
 from .linalg.softmax cimport softmax_columns, softmax_rows
 from .runtime.buffers cimport buffer_alloc, buffer_free
 from .runtime.limits cimport FORWARD_COLUMNS, SOFTMAX_FEW
-from .runtime.parallel cimport FP_PLAIN, fp_enter, fp_leave, fp_state, full_range
+from .runtime.parallel cimport (
+    FP_PLAIN, cancelled, fp_enter, fp_leave, fp_state, full_range, poll_signals, region, serial, thread,
+)
+from .runtime.threads cimport raise_if_cancelled, region_init
 from .runtime.views cimport sequence, strided
 from .schedule.blocks cimport block_after, steps_of_block
+
+cdef double OPERATIONS = 30.0       # of a value, about
 
 
 def exp(double[::1] x not None) -> None:         # IN/OUT
@@ -55,6 +60,9 @@ def softmax(
 
     cdef Py_ssize_t block = steps_of_block(m, T_x, n, <double> n * m * T_x, FORWARD_COLUMNS)
     cdef double *z = buffer_alloc(block * m * n)
+    cdef region state = region_init(OPERATIONS * n * m * T_x)
+    cdef thread thr = serial
+    thr.region = &state
 
     cdef fp_state before
     with nogil:
@@ -66,9 +74,13 @@ def softmax(
         else:
             while m and t0 < T_x:
                 count = block_after(t0, T_x, block) - t0
+                poll_signals(thr, OPERATIONS * n * m * count)
+                if cancelled(thr):
+                    break
                 steps_to_columns(z, n, x_in, m, t0, count, full_range(n), full_range(m))
                 softmax_rows(z, count * m, n)
                 columns_to_steps(out, z, n, m, t0, count, full_range(n), full_range(m))
                 t0 += count
         fp_leave(before)
     buffer_free(z)
+    raise_if_cancelled(&state)

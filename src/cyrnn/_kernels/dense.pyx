@@ -15,9 +15,9 @@ from .linalg.linalg cimport (
 )
 from .linalg.softmax cimport row_sum
 from .runtime.buffers cimport buffer_alloc, buffer_free, new_array, workspace_alloc
-from .runtime.limits cimport NR
-from .runtime.parallel cimport index_range, parallel_run, region, thread
-from .runtime.threads cimport acquire_threads, region_init, release_threads, threads_for
+from .runtime.limits cimport MR, NR
+from .runtime.parallel cimport index_range, next_part, parallel_run, region, thread
+from .runtime.threads cimport acquire_threads, raise_if_cancelled, region_init, release_threads, threads_for
 from .runtime.views cimport as_columns_view, column_copy, matrix, new_cube, new_matrix, strided
 from .schedule.output cimport fill_rows
 
@@ -40,8 +40,11 @@ cdef void dense_forward(void *problem, thread thr) noexcept nogil:
     """One thread's rows of z."""
     cdef dense *task = <dense *> problem
     cdef index_range own = thread_rows(task.n_y, task.columns, thr)
-    fill_rows(task.z, task.b, task.columns, own)
-    matmul_unpacked(task.z, task.columns, task.W.gate[0], task.n_a, task.n_a, task.a.data, own)
+    cdef index_range part = own
+    part.end = own.begin
+    while next_part(&part, own, MR, 2.0 * task.n_a * task.columns, thr):
+        fill_rows(task.z, task.b, task.columns, part)
+        matmul_unpacked(task.z, task.columns, task.W.gate[0], task.n_a, task.n_a, task.a.data, part, thr)
 
 
 cdef void dense_backward(void *problem, thread thr) noexcept nogil:
@@ -50,7 +53,7 @@ cdef void dense_backward(void *problem, thread thr) noexcept nogil:
     cdef index_range own = thread_rows(task.n_y, task.columns, thr)
     cdef Py_ssize_t u
     matmul_t_unpacked(task.da, task.n_a, task.columns, &task.W, task.dz.data, task.transposed, thr)
-    outer_unpacked(task.dW, task.n_a, task.n_a, task.dz.data, task.a.data, task.columns, own)
+    outer_unpacked(task.dW, task.n_a, task.n_a, task.dz.data, task.a.data, task.columns, own, thr)
     for u in range(own.begin, own.end):
         task.db[u] = row_sum(task.dz.data + u * task.columns, task.columns)
 
@@ -79,15 +82,17 @@ def forward(
     cdef double[:, :, ::1] z = z_out
     task.z = new_cube(z)
 
-    cdef int threads = threads_for(2.0 * task.columns * task.n_y * task.n_a, (task.n_y + NR - 1) // NR)
+    cdef double flops = 2.0 * task.columns * task.n_y * task.n_a
+    cdef int threads = threads_for(flops, (task.n_y + NR - 1) // NR)
     cdef double *workspace = buffer_alloc(column_copy(task.a, task.n_a, task.columns))
-    cdef region state = region_init(0.0)
+    cdef region state = region_init(flops)
     acquire_threads(threads)
     with nogil:
         task.a.data = <double *> as_matrix(task.a, task.n_a, task.columns, workspace)
         parallel_run(dense_forward, &task, threads, &state)
     release_threads(threads)
     buffer_free(workspace)
+    raise_if_cancelled(&state)
     return z_out
 
 
@@ -108,10 +113,11 @@ def backward(
 
     cdef Py_ssize_t dz_copy = column_copy(task.dz, task.n_y, task.columns)
     cdef Py_ssize_t a_copy = column_copy(task.a, task.n_a, task.columns)
-    cdef int threads = threads_for(4.0 * task.columns * task.n_y * task.n_a, (task.n_y + NR - 1) // NR)
+    cdef double flops = 4.0 * task.columns * task.n_y * task.n_a
+    cdef int threads = threads_for(flops, (task.n_y + NR - 1) // NR)
     cdef double *workspace = buffer_alloc(dz_copy + a_copy + task.n_a * task.columns + 24)
     cdef double *rest = workspace
-    cdef region state = region_init(0.0)
+    cdef region state = region_init(flops)
     acquire_threads(threads)
     with nogil:
         task.dz.data = <double *> as_matrix(task.dz, task.n_y, task.columns, workspace_alloc(&rest, dz_copy))
@@ -120,4 +126,5 @@ def backward(
         parallel_run(dense_backward, &task, threads, &state)
     release_threads(threads)
     buffer_free(workspace)
+    raise_if_cancelled(&state)
     return da_out, dW_out, db_out

@@ -12,7 +12,8 @@ Everything stays in the caller's order, as a matrix of units by columns (the m T
 the vectors: a block of columns at a time, whose weights and sums stay in L2.  Where there are few columns, several rows
 (units) are joined into one long row.
 
-What has weight 0 counts for nothing, whatever it holds.  A probability may be outside 0 ... 1 by 1e-6.
+What has weight 0 counts for nothing, whatever it holds.  A probability may be outside 0 ... 1, and the sum of those of
+a step away from 1, by 1e-6.
 
 n units, m examples, T_x steps.
 """
@@ -25,10 +26,15 @@ from libc.string cimport memcpy, memset
 from .linalg cimport linalg
 from .linalg.linalg cimport as_matrix
 from .linalg.softmax cimport row_sum
-from .runtime.buffers cimport buffer_alloc, buffer_free, new_array, workspace_alloc
+from .runtime.buffers cimport array_type, buffer_alloc, buffer_free, new_array, workspace_alloc
 from .runtime.limits cimport LOSS_COLUMNS, LOSS_ROW, SUM_CHUNK
-from .runtime.parallel cimport FP_PLAIN, fp_enter, fp_leave, fp_state
-from .runtime.views cimport as_columns_view, column_copy, matrix, new_cube, strided
+from .runtime.parallel cimport (
+    FP_PLAIN, cancelled, fp_enter, fp_leave, fp_state, poll_signals, region, serial, thread,
+)
+from .runtime.threads cimport raise_if_cancelled, region_init
+from .runtime.views cimport (
+    as_columns_view, column_copy, is_plain_1i, is_plain_2i, matrix, new_cube, refuse, strided,
+)
 
 
 def log(double[::1] x not None) -> None:        # IN/OUT
@@ -42,6 +48,9 @@ def log(double[::1] x not None) -> None:        # IN/OUT
         fp_leave(before)
 
 
+cdef double OPERATIONS = 30.0       # of a value, about
+
+
 cdef struct loss:
     Py_ssize_t n, m, T_x
     Py_ssize_t block            # columns at a time
@@ -49,6 +58,7 @@ cdef struct loss:
     Py_ssize_t rows             # long rows, the last may be shorter
     bint has_targets            # y_true is read, else classes
     strided pred, true          # y_pred and y_true as matrices
+    thread thr                  # the caller's, which polls for signals
     const double *y_pred        # (n, m T_x)
     const double *y_true        # (n, m T_x), probabilities or targets; NULL for classes
     const int64_t *classes      # (m, T_x), integer labels, or NULL
@@ -57,7 +67,8 @@ cdef struct loss:
     double *dz                  # (n, m T_x)
     double *scale               # workspace (joined, m T_x), w/W or w/(n W), the same in every row
     double *sums                # workspace (joined, block), the terms of the loss
-    double *totals              # workspace (joined, block), of the labels
+    double *totals              # workspace (joined, block), sums of y_pred over the units
+    double *label_totals        # workspace (joined, block), sums of the labels
     double *copies[2]           # workspace for a strided step of y_pred and y_true
 
 
@@ -74,10 +85,11 @@ cdef int bind(
     p.n, p.m, p.T_x = n, m, T_x
     if n < 1 or m < 1 or T_x < 1:
         raise ValueError("no step to score")
-    if classes is not None and (classes.shape[0] != m or classes.shape[1] != T_x):
-        raise ValueError("the shapes do not fit")
-    if lengths is not None and lengths.shape[0] != m:
-        raise ValueError("the shapes do not fit")
+    if classes is not None:
+        if classes.shape[0] != m or classes.shape[1] != T_x or not is_plain_2i(classes, array_type):
+            refuse()
+    if lengths is not None and (lengths.shape[0] != m or not is_plain_1i(lengths, array_type)):
+        refuse()
     as_columns_view(y_pred, n, m, T_x, &p.pred)
     p.has_targets = y_true is not None
     if p.has_targets:
@@ -97,6 +109,7 @@ cdef double *loss_alloc(loss *p, double *workspace) noexcept nogil:
     p.scale = workspace_alloc(&workspace, p.joined * columns)
     p.sums = workspace_alloc(&workspace, p.joined * p.block)
     p.totals = workspace_alloc(&workspace, p.joined * p.block)
+    p.label_totals = workspace_alloc(&workspace, p.joined * p.block if p.has_targets else 0)
     p.copies[0] = workspace_alloc(&workspace, column_copy(p.pred, p.n, columns))
     p.copies[1] = workspace_alloc(&workspace, column_copy(p.true, p.n, columns) if p.has_targets else 0)
     return workspace
@@ -155,18 +168,30 @@ cdef double weighted(const double *sums, double *scale, Py_ssize_t columns) noex
 
 
 cdef bint classes_row(
-    const double *restrict y, const double *restrict scale,     # IN  (count)
-    double *restrict dz,                                        # OUT (count)
+    const double *restrict y, const double *restrict scale,     # IN     (count)
+    double *restrict totals,                                    # IN/OUT (count)
+    double *restrict dz,                                        # OUT    (count)
     Py_ssize_t count,
 ) noexcept nogil:
-    """dz without the labels; whether a y is not a probability."""
+    """dz without the labels, and add y to the totals; whether a y is not a probability."""
     cdef double bad = 0.0, y_k
     cdef Py_ssize_t k
     for k in range(count):
         y_k = y[k]                              # read first: a branch around a read is no vector
         y_k = y_k if scale[k] > 0.0 else 0.0
         bad = bad if fabs(y_k - 0.5) <= 0.5 + 1e-6 else 1.0
+        totals[k] += y_k
         dz[k] = scale[k] * y_k
+    return bad > 0.0
+
+
+cdef bint no_distribution(loss *p, const double *scale, Py_ssize_t count) noexcept nogil:
+    """Whether the probabilities of some scored column, summed in p.totals, do not sum to 1."""
+    cdef double bad = 0.0
+    cdef Py_ssize_t k
+    fold(p.totals, p.joined, count, False)
+    for k in range(count):
+        bad = bad if fabs(p.totals[k] - 1.0) <= 1e-6 or scale[k] <= 0.0 else 1.0
     return bad > 0.0
 
 
@@ -179,9 +204,12 @@ cdef bint classes_block(loss *p, Py_ssize_t first, Py_ssize_t count, double *tot
     cdef double *dz = p.dz + first
     cdef const double *y = p.y_pred + first
     cdef const int64_t *labels = p.classes + first
+    memset(p.totals, 0, p.joined * count * sizeof(double))
     for i in range(p.rows):
+        poll_signals(p.thr, OPERATIONS * p.joined * count)
         u = i * p.joined
-        bad |= classes_row(y + u * columns, scale, dz + u * columns, min(p.joined, p.n - u) * count)
+        bad |= classes_row(y + u * columns, scale, p.totals, dz + u * columns, min(p.joined, p.n - u) * count)
+    bad |= no_distribution(p, scale, count)
     for k in range(count):
         label = labels[k] if scale[k] > 0.0 else 0
         if label < 0 or label >= p.n:
@@ -197,9 +225,10 @@ cdef bint classes_block(loss *p, Py_ssize_t first, Py_ssize_t count, double *tot
 cdef bint probabilities_row(
     const double *restrict y, const double *restrict labels, const double *restrict scale,  # IN     (count)
     double *restrict sums, double *restrict totals,                                         # IN/OUT (count)
+    double *restrict label_totals,                                                          # IN/OUT (count)
     Py_ssize_t count,
 ) noexcept nogil:
-    """Add -labels log(y) and labels; whether a y is not a probability or a label negative or NaN."""
+    """Add -labels log(y), y and labels; whether a y is not a probability or a label negative or NaN."""
     cdef double bad = 0.0, y_k, label
     cdef Py_ssize_t k
     for k in range(count):
@@ -209,7 +238,8 @@ cdef bint probabilities_row(
         y_k = y_k if label >= 0.0 else -1.0     # one condition: two would not be vectorised
         bad = bad if fabs(y_k - 0.5) <= 0.5 + 1e-6 else 1.0
         sums[k] -= label * linalg.log(y_k if y_k > DBL_MIN else DBL_MIN)
-        totals[k] += label
+        label_totals[k] += label
+        totals[k] += y_k
     return bad > 0.0
 
 
@@ -233,16 +263,22 @@ cdef bint probabilities_block(loss *p, Py_ssize_t first, Py_ssize_t count, doubl
     cdef double *scale = p.scale + first
     memset(p.sums, 0, p.joined * count * sizeof(double))
     memset(p.totals, 0, p.joined * count * sizeof(double))
+    memset(p.label_totals, 0, p.joined * count * sizeof(double))
     for i in range(p.rows):
+        poll_signals(p.thr, OPERATIONS * p.joined * count)
         at, rows = i * p.joined * columns + first, min(p.joined, p.n - i * p.joined)
-        bad |= probabilities_row(p.y_pred + at, p.y_true + at, scale, p.sums, p.totals, rows * count)
+        bad |= probabilities_row(
+            p.y_pred + at, p.y_true + at, scale, p.sums, p.totals, p.label_totals, rows * count,
+        )
+    bad |= no_distribution(p, scale, count)
     fold(p.sums, p.joined, count, False)
-    fold(p.totals, p.joined, count, True)
+    fold(p.label_totals, p.joined, count, True)
     for k in range(count):
-        bad |= not p.totals[k] <= DBL_MAX       # an infinite label, or large ones
+        bad |= not p.label_totals[k] <= DBL_MAX     # an infinite label, or large ones
     for i in range(p.rows):
+        poll_signals(p.thr, OPERATIONS * p.joined * count)
         at, rows = i * p.joined * columns + first, min(p.joined, p.n - i * p.joined)
-        probabilities_gradient(p.y_pred + at, p.y_true + at, scale, p.totals, p.dz + at, rows * count)
+        probabilities_gradient(p.y_pred + at, p.y_true + at, scale, p.label_totals, p.dz + at, rows * count)
     total[0] += weighted(p.sums, scale, count)
     return bad or not total[0] <= DBL_MAX
 
@@ -267,6 +303,7 @@ cdef bint squares_block(loss *p, Py_ssize_t first, Py_ssize_t count, double *tot
     cdef Py_ssize_t columns = p.m * p.T_x, i, at, rows
     memset(p.sums, 0, p.joined * count * sizeof(double))
     for i in range(p.rows):
+        poll_signals(p.thr, OPERATIONS * p.joined * count)
         at, rows = i * p.joined * columns + first, min(p.joined, p.n - i * p.joined)
         squares_row(p.y_pred + at, p.y_true + at, p.scale + first, p.sums, p.dz + at, rows * count)
     fold(p.sums, p.joined, count, False)
@@ -284,6 +321,9 @@ cdef double evaluate(loss *p, block_fn block, Py_ssize_t terms) except? -1.0:
     cdef double total = 0.0
     cdef bint bad
     cdef fp_state before
+    cdef region state = region_init(OPERATIONS * p.n * columns)
+    p.thr = serial
+    p.thr.region = &state
     loss_alloc(p, workspace)
     with nogil:
         before = fp_enter(FP_PLAIN)
@@ -292,10 +332,13 @@ cdef double evaluate(loss *p, block_fn block, Py_ssize_t terms) except? -1.0:
             p.y_pred = as_matrix(p.pred, p.n, columns, p.copies[0])
             p.y_true = as_matrix(p.true, p.n, columns, p.copies[1]) if p.has_targets else NULL
             for i in range((columns + p.block - 1) // p.block):
+                if cancelled(p.thr):
+                    break
                 first = i * p.block
                 bad |= block(p, first, min(p.block, columns - first), &total)
         fp_leave(before)
     buffer_free(workspace)
+    raise_if_cancelled(&state)
     if bad:
         raise ValueError("a value that counts is not what it should be")
     return total

@@ -50,7 +50,7 @@ cdef inline void set_gradients(
 
 def forward(
     const double[:, :, :] x not None,   # IN  (n_x, m, T_x)
-    const double[:, :] a0 not None,     # IN  (n_a, m) or (n_a, 1)
+    const double[:, :] a0,              # IN  (n_a, m) or (n_a, 1); None for zeros
     const double[:, :] c0,              # IN  (n_a, m) or (n_a, 1); None for zeros
     const double[:, ::1] Wf not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
     const double[:, ::1] Wi not None,   # IN  (n_a, n_a + n_x)
@@ -73,8 +73,9 @@ def forward(
     set_biases(&task.p, bf, bi, bc, bo)
     output_init(&task.output, Wy, by, n_a)
     sequence(x, n_x, m, T_x, &task.x)
-    task.initial_given[0], task.initial_given[1] = True, c0 is not None
-    state(a0, n_a, m, True, &task.initial[0])
+    task.initial_given[0], task.initial_given[1] = a0 is not None, c0 is not None
+    if a0 is not None:
+        state(a0, n_a, m, True, &task.initial[0])
     if c0 is not None:
         state(c0, n_a, m, True, &task.initial[1])
 

@@ -40,7 +40,7 @@ cdef double *bind(object value, bint written, Py_ssize_t *count) except? NULL:
     """The address of a C-contiguous, aligned float64 array, and the number of its values."""
     cdef const double[:, ::1] source
     cdef double[:, ::1] target
-    if type(value) is not ndarray_type:         # a subclass may lend its memory for the moment only
+    if type(value) is not ndarray_type:         # whose reshape would return a plain array of other memory
         raise TypeError("not a numpy.ndarray")
     if value.ndim != 2:
         if not value.flags.c_contiguous:        # reshape would copy it

@@ -39,7 +39,7 @@ cdef inline void set_gradients(
 
 def forward(
     const double[:, :, :] x not None,   # IN  (n_x, m, T_x)
-    const double[:, :] a0 not None,     # IN  (n_a, m) or (n_a, 1)
+    const double[:, :] a0,              # IN  (n_a, m) or (n_a, 1); None for zeros
     const double[:, ::1] Wax not None,  # IN  (n_a, n_x)
     const double[:, ::1] Waa not None,  # IN  (n_a, n_a)
     const double[:, ::1] ba not None,   # IN  (n_a, 1)
@@ -56,8 +56,9 @@ def forward(
     task.p.b[0] = matrix(ba, n_a, 1)
     output_init(&task.output, Wya, by, n_a)
     sequence(x, n_x, m, T_x, &task.x)
-    task.initial_given[0] = True
-    state(a0, n_a, m, True, &task.initial[0])
+    task.initial_given[0] = a0 is not None
+    if a0 is not None:
+        state(a0, n_a, m, True, &task.initial[0])
 
     a_out, y_out = new_array((n_a, m, T_x)), new_array((task.output.n_y, m, T_x))
     cdef double[:, :, ::1] a = a_out, y = y_out

@@ -168,11 +168,16 @@ def import_onnx(path: str | os.PathLike[str]) -> dict[str, Array]:
     True
     """
     onnx = _onnx()
-    from google.protobuf.message import DecodeError
-
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        raise ValueError(f"path: expected a valid ONNX model, got one with {error}") from error
-    return split(network(onnx, model), ORDERS)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # each format that onnx reads, by the file's extension, has errors of its own
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"path: expected a valid ONNX model, got one with {reason}") from error
+    parameters = split(network(onnx, model), ORDERS)
+    for key, value in parameters.items():
+        if not np.isfinite(value).all():
+            raise ValueError(f"path: expected finite weights, got some of {key} that are not")
+    return parameters

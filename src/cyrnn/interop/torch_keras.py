@@ -97,7 +97,7 @@ def from_torch(state_dict: Mapping[str, Any]) -> dict[str, Array]:
                 raise ValueError(f"state_dict[{key!r}]: {what}, which has no counterpart in cyrnn")
     if not layers:
         got = sorted(map(str, state_dict))
-        raise KeyError(f"state_dict: expected an entry 'weight_ih_l0' (of one RNN or LSTM), got only {got}")
+        raise _checks.Missing(f"state_dict: expected an entry 'weight_ih_l0' (of one RNN or LSTM), got only {got}")
     if len(layers) > 1:
         first, second, *_ = layers.values()
         raise ValueError(f"state_dict: expected one RNN or LSTM layer, got {first!r} and {second!r}")

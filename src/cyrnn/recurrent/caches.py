@@ -5,12 +5,14 @@ of arrays per step.  `CacheList` is that list to a reader or an edit; a backward
 buffer instead.  To build 100 tuples of 10 views would cost more than the whole computation of a small network.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
 
+from .. import _updates
 from .._checks import Array, Parameters
 from .spec import CellSpec
 
@@ -25,9 +27,16 @@ class SequenceCache:
     lengths: bytes | None  # as `_checks.lengths` keeps them
     x: Any  # (n_x, m, T_x), the caller's array
     parameters: Parameters
+    made: int  # `_updates.count` at the forward pass
 
     def __len__(self) -> int:
         return self.shape[2]
+
+    def check(self) -> None:
+        """Refuse a cache that is older than an update of one of its arrays, see `_updates.check`."""
+        if self.made != _updates.count:
+            arrays = {f"parameters[{key!r}]": self.parameters[key] for key in self.spec.entries}
+            _updates.check(self.made, {"x": self.x, **arrays})
 
     def step(self, t: int) -> tuple[Any, ...]:
         """Return the notebook's cache of step t: states after it, states before it, slots, xt, parameters.
@@ -46,11 +55,15 @@ class SequenceCache:
             slots = slots.transpose(1, 0, 2)
         if step is not None:
             after, before = [step.after(a[active:]) for a in states], [step.before(a) for a in states]
-            return *after, *before, *map(step.after, slots), step.input(self.x), self.parameters
+            entries = *after, *before, *map(step.after, slots), step.input(self.x), self.parameters
+            return PaddedTuple(entries, step.active)
         states = [a.reshape(T_x + 1, m, n_a) for a in states]
         after, before = [a[t + 1].T for a in states], [a[t].T for a in states]
         gates = slots[:, t * m : (t + 1) * m].transpose(0, 2, 1)
         return *after, *before, *gates, self.x[:, :, t], self.parameters
+
+
+FIRST_EDIT = threading.Lock()  # two threads that edit a list of caches at once must get the same list
 
 
 class CacheList(MutableSequence[tuple[Any, ...]]):
@@ -85,10 +98,11 @@ class CacheList(MutableSequence[tuple[Any, ...]]):
         return made
 
     def _edited(self) -> list[tuple[Any, ...]]:
-        if self._sequence is not None:
-            self._list = list(self)
-            self._sequence = None
-            self._made = {}
+        with FIRST_EDIT:
+            if self._sequence is not None:
+                self._list = list(self)
+                self._sequence = None
+                self._made = {}
         return self._list
 
     def __len__(self) -> int:
@@ -116,6 +130,10 @@ class CacheList(MutableSequence[tuple[Any, ...]]):
 
     def __delitem__(self, index: int | slice) -> None:
         del self._edited()[index]
+
+    def append(self, value: tuple[Any, ...]) -> None:
+        """Append a step."""
+        self._edited().append(value)
 
     def insert(self, index: int, value: tuple[Any, ...]) -> None:
         """Insert a step before `index`."""
@@ -151,6 +169,21 @@ class CacheList(MutableSequence[tuple[Any, ...]]):
         return f"<the caches of {len(self)} steps>"
 
 
+class PaddedTuple(tuple[Any, ...]):
+    """The notebook's cache of a step that only some examples have: a list of such steps knows the lengths too."""
+
+    active: Any  # (m,), whether an example has the step
+
+    def __new__(cls, entries: Iterable[Any], active: Any) -> "PaddedTuple":
+        """Make the tuple."""
+        made = super().__new__(cls, entries)
+        made.active = active
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PaddedTuple, (tuple(self), self.active)
+
+
 class PaddedStep:
     """One step of a batch whose examples have different lengths, put together from packed columns.
 
@@ -162,6 +195,7 @@ class PaddedStep:
         self._m, self._t = len(lengths), t
         order = np.argsort(-lengths, kind="stable")
         self._examples = order[: np.count_nonzero(lengths > t)]
+        self.active = lengths > t
         self._first = int(np.minimum(lengths, t).sum())
         self.n_active = np.count_nonzero(lengths)  # examples with initial states
         self._before = self.n_active + int(np.minimum(lengths, t - 1).sum()) if t else 0
@@ -232,8 +266,10 @@ def backward_by_steps(
     dx: Array | None = None
     for t in reversed(range(T_x)):
         names = [name if value is None else f"{name}[:, :, {t}]" for name, value in reaching.items()]
+        active = getattr(steps[t], "active", True)
         for name, value in reaching.items():
-            carried[name] = carried[name] if value is None else value[:, :, t] + carried[name]
+            if value is not None:
+                carried[name] = np.where(active, value[:, :, t], 0.0) + carried[name]
         step = cell_back([*names, f"caches[0][{t}]"], [*carried.values(), steps[t]])
         dxt = step.pop("dxt")
         carried = {name: step.pop(f"{name}_prev") for name in reaching}

@@ -12,11 +12,11 @@ In every weight matrix the n_a columns of the hidden state come before the n_x c
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
-from .. import _checks, _kernels
+from .. import _checks, _kernels, _updates
 from .._checks import Array, Parameters
 from .caches import CacheList, SequenceCache, backward_by_steps, sequence_of
 from .spec import LSTM
@@ -26,7 +26,7 @@ __all__ = ["lstm_backward", "lstm_cell_backward", "lstm_cell_forward", "lstm_for
 CACHE = "a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters"
 
 
-def _run(x: Array, a0: Array, c0: Array | None, p: Parameters, lengths: Any, cache: bool) -> tuple[Any, ...]:
+def _run(x: Array, a0: Array | None, c0: Array | None, p: Parameters, lengths: Any, cache: bool) -> tuple[Any, ...]:
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), c (n_a, m, T_x), and what the backward pass needs."""
     if lengths is not None:
         lengths = _checks.lengths(lengths, *x.shape[1:])
@@ -37,7 +37,7 @@ def _run(x: Array, a0: Array, c0: Array | None, p: Parameters, lengths: Any, cac
     return a, y, c, lengths, kept
 
 
-def _step(xt: Array, a_prev: Array, c_prev: Array, p: Parameters) -> tuple[Array, ...]:
+def _step(xt: Array, a_prev: Array | None, c_prev: Array | None, p: Parameters) -> tuple[Array, ...]:
     """One step: a_next, c_next (n_a, m), yt (n_y, m), the gates (4, n_a, m)."""
     result: tuple[Array, ...] = _kernels.lstm.cell_forward(
         xt, a_prev, c_prev, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"]
@@ -45,11 +45,14 @@ def _step(xt: Array, a_prev: Array, c_prev: Array, p: Parameters) -> tuple[Array
     return result
 
 
-def _checked(m: int, n_x: int, parameters: Any, **states: Any) -> tuple[list[Array], Parameters]:
+def _checked(x_name: str, x: Array, parameters: Any, **states: Any) -> tuple[list[Array | None], Parameters]:
     """Convert the states and weights that a forward pass reads, or raise the error that names the misfit."""
+    n_x, m = x.shape[:2]
+    _checks.columns_fit(x_name, *x.shape[1:])
     n_y, n_a = _checks.output_sizes(parameters, "Wy")
+    LSTM.check_input(x_name, x, parameters)
     wanted = LSTM.parameters(n_a, n_x) | _checks.output_shapes("Wy", n_y, n_a)
-    converted = [_checks.state(name, value, n_a, m) for name, value in states.items()]
+    converted = [None if value is None else _checks.state(name, value, n_a, m) for name, value in states.items()]
     return converted, _checks.weights(parameters, wanted)
 
 
@@ -100,14 +103,26 @@ def lstm_cell_forward(
         result = ()
     if not result:
         x = _checks.dimensions("xt", xt, "n_x, m")
-        n_x, m = x.shape
-        _checks.columns_fit("xt", m)
-        (a, c), weights = _checked(m, n_x, parameters, a_prev=a_prev, c_prev=c_prev)
+        for name, value in (("a_prev", a_prev), ("c_prev", c_prev)):
+            _checks.real(name, value)  # which may not be None
+        (a, c), weights = _checked("xt", x, parameters, a_prev=a_prev, c_prev=c_prev)
         result = _step(x, a, c, weights)
     a_next, c_next, yt_pred, (ft, it, cct, ot) = result
     return a_next, c_next, yt_pred, (a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters)
 
 
+@overload
+def lstm_forward(
+    x: Any, a0: Any, parameters: Parameters, *, c0: Any = ..., lengths: Any = ..., cache: Literal[True] = ...
+) -> tuple[Array, Array, Array, tuple[CacheList, Any]]: ...
+@overload
+def lstm_forward(
+    x: Any, a0: Any, parameters: Parameters, *, c0: Any = ..., lengths: Any = ..., cache: Literal[False]
+) -> tuple[Array, Array, Array, None]: ...
+@overload
+def lstm_forward(
+    x: Any, a0: Any, parameters: Parameters, *, c0: Any = ..., lengths: Any = ..., cache: bool
+) -> tuple[Array, Array, Array, tuple[CacheList, Any] | None]: ...
 def lstm_forward(
     x: Any, a0: Any, parameters: Parameters, *, c0: Any = None, lengths: Any = None, cache: bool = True
 ) -> tuple[Array, Array, Array, tuple[CacheList, Any] | None]:
@@ -117,8 +132,8 @@ def lstm_forward(
     ----------
     x : array_like, shape (n_x, m, T_x)
         Input of every step.  Used without a conversion if it is float64.
-    a0 : array_like, shape (n_a, m), or (n_a, 1) for all examples
-        Initial hidden state; copied.
+    a0 : array_like, shape (n_a, m), or (n_a, 1) for all examples, or None
+        Initial hidden state; copied.  None for zeros.
     parameters : mapping
         As for `lstm_cell_forward`.
     c0 : array_like, shape (n_a, m), or (n_a, 1) for all examples, optional
@@ -161,6 +176,7 @@ def lstm_forward(
     >>> a.shape, y.shape, c.shape, len(caches[0])
     ((5, 10, 4), (2, 10, 4), (5, 10, 4), 4)
     """
+    made = _updates.count
     try:
         result = _run(x, a0, c0, parameters, lengths, cache)
     except _checks.MISFIT:
@@ -168,15 +184,13 @@ def lstm_forward(
     array = x
     if not result:
         array = _checks.dimensions("x", x, "n_x, m, T_x")
-        n_x, m, T_x = array.shape
-        _checks.columns_fit("x", m, T_x)
-        states, weights = _checked(m, n_x, parameters, a0=a0, **({} if c0 is None else {"c0": c0}))
-        result = _run(array, states[0], None if c0 is None else states[1], weights, lengths, cache)
+        states, weights = _checked("x", array, parameters, a0=a0, c0=c0)
+        result = _run(array, states[0], states[1], weights, lengths, cache)
     a, y, c, lengths, kept = result
     if kept is None:
         return a, y, c, None
     array = x if isinstance(x, np.ndarray) else np.asarray(array)
-    return a, y, c, (CacheList(SequenceCache(LSTM, kept, a.shape, lengths, array, parameters)), x)
+    return a, y, c, (CacheList(SequenceCache(LSTM, kept, a.shape, lengths, array, parameters, made)), x)
 
 
 def _run_back(da: Array, dc: Array | None, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
@@ -280,8 +294,7 @@ def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str
     da : array_like, shape (n_a, m, T_x)
         Gradient of the loss with respect to every hidden state.  It may have fewer steps than the
         caches: then the gradients are those of the first T_x steps.  What it holds past the lengths that
-        `lstm_forward` was given is not used, and dx is zero there; but an ordinary list of steps knows no
-        lengths, and there it must be finite.
+        `lstm_forward` was given is not used, and dx is zero there.
     caches : tuple
         ``(steps, x)`` as `lstm_forward` returns it.  `steps` may also be any sequence of the cells'
         caches: made in a loop, sliced, joined, edited.  Its arrays, `x` and the `parameters` it holds
@@ -300,6 +313,9 @@ def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str
     ------
     TypeError, ValueError, KeyError
         If an argument or an entry of the caches is of a wrong type or shape; the message names it.
+    RuntimeError
+        If `update_parameters_with_adam` or `update_parameters_with_gd` changed one of the parameters in place since the
+        forward pass.  A change by other code cannot be detected: the gradients are then those of neither network.
 
     Examples
     --------
@@ -314,6 +330,7 @@ def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str
     try:
         sequence = caches[0].sequence
         if sequence.spec is LSTM and len(caches) == 2:
+            sequence.check()
             return _run_back(da, dc, sequence.x, sequence, sequence.parameters)
     except _checks.MISFIT:
         pass
@@ -321,6 +338,8 @@ def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str
     da = _checks.dimensions("da", da, "n_a, m, T_x")
     _checks.columns_fit("da", *da.shape[1:])
     sequence = sequence_of(steps, LSTM, da.shape[2])
+    if sequence is not None:
+        sequence.check()
     if sequence is not None:
         _checks.shaped("da", da, "n_a, m, T_x", (*sequence.shape[:2], da.shape[2]))
     if dc is not None:

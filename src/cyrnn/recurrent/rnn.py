@@ -5,11 +5,11 @@ y<t> = softmax(Wya a<t> + by)
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
-from .. import _checks, _kernels
+from .. import _checks, _kernels, _updates
 from .._checks import Array, Parameters
 from .caches import CacheList, SequenceCache, backward_by_steps, sequence_of
 from .spec import RNN
@@ -19,7 +19,7 @@ __all__ = ["rnn_backward", "rnn_cell_backward", "rnn_cell_forward", "rnn_forward
 CACHE = "a_next, a_prev, xt, parameters"
 
 
-def _run(x: Array, a0: Array, p: Parameters, lengths: Any, cache: bool) -> tuple[Any, ...]:
+def _run(x: Array, a0: Array | None, p: Parameters, lengths: Any, cache: bool) -> tuple[Any, ...]:
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), and what the backward pass needs: the lengths and a buffer."""
     if lengths is not None:
         lengths = _checks.lengths(lengths, *x.shape[1:])
@@ -27,7 +27,7 @@ def _run(x: Array, a0: Array, p: Parameters, lengths: Any, cache: bool) -> tuple
     return a, y, lengths, kept
 
 
-def _step(xt: Array, a_prev: Array, p: Parameters) -> tuple[Array, ...]:
+def _step(xt: Array, a_prev: Array | None, p: Parameters) -> tuple[Array, ...]:
     """One step: a_next (n_a, m) and yt (n_y, m)."""
     result: tuple[Array, ...] = _kernels.rnn.cell_forward(
         xt, a_prev, p["Wax"], p["Waa"], p["ba"], p["Wya"], p["by"]
@@ -35,11 +35,14 @@ def _step(xt: Array, a_prev: Array, p: Parameters) -> tuple[Array, ...]:
     return result
 
 
-def _checked(m: int, n_x: int, name: str, state: Any, parameters: Any) -> tuple[Array, Parameters]:
+def _checked(x_name: str, x: Array, name: str, state: Any, parameters: Any) -> tuple[Array | None, Parameters]:
     """Convert the state and weights that a forward pass reads, or raise the error that names the misfit."""
+    n_x, m = x.shape[:2]
+    _checks.columns_fit(x_name, *x.shape[1:])
     n_y, n_a = _checks.output_sizes(parameters, "Wya")
+    RNN.check_input(x_name, x, parameters)
     wanted = RNN.parameters(n_a, n_x) | _checks.output_shapes("Wya", n_y, n_a)
-    return _checks.state(name, state, n_a, m), _checks.weights(parameters, wanted)
+    return None if state is None else _checks.state(name, state, n_a, m), _checks.weights(parameters, wanted)
 
 
 def rnn_cell_forward(xt: Any, a_prev: Any, parameters: Parameters) -> tuple[Array, Array, tuple[Any, ...]]:
@@ -85,13 +88,24 @@ def rnn_cell_forward(xt: Any, a_prev: Any, parameters: Parameters) -> tuple[Arra
         result = ()
     if not result:
         x = _checks.dimensions("xt", xt, "n_x, m")
-        n_x, m = x.shape
-        _checks.columns_fit("xt", m)
-        result = _step(x, *_checked(m, n_x, "a_prev", a_prev, parameters))
+        _checks.real("a_prev", a_prev)  # which may not be None
+        result = _step(x, *_checked("xt", x, "a_prev", a_prev, parameters))
     a_next, yt_pred = result
     return a_next, yt_pred, (a_next, a_prev, xt, parameters)
 
 
+@overload
+def rnn_forward(
+    x: Any, a0: Any, parameters: Parameters, *, lengths: Any = ..., cache: Literal[True] = ...
+) -> tuple[Array, Array, tuple[CacheList, Any]]: ...
+@overload
+def rnn_forward(
+    x: Any, a0: Any, parameters: Parameters, *, lengths: Any = ..., cache: Literal[False]
+) -> tuple[Array, Array, None]: ...
+@overload
+def rnn_forward(
+    x: Any, a0: Any, parameters: Parameters, *, lengths: Any = ..., cache: bool
+) -> tuple[Array, Array, tuple[CacheList, Any] | None]: ...
 def rnn_forward(
     x: Any, a0: Any, parameters: Parameters, *, lengths: Any = None, cache: bool = True
 ) -> tuple[Array, Array, tuple[CacheList, Any] | None]:
@@ -101,8 +115,8 @@ def rnn_forward(
     ----------
     x : array_like, shape (n_x, m, T_x)
         Input of every step.  Used without a conversion if it is float64.
-    a0 : array_like, shape (n_a, m), or (n_a, 1) for all examples
-        Initial hidden state; copied.
+    a0 : array_like, shape (n_a, m), or (n_a, 1) for all examples, or None
+        Initial hidden state; copied.  None for zeros.
     parameters : mapping
         As for `rnn_cell_forward`.
     lengths : array_like of integers, shape (m,), optional
@@ -140,6 +154,7 @@ def rnn_forward(
     >>> a.shape, y_pred.shape, len(caches[0])
     ((5, 10, 4), (2, 10, 4), 4)
     """
+    made = _updates.count
     try:
         result = _run(x, a0, parameters, lengths, cache)
     except _checks.MISFIT:
@@ -147,14 +162,12 @@ def rnn_forward(
     array = x
     if not result:
         array = _checks.dimensions("x", x, "n_x, m, T_x")
-        n_x, m, T_x = array.shape
-        _checks.columns_fit("x", m, T_x)
-        result = _run(array, *_checked(m, n_x, "a0", a0, parameters), lengths, cache)
+        result = _run(array, *_checked("x", array, "a0", a0, parameters), lengths, cache)
     a, y_pred, lengths, kept = result
     if kept is None:
         return a, y_pred, None
     array = x if isinstance(x, np.ndarray) else np.asarray(array)
-    return a, y_pred, (CacheList(SequenceCache(RNN, kept, a.shape, lengths, array, parameters)), x)
+    return a, y_pred, (CacheList(SequenceCache(RNN, kept, a.shape, lengths, array, parameters, made)), x)
 
 
 def _run_back(da: Array, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
@@ -231,8 +244,7 @@ def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     da : array_like, shape (n_a, m, T_x)
         Gradient of the loss with respect to every hidden state.  It may have fewer steps than the
         caches: then the gradients are those of the first T_x steps.  What it holds past the lengths that
-        `rnn_forward` was given is not used, and dx is zero there; but an ordinary list of steps knows no
-        lengths, and there it must be zero.
+        `rnn_forward` was given is not used, and dx is zero there.
     caches : tuple
         ``(steps, x)`` as `rnn_forward` returns it.  `steps` may also be any sequence of the cells'
         caches: made in a loop, sliced, joined, edited.  Its arrays, `x` and the `parameters` it holds
@@ -247,6 +259,9 @@ def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     ------
     TypeError, ValueError, KeyError
         If an argument or an entry of the caches is of a wrong type or shape; the message names it.
+    RuntimeError
+        If `update_parameters_with_adam` or `update_parameters_with_gd` changed one of the parameters in place since the
+        forward pass.  A change by other code cannot be detected: the gradients are then those of neither network.
 
     Examples
     --------
@@ -260,6 +275,7 @@ def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     try:
         sequence = caches[0].sequence
         if sequence.spec is RNN and len(caches) == 2:
+            sequence.check()
             return _run_back(da, sequence.x, sequence, sequence.parameters)
     except _checks.MISFIT:
         pass
@@ -267,6 +283,8 @@ def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     da = _checks.dimensions("da", da, "n_a, m, T_x")
     _checks.columns_fit("da", *da.shape[1:])
     sequence = sequence_of(steps, RNN, da.shape[2])
+    if sequence is not None:
+        sequence.check()
     if sequence is None:
         return backward_by_steps(_cell_back, {"da": da}, steps)
     n_a, m, _ = sequence.shape

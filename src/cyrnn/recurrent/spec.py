@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .. import _checks
 
 Shapes = dict[str, tuple[str, tuple[int, int]]]  # of the entries: the letters that explain a shape, and the shape
@@ -65,12 +67,32 @@ class CellSpec:
             If it has not the dimensions of a weight matrix.
         """
         letters, name = self.entries[self.identifier], f"parameters[{self.identifier!r}]"
-        n_a, columns = _checks.dimensions(name, parameters[self.identifier], letters).shape
+        n_a, columns = _checks.dimensions(name, _checks.entry(parameters, self.identifier), letters).shape
         if letters == "n_a, n_x":
             return n_a, columns
         if columns < n_a:
             raise ValueError(f"{name}: expected shape ({letters}), got {(n_a, columns)}")
         return n_a, columns - n_a
+
+
+    def check_input(self, name: str, x: _checks.Array, parameters: Any) -> None:
+        """Refuse an input whose first dimension is not n_x, if another one is and all weights agree on n_x."""
+        n_x = self.sizes(parameters)[1]
+        if x.shape[0] == n_x or n_x not in x.shape[1:]:
+            return  # if that does not fit, the check of the weights says so
+        wanted = self.entries[self.identifier]
+        others = [key for key, letters in self.entries.items() if letters == wanted]
+        if len({np.shape(_checks.entry(parameters, key)) for key in others}) > 1:
+            return
+        letters = "n_x, m, T_x" if x.ndim == 3 else "n_x, m"
+        if x.ndim == 2:
+            hint = f"{name}.T has it"
+        elif x.shape[2] == n_x:
+            hint = f"{name}.transpose(2, 0, 1) of (m, T_x, n_x) or {name}.transpose(2, 1, 0) of (T_x, m, n_x) has it"
+        else:
+            hint = f"{name}.transpose(1, 0, 2) of (m, n_x, T_x) has it"
+        where = f"n_x = {n_x} as in parameters[{self.identifier!r}]"
+        raise ValueError(f"{name}: expected shape ({letters}) with {where}, got {x.shape}; {hint}")
 
 
 RNN = CellSpec(
@@ -121,4 +143,4 @@ def cell_of(parameters: Any) -> CellSpec:
         wanted = " or ".join(f"of {spec.title} ({spec.identifier!r})" for spec in found)
         raise ValueError(f"parameters: expected the entries {wanted}, got {'both' if len(found) == 2 else 'all'}")
     wanted = " or ".join(f"{spec.identifier!r} (of {spec.title})" for spec in CELLS.values())
-    raise KeyError(f"parameters: expected an entry {wanted}, got only {sorted(map(str, parameters))}")
+    raise _checks.Missing(f"parameters: expected an entry {wanted}, got only {sorted(map(str, parameters))}")

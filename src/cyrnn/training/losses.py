@@ -34,9 +34,14 @@ def _cross_entropy(y_pred: Array, labels: Any, lengths: Any, weights: Any) -> tu
     return _run(kernel, y_pred, labels, lengths, weights)
 
 
-def _integers(name: str, value: Any, letters: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return integers of exactly this shape."""
+def _integers(name: str, value: Any, letters: str, shape: tuple[int, ...], flags: bool = False) -> NDArray[np.int64]:
+    """Return integers of exactly this shape; flags: booleans count as 0 and 1."""
     array = _checks.any_array(name, value)
+    whole = (int, np.integer) if flags else ()
+    if array.dtype.kind == "O" and array.size and not [entry for entry in array.flat if not isinstance(entry, whole)]:
+        array = array.astype(np.int64)  # as pandas gives its nullable integers
+    if flags and array.dtype.kind == "b":
+        array = array.astype(np.int64)
     if array.size == 0 and array.dtype == np.float64:  # what NumPy makes of an empty list
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
@@ -96,7 +101,9 @@ def _given(name: str, value: Any) -> tuple[Array, str]:
     return np.ascontiguousarray(array), "n_y, m, T_x" if array.ndim == 3 else "n_y, m"
 
 
-def cross_entropy(y_pred: Any, labels: Any, lengths: Any = None, *, weights: Any = None) -> tuple[float, Array]:
+def cross_entropy(
+    y_pred: Any, labels: Any, lengths: Any = None, *, weights: Any = None, ignore_index: int = -100
+) -> tuple[float, Array]:
     """Cross-entropy of the predictions, and its gradient with respect to the logits.
 
     The mean of ``-log(y_pred[label])`` over the examples and steps that are scored; with `weights` the
@@ -108,12 +115,15 @@ def cross_entropy(y_pred: Any, labels: Any, lengths: Any = None, *, weights: Any
     y_pred : array_like, shape (n_y, m, T_x), or (n_y, m) for one step
         Probabilities, as the forward passes or `softmax` return them.
     labels : array_like of integers, shape (m, T_x) or (m,); or of real numbers, the shape of `y_pred`
-        Class of each step, from 0 to n_y - 1; or the probability of every class, not negative.
+        Class of each step, from 0 to n_y - 1 (booleans count as 0 and 1); or the probability of every class, not
+        negative.
     lengths : array_like of integers, shape (m,), optional
         Steps of each example, 0 to T_x; those from ``lengths[j]`` on are not scored.  None for all.
     weights : array_like, shape (m, T_x) or (m,), optional
         Weight of each example and step, not negative: a mask of 0 and 1 to score only some steps, or any
         real numbers.  None for 1.
+    ignore_index : int
+        A label with this value is not scored, as with weight 0.
 
     Returns
     -------
@@ -129,8 +139,8 @@ def cross_entropy(y_pred: Any, labels: Any, lengths: Any = None, *, weights: Any
     ------
     TypeError, ValueError
         If an argument is of a wrong type or shape, a label is no class, a length out of range, a weight negative or
-        not finite, a prediction NaN or otherwise no probability (by more than 1e-6, to allow for rounding), or if
-        there is no step to score.  The message names the argument.
+        not finite, a prediction NaN or otherwise no probability, the probabilities of a step do not sum to 1 (both
+        by more than 1e-6, to allow for rounding), or if there is no step to score.  The message names the argument.
 
     Notes
     -----
@@ -148,20 +158,34 @@ def cross_entropy(y_pred: Any, labels: Any, lengths: Any = None, *, weights: Any
     array([[-0.25,  0.5 ],
            [ 0.25, -0.5 ]])
     """
-    try:
-        return _cross_entropy(y_pred, labels, lengths, weights)
-    except _checks.MISFIT:
-        pass
+    if ignore_index == -100:  # which no kernel takes for a class
+        try:
+            return _cross_entropy(y_pred, labels, lengths, weights)
+        except _checks.MISFIT:
+            pass
     y, letters = _given("y_pred", y_pred)
     lengths, weights, scored = _scored(lengths, weights, y.shape[1:])
     if _checks.any_array("labels", labels).ndim == y.ndim:
         labels = np.ascontiguousarray(_checks.shaped("labels", labels, letters, y.shape))
         _refuse("labels", NOT_NEGATIVE, labels, scored & ~((labels >= 0) & (labels < np.inf)))
     else:
-        labels = _integers("labels", labels, letters[5:] if y.ndim == 3 else "m,", y.shape[1:])
+        labels = _integers("labels", labels, letters[5:] if y.ndim == 3 else "m,", y.shape[1:], flags=True)
+        if (ignored := labels == ignore_index).any():
+            if not (scored & ~ignored).any():
+                raise ValueError(f"labels: expected at least one step to score, got none but {ignore_index} to ignore")
+            weights = np.where(ignored, 0.0, 1.0 if weights is None else weights)
+            scored &= ~ignored
+            labels = np.where(ignored, 0, labels)
         no_class = (labels < 0) | (labels >= len(y))
         _refuse("labels", f"classes from 0 to n_y - 1 = {len(y) - 1}", labels, scored & no_class)
     _refuse("y_pred", "probabilities from 0 to 1", y, scored & ~(np.abs(y - 0.5) <= 0.5 + ROUNDING))
+    total = y.sum(axis=0)
+    if (scored & (total == 0)).any():
+        index = list(map(int, np.argwhere(scored & (total == 0))[0]))
+        padded = y.ndim == 3 and lengths is None
+        hint = "; past the lengths predictions are zero: pass the same lengths" if padded else ""
+        raise ValueError(f"y_pred: expected probabilities that sum to 1 over the classes, got zeros at {index}{hint}")
+    _refuse("y_pred", "probabilities that sum to 1 over the classes", total, scored & ~(np.abs(total - 1) <= ROUNDING))
     try:
         return _cross_entropy(y, labels, lengths, weights)
     except ValueError as error:

@@ -5,12 +5,12 @@ The gradient of ``parameters["Wf"]`` is ``gradients["dWf"]``: the key with a d i
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from .. import _checks, _kernels
+from .. import _checks, _kernels, _updates
 from .._checks import Array
 from .._kernels.runtime.buffers import arrays
 
@@ -64,6 +64,7 @@ def _written(name: str, values: Arrays, key: str) -> Array:
     value = values[key]
     if values[key] is not value:
         raise TypeError(f"{name}: expected an array to update in place, got a new one at every look")
+    _checks.any_array(name, value)  # refuses masked values
     if not isinstance(value, np.ndarray) or value.dtype != _checks.FLOAT64:
         got = f"dtype {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
         raise TypeError(f"{name}: expected a float64 numpy.ndarray to update in place, got {got}")
@@ -87,7 +88,8 @@ def _checked(parameters: Any, gradients: Any, states: dict[str, Any]) -> dict[st
         for name, values in {"gradients": gradients, **states}.items():
             if "d" + key not in values:
                 got = sorted(map(str, values))
-                raise KeyError(f"{name}: expected an entry {'d' + key!r} for parameters[{key!r}], got only {got}")
+                wanted = f"an entry {'d' + key!r} for parameters[{key!r}]"
+                raise _checks.Missing(f"{name}: expected {wanted}, got only {got}")
             full = f"{name}[{'d' + key!r}]"
             array = _gradient(full, values["d" + key]) if name == "gradients" else _written(full, values, "d" + key)
             if array.shape != parameter.shape:
@@ -96,13 +98,20 @@ def _checked(parameters: Any, gradients: Any, states: dict[str, Any]) -> dict[st
     return lists
 
 
-def _update(kernel: Callable[..., None], lists: dict[str, list[Array]], keys: Iterable[str], *rates: float) -> None:
+def _update(
+    kernel: Callable[..., None], lists: dict[str, list[Array]], parameters: Arrays, *rates: float
+) -> None:
     """Call the kernel with what `_checked` returned; what it still refuses is memory that two arrays share."""
     try:
         kernel(*lists.values(), *rates)
+        _updates.note([parameters[key] for key in parameters])
     except ValueError as error:
         d = {name: "" if name == "parameters" else "d" for name in lists}
-        named = [(f"{name}[{d[name] + key!r}]", a) for name in lists for key, a in zip(keys, lists[name], strict=True)]
+        named = [
+            (f"{name}[{d[name] + key!r}]", array)
+            for name in lists
+            for key, array in zip(parameters, lists[name], strict=True)
+        ]
         for name, array in named[len(lists["gradients"]) :]:
             for other, theirs in named:
                 if name != other and np.may_share_memory(array, theirs):
@@ -163,6 +172,7 @@ def update_parameters_with_adam(
     ----------
     parameters : mapping
         From names to float64 arrays, C-contiguous and writeable: **they are updated in place**, without a copy.
+        Caches that a forward pass made of them before are then refused by the backward pass.
     gradients : mapping
         ``gradients["dWf"]`` for ``parameters["Wf"]``, of the same shape; only read, and converted to float64.  Every
         parameter needs its gradient; other entries (``dx``, ``da0``) are not looked at.
@@ -216,7 +226,9 @@ def update_parameters_with_adam(
         try:
             names = ["d" + key for key in parameters]
             g_list, v_list, s_list = ([values[name] for name in names] for values in (gradients, v, s))
-            kernel(g_list, list(parameters.values()), v_list, s_list, *rates)
+            p_list = list(parameters.values())
+            kernel(g_list, p_list, v_list, s_list, *rates)
+            _updates.note(p_list)
             return parameters, v, s
         except _checks.MISFIT:
             pass
@@ -233,6 +245,7 @@ def update_parameters_with_gd(
     ----------
     parameters : mapping
         From names to float64 arrays, C-contiguous and writeable: **they are updated in place**, without a copy.
+        Caches that a forward pass made of them before are then refused by the backward pass.
     gradients : mapping
         ``gradients["dWf"]`` for ``parameters["Wf"]``, of the same shape; only read, and converted to float64.  Every
         parameter needs its gradient; other entries (``dx``, ``da0``) are not looked at.
@@ -259,7 +272,9 @@ def update_parameters_with_gd(
     kernel = _kernels.optimizers.descent
     if isinstance(parameters, dict):
         try:
-            kernel([gradients["d" + key] for key in parameters], list(parameters.values()), learning_rate)
+            p_list = list(parameters.values())
+            kernel([gradients["d" + key] for key in parameters], p_list, learning_rate)
+            _updates.note(p_list)
             return parameters
         except _checks.MISFIT:
             pass
@@ -317,7 +332,7 @@ def clip_gradients(
     keys = [key for key in clipped if isinstance(key, str) and key[:2] in ("dW", "db")]
     if not keys:
         got = sorted(map(str, clipped))
-        raise KeyError(f"gradients: expected entries that begin with 'dW' or 'db', got only {got}")
+        raise _checks.Missing(f"gradients: expected entries that begin with 'dW' or 'db', got only {got}")
     try:
         before = [clipped[key] for key in keys]
         after = arrays(*[array.shape for array in before])

@@ -60,7 +60,8 @@ def output_forward(a: Any, parameters: Parameters) -> Array:
     Returns
     -------
     numpy.ndarray of float64, shape (n_y, m, T_x) or (n_y, m)
-        A new array.  Its `softmax` is bit for bit the prediction of the forward passes.
+        A new array.  Its `softmax` is bit for bit the prediction of the forward passes, but for probabilities below
+        2.2e-308, which are zero in a forward pass (subnormals are flushed there).
 
     Raises
     ------

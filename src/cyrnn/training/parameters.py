@@ -2,9 +2,12 @@
 
 import operator
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _checks
 from .._checks import Array
@@ -35,7 +38,7 @@ def _size(name: str, value: Any) -> int:
     return size
 
 
-def initialize_parameters(cell: str, n_x: int, n_a: int, n_y: int, rng: np.random.Generator) -> dict[str, Array]:
+def initialize_parameters(cell: str, n_x: int, n_a: int, n_y: int, rng: np.random.Generator | int) -> dict[str, Array]:
     """Random parameters to begin a training with.
 
     The weights of the inputs and of the output layer are uniform in ``+- sqrt(6 / (columns + rows))`` of their matrix
@@ -48,9 +51,8 @@ def initialize_parameters(cell: str, n_x: int, n_a: int, n_y: int, rng: np.rando
     cell : {"rnn", "lstm"}
     n_x, n_a, n_y : int
         Inputs, hidden units, outputs; at least 1.
-    rng : numpy.random.Generator
-        For the draws: ``numpy.random.default_rng(seed)``.  A seed alone is refused: equal draws in
-        two calls must be asked for.
+    rng : numpy.random.Generator or int
+        For the draws: ``numpy.random.default_rng(seed)``, or the seed of one.
 
     Returns
     -------
@@ -74,8 +76,13 @@ def initialize_parameters(cell: str, n_x: int, n_a: int, n_y: int, rng: np.rando
         raise ValueError(f"cell: expected {' or '.join(map(repr, CELLS))}, got {cell!r}")
     spec = CELLS[cell]
     n_x, n_a, n_y = _size("n_x", n_x), _size("n_a", n_a), _size("n_y", n_y)
+    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
+        if rng < 0:
+            raise ValueError(f"rng: expected a seed of 0 or more, got {rng}")
+        rng = np.random.default_rng(rng)
     if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng: expected a numpy.random.Generator, as default_rng(seed) makes, got {type(rng).__name__}")
+        got = type(rng).__name__
+        raise TypeError(f"rng: expected a numpy.random.Generator, as default_rng(seed) makes, or a seed, got {got}")
     parameters: dict[str, Array] = {}
     for key, letters in spec.entries.items():
         if letters == "n_a, n_x":
@@ -92,27 +99,58 @@ def initialize_parameters(cell: str, n_x: int, n_a: int, n_y: int, rng: np.rando
 
 
 def _shapes(spec: CellSpec, found: dict[str, Array]) -> Shapes:
-    """Return what every entry's shape must be, from the sizes of the output layer and of the inputs' weights."""
-    n_y, n_a = found[spec.output].shape
-    columns = found[spec.identifier].shape[1]
+    """Return what every entry's shape must be, from the sizes of the output layer, if any, and of the weights."""
+    n_a, columns = found[spec.identifier].shape
+    shapes: Shapes = {}
+    if spec.output in found:
+        n_y, n_a = found[spec.output].shape
+        shapes = _checks.output_shapes(spec.output, n_y, n_a)
     n_x = columns if spec.entries[spec.identifier] == "n_a, n_x" else max(columns - n_a, 0)
-    return _checks.output_shapes(spec.output, n_y, n_a) | {key: spec.parameters(n_a, n_x)[key] for key in spec.entries}
+    return shapes | {key: spec.parameters(n_a, n_x)[key] for key in spec.entries}
 
 
-def _arrays_of(path: str) -> dict[str, Any]:
-    """Return everything in the file, never by pickle."""
-    with open(path, "rb") as file:
+class _WrongFile(ValueError):
+    """A file that can be read and does not hold what is wanted."""
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Turn the many errors of a broken file into one that names it."""
+    try:
+        yield
+    except (OSError, MemoryError, _WrongFile):
+        raise
+    except Exception as error:  # of zipfile, zlib and NumPy
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].partition(". Enable with")[0]
+        raise ValueError(
+            f"{path}: expected a file that numpy.savez made, got one that cannot be read ({reason})"
+        ) from error
+
+
+def _outline(archive: Any, key: str) -> NDArray[Any]:
+    """Return an array of the dtype and shape in the header of a member, without memory: only the header is read."""
+    with archive.zip.open(key + ".npy") as member:
         try:
-            with np.load(file, allow_pickle=False) as archive:
-                return {key: archive[key] for key in archive.files}
-        except Exception as error:  # zipfile, zlib and NumPy have many for a file that is broken
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise ValueError(
-                f"{path}: expected a file that numpy.savez made, got one that cannot be read ({reason})"
-            ) from error
+            version = np.lib.format.read_magic(member)
+        except ValueError:  # no array: reading it tells
+            return np.asarray(archive[key])
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+    return np.broadcast_to(np.zeros((), float if dtype.hasobject else dtype), shape)
 
 
-def load_parameters(path: str | os.PathLike[str]) -> dict[str, Array]:
+def _checked(path: str, spec: CellSpec, arrays: Mapping[str, Any]) -> dict[str, Array]:
+    """Convert the arrays, or raise the error that names the path and the misfit."""
+    try:
+        found = {key: _checks.dimensions(key, value, "rows, columns") for key, value in arrays.items()}
+        for key, (letters, shape) in _shapes(spec, found).items():
+            _checks.shaped(key, found[key], letters, shape)
+    except (TypeError, ValueError) as error:
+        raise _WrongFile(f"{path}: {error}") from error
+    return found
+
+
+def load_parameters(path: str | os.PathLike[str], *, strict: bool = True) -> dict[str, Array]:
     """Read the parameters of a model from a file.
 
     A model is a dict of arrays, so ``numpy.savez(path, **parameters)`` writes one.  This reads it back and checks it.
@@ -121,11 +159,14 @@ def load_parameters(path: str | os.PathLike[str]) -> dict[str, Array]:
     ----------
     path : str or path-like
         A file that `numpy.savez` or `numpy.savez_compressed` made.
+    strict : bool
+        False to skip entries that are not parameters, as a mean and a standard deviation of the inputs.
 
     Returns
     -------
     dict of new C-contiguous float64 arrays
-        The parameters of a basic RNN or of an LSTM, in the order of `initialize_parameters`.
+        The parameters of a basic RNN or of an LSTM, in the order of `initialize_parameters`; without an output layer
+        if the file has none.
 
     Raises
     ------
@@ -152,22 +193,21 @@ def load_parameters(path: str | os.PathLike[str]) -> dict[str, Array]:
         path = os.fsdecode(path)
     except TypeError as error:
         raise TypeError(f"path: expected a path, got {type(path).__name__}") from error
-    raw = _arrays_of(path)
-    spec = max(CELLS.values(), key=lambda spec: len(raw.keys() & set(spec.all_entries)))
-    keys = spec.all_entries
-    missing, unknown = [key for key in keys if key not in raw], sorted(raw.keys() - set(keys))
-    if missing or unknown:
-        raise ValueError(
-            f"{path}: expected the entries {', '.join(keys)} of {spec.long_title}, "
-            f"got {', '.join(sorted(raw)) or 'none'} (missing: {', '.join(missing) or 'none'}; "
-            f"unknown: {', '.join(unknown) or 'none'})"
-        )
-    try:
-        found = {key: _checks.dimensions(key, raw[key], "rows, columns") for key in keys}
-        for key, (letters, shape) in _shapes(spec, found).items():
-            _checks.shaped(key, found[key], letters, shape)
-            if not np.isfinite(found[key]).all():
-                raise ValueError(f"{key}: expected finite numbers")
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    with open(path, "rb") as file, _reading(path):
+        archive = np.load(file, allow_pickle=False)
+        names = set(archive.files)
+        spec = max(CELLS.values(), key=lambda spec: len(names & set(spec.all_entries)))
+        keys = [key for key in spec.all_entries if key in spec.entries or names & {spec.output, "by"}]
+        missing, unknown = [key for key in keys if key not in names], sorted(names - set(spec.all_entries))
+        if missing or (unknown and strict):
+            raise _WrongFile(
+                f"{path}: expected the entries {', '.join(spec.all_entries)} of {spec.long_title}, "
+                f"got {', '.join(sorted(names)) or 'none'} (missing: {', '.join(missing) or 'none'}; "
+                f"unknown: {', '.join(unknown) or 'none'})"
+            )
+        _checked(path, spec, {key: _outline(archive, key) for key in keys})  # before anything large is read
+        found = _checked(path, spec, {key: archive[key] for key in keys})
+        for key, value in found.items():
+            if not np.isfinite(value).all():
+                raise _WrongFile(f"{path}: {key}: expected finite numbers")
     return {key: np.array(value, order="C") for key, value in found.items()}

@@ -80,6 +80,7 @@ cdef extern from "linalg/unpacked.h" nogil:
     index_range thread_rows(Py_ssize_t n, Py_ssize_t m, thread thr)
     void matmul_unpacked(
         double *c, Py_ssize_t m, const double *w, Py_ssize_t ld, Py_ssize_t K, const double *x, index_range own,
+        thread thr,
     )
     void matmul_t_unpacked(
         double *c, Py_ssize_t K, Py_ssize_t m, const weights *W, const double *d, double *workspace, thread thr,
@@ -87,6 +88,7 @@ cdef extern from "linalg/unpacked.h" nogil:
     void sum_rows(double *db, const double *d, Py_ssize_t m, index_range own)
     void outer_unpacked(
         double *dW, Py_ssize_t lddW, Py_ssize_t K, const double *d, const double *x, Py_ssize_t m, index_range own,
+        thread thr,
     )
 
 

@@ -1,7 +1,8 @@
 /* The products of one step, with arrays in the caller's order: units by examples, a unit's m examples adjacent.
  *
  * The examples fill the vectors, or the units where there is one example; the order of each sum is that of gemm.h.
- * The weights are used once and not packed.  Each thread has a range of the rows.
+ * The weights are used once and not packed.  Each thread has a range of the rows, and polls for signals between
+ * parts of it.
  */
 #ifndef CYRNN_UNPACKED_H
 #define CYRNN_UNPACKED_H
@@ -18,14 +19,16 @@ static inline index_range thread_rows(Py_ssize_t n, Py_ssize_t m, thread thr)
 
 /* C (n, m) += W X for the rows of `own`; W (n, K) with row length ld, X (K, m). */
 static inline void matmul_unpacked(double *c, Py_ssize_t m, const double *w, Py_ssize_t ld, Py_ssize_t K,
-                                   const double *x, index_range own)
+                                   const double *x, index_range own, thread thr)
 {
-    Py_ssize_t n = own.end - own.begin;
-    c += own.begin * m;
-    w += own.begin * ld;
-    if (n <= 0) return;
-    if (m == 1) gemm_unpacked(c, n, n, w, ld, 1, K, x, K, 1, 1, ADD, NULL, NULL);
-    else gemm_unpacked(c, m, m, x, 1, m, K, w, ld, 1, n, ADD, NULL, NULL);
+    index_range part = {own.begin, own.begin};
+    while (next_part(&part, own, MR, 2.0 * (double)K * (double)m, thr)) {
+        const Py_ssize_t n = part.end - part.begin;
+        const double *rows = w + part.begin * ld;
+        double *to = c + part.begin * m;
+        if (m == 1) gemm_unpacked(to, n, n, rows, ld, 1, K, x, K, 1, 1, ADD, NULL, NULL);
+        else gemm_unpacked(to, m, m, x, 1, m, K, rows, ld, 1, n, ADD, NULL, NULL);
+    }
 }
 
 /* C (K, m) = W' D for this thread's range of the rows, gate g of D (n, m) at d + g * n * m.  Where examples are few next
@@ -34,18 +37,22 @@ static inline void matmul_unpacked(double *c, Py_ssize_t m, const double *w, Py_
 static inline void matmul_t_unpacked(double *c, Py_ssize_t K, Py_ssize_t m, const weights *W, const double *d,
                                      double *workspace, thread thr)
 {
-    int by_units = m <= K;
+    const int by_units = m <= K;
     double *to = by_units && m > 1 ? workspace : c;
-    index_range own = thread_range(K, by_units ? MR : NR, thr);
-    Py_ssize_t count = own.end - own.begin;
-    if (count <= 0) return;
-    for (int g = 0; g < W->n_gates; g++, d += W->n * m) {
-        enum start start = g ? ADD : ZERO;
-        const double *w = W->gate[g] + own.begin;
-        if (by_units) gemm_unpacked(to + own.begin, K, count, w, 1, W->ld, W->n, d, 1, m, m, start, NULL, NULL);
-        else gemm_unpacked(to + own.begin * m, m, m, d, 1, m, W->n, w, 1, W->ld, count, start, NULL, NULL);
+    const index_range own = thread_range(K, by_units ? MR : NR, thr);
+    const double flops = 2.0 * W->n_gates * (double)W->n * (double)m;
+    index_range part = {own.begin, own.begin};
+    while (next_part(&part, own, by_units ? MR : NR, flops, thr)) {
+        const Py_ssize_t count = part.end - part.begin;
+        for (int g = 0; g < W->n_gates; g++) {
+            const enum start start = g ? ADD : ZERO;
+            const double *w = W->gate[g] + part.begin, *dg = d + g * W->n * m;
+            if (by_units)
+                gemm_unpacked(to + part.begin, K, count, w, 1, W->ld, W->n, dg, 1, m, m, start, NULL, NULL);
+            else gemm_unpacked(to + part.begin * m, m, m, dg, 1, m, W->n, w, 1, W->ld, count, start, NULL, NULL);
+        }
+        if (to != c) transpose(c + part.begin * m, m, workspace + part.begin, K, m, count);
     }
-    if (to != c) transpose(c + own.begin * m, m, workspace + own.begin, K, m, count);
 }
 
 /* sums[i] = the sum of the lanes of v[i], for VLEN vectors, which are overwritten. */
@@ -76,8 +83,8 @@ static inline void sum_rows(double *db, const double *d, Py_ssize_t m, index_ran
 
 /* dW (n, K) with row length lddW = D X' for the rows of `own`; D (n, m), X (K, m).  With few inputs and many examples
  * each sum is cut into lanes: a panel of so few rows would be mostly padding. */
-static inline void outer_unpacked(double *restrict dW, Py_ssize_t lddW, Py_ssize_t K, const double *d,
-                                  const double *x, Py_ssize_t m, index_range own)
+static inline void outer_part(double *restrict dW, Py_ssize_t lddW, Py_ssize_t K, const double *d, const double *x,
+                              Py_ssize_t m, index_range own)
 {
     if (m == 1) { /* by rows: consecutive addresses */
         for (Py_ssize_t u = own.begin; u < own.end; u++)
@@ -112,6 +119,13 @@ static inline void outer_unpacked(double *restrict dW, Py_ssize_t lddW, Py_ssize
             for (int r = 0; r < DOT_ROWS && u + r < own.end; r++)
                 for (int i = 0; i < DOT_COLS && k + i < K; i++) dW[(u + r) * lddW + k + i] = sums[r * DOT_COLS + i];
         }
+}
+
+static inline void outer_unpacked(double *dW, Py_ssize_t lddW, Py_ssize_t K, const double *d, const double *x,
+                                  Py_ssize_t m, index_range own, thread thr)
+{
+    index_range part = {own.begin, own.begin};
+    while (next_part(&part, own, MC, 2.0 * (double)K * (double)m, thr)) outer_part(dW, lddW, K, d, x, m, part);
 }
 
 #endif

@@ -1,5 +1,7 @@
 """Large buffers that are reused: see buffers.pyx."""
 
+cdef void *array_type                   # numpy.ndarray
+
 cdef double *buffer_alloc(Py_ssize_t count) except NULL
 cdef void buffer_free(double *data) noexcept
 cdef object new_array(tuple shape)

@@ -27,6 +27,8 @@ cdef extern from "Python.h":
     int PyTraceMalloc_Untrack(unsigned int domain, uintptr_t ptr) nogil
 
 
+cdef void *array_type = <void *> ndarray
+
 cdef enum:
     TRACEMALLOC_DOMAIN = 0xC712
     NUMPY_BYTES = 1LL << 52             # the error for more is NumPy's

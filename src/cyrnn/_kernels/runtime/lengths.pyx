@@ -3,7 +3,9 @@
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uintptr_t
 
+from .buffers cimport array_type
 from .limits cimport MAX_COLUMNS as _MAX_COLUMNS
+from .views cimport is_plain_1n, refuse
 
 MAX_COLUMNS: int = _MAX_COLUMNS     # examples times steps
 
@@ -17,8 +19,8 @@ def copy(
     The kernels check the copy again when they read it: another thread may have changed the lengths meanwhile."""
     cdef Py_ssize_t j
     cdef size_t outside = 0, length     # unsigned: arithmetic on values out of range may wrap around
-    if lengths.shape[0] != m:
-        raise ValueError("the shapes do not fit")
+    if lengths.shape[0] != m or not is_plain_1n(lengths, array_type):
+        refuse()
     if m == 0:
         return b""
     if <uintptr_t> &lengths[0] % sizeof(Py_ssize_t):

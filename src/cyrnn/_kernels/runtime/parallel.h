@@ -82,6 +82,23 @@ static inline index_range thread_range(Py_ssize_t n, Py_ssize_t unit, thread thr
     return own;
 }
 
+/* The next part of `own`, in units of `unit` rows of so many operations each, between two polls: to be called with an
+ * empty part at the beginning.  Whether there is one; none in a call that is cancelled. */
+static inline int next_part(index_range *part, index_range own, Py_ssize_t unit, double flops, thread thr)
+{
+    Py_ssize_t rows = own.end - part->end;
+    part->begin = part->end;
+    if (rows <= 0 || cancelled(thr)) return 0;
+    if (flops * (double)rows > POLL_FLOPS) {
+        Py_ssize_t some = (Py_ssize_t)(POLL_FLOPS / flops) / unit * unit;
+        if (some < unit) some = unit;
+        if (some < rows) rows = some;
+    }
+    part->end = part->begin + rows;
+    poll_signals(thr, flops * (double)rows);
+    return 1;
+}
+
 static inline index_range full_range(Py_ssize_t n) { return (index_range){0, n}; }
 
 /* The part of it below n. */

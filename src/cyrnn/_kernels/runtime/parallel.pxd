@@ -29,6 +29,7 @@ cdef extern from "runtime/parallel.h" nogil:
     void publish(thread thr)
     void poll_signals(thread thr, double flops)
     index_range thread_range(Py_ssize_t n, Py_ssize_t unit, thread thr)
+    bint next_part(index_range *part, index_range own, Py_ssize_t unit, double flops, thread thr)
     index_range full_range(Py_ssize_t n)
     index_range clamp(index_range r, Py_ssize_t n)
     index_range scaled(index_range r, Py_ssize_t n)

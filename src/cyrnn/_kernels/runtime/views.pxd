@@ -1,12 +1,14 @@
 """A kernel's typed memoryviews as addresses and strides: the checks that the views themselves do not make.
 
 A typed memoryview has checked the number of dimensions, the type and, where it says `::1`, the contiguity.  Here come
-the sizes and the alignment.  All of it happens before anything is written.
+the sizes, the alignment, and that the memory is that of a plain numpy.ndarray: a subclass may have values that are
+masked, or export other memory than its own.  All of it happens before anything is written.
 """
 
 cimport cython
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport int64_t, uintptr_t
 
+from .buffers cimport array_type
 from .limits cimport MAX_COLUMNS
 
 
@@ -19,8 +21,18 @@ cdef extern from "runtime/strided.h" nogil:
         Py_ssize_t s_step
 
 
+cdef extern from "runtime/view.h":
+    bint is_plain_1i "VIEW_IS_OF" (const int64_t[::1] view, void *type)
+    bint is_plain_2i "VIEW_IS_OF" (const int64_t[:, ::1] view, void *type)
+    bint is_plain_1n "VIEW_IS_OF" (const Py_ssize_t[::1] view, void *type)
+    bint is_plain_2 "VIEW_IS_PLAIN" (const double[:, :] view, void *type)
+    bint is_plain_2c "VIEW_IS_PLAIN" (const double[:, ::1] view, void *type)
+    bint is_plain_3 "VIEW_IS_PLAIN" (const double[:, :, :] view, void *type)
+    bint is_plain_3c "VIEW_IS_PLAIN" (const double[:, :, ::1] view, void *type)
+
+
 cdef inline int refuse() except -1:
-    raise ValueError("the shapes do not fit, or an array is not aligned")
+    raise ValueError("the shapes do not fit, or an array is not a plain, aligned one")
 
 
 @cython.boundscheck(False)      # the address of an empty array too
@@ -29,6 +41,8 @@ cdef inline const double *matrix(
 ) except? NULL:
     """The address of a matrix of exactly this shape."""
     if view.shape[0] != rows or view.shape[1] != columns or <uintptr_t> &view[0, 0] % sizeof(double):
+        refuse()
+    if not is_plain_2c(view, array_type):
         refuse()
     return &view[0, 0]
 
@@ -39,6 +53,8 @@ cdef inline const double *cube(
 ) except? NULL:
     """The address of an array of exactly this shape."""
     if view.shape[0] != n0 or view.shape[1] != n1 or view.shape[2] != n2 or <uintptr_t> &view[0, 0, 0] % sizeof(double):
+        refuse()
+    if not is_plain_3c(view, array_type):
         refuse()
     return &view[0, 0, 0]
 
@@ -51,7 +67,7 @@ cdef inline int sequence(
     cdef uintptr_t bits = <uintptr_t> &view[0, 0, 0] | view.strides[0] | view.strides[1] | view.strides[2]
     if view.shape[0] != n or view.shape[1] != m or view.shape[2] != T or bits % sizeof(double):
         refuse()
-    if <double> m * <double> T > MAX_COLUMNS:
+    if <double> m * <double> T > MAX_COLUMNS or not is_plain_3(view, array_type):
         refuse()
     out.data = <double *> &view[0, 0, 0]
     out.s_unit, out.s_example, out.s_step = view.strides[0] // 8, view.strides[1] // 8, view.strides[2] // 8
@@ -66,7 +82,7 @@ cdef inline int state(
     cdef uintptr_t bits = <uintptr_t> &view[0, 0] | view.strides[0] | view.strides[1]
     if view.shape[0] != n or (view.shape[1] != m and not (one_for_all and view.shape[1] == 1)):
         refuse()
-    if bits % sizeof(double) or m > MAX_COLUMNS:
+    if bits % sizeof(double) or m > MAX_COLUMNS or not is_plain_2(view, array_type):
         refuse()
     out.data = <double *> &view[0, 0]
     out.s_unit, out.s_example, out.s_step = view.strides[0] // 8, view.strides[1] // 8 if view.shape[1] > 1 else 0, 0

@@ -230,6 +230,9 @@ cdef inline void backward_blocks(layer *task) noexcept nogil:
 
 cdef inline int run_backward(layer *task) except -1:
     """Run the backward pass of a layer whose parameters, cache and arrays are set."""
+    if task.p.n_a == 0:                 # nothing depends on x
+        memset(task.dx.data, 0, task.p.n_x * task.batch.m * task.batch.T_x * sizeof(double))
+        return 0
     backward_blocks(task)
     cdef int max_threads = split_work(task, NULL)
     task.flops = backward_flops(&task.p)

@@ -181,6 +181,8 @@ cdef inline void forward_blocks(layer *task) noexcept nogil:
 
 cdef inline int run_forward(layer *task) except -1:
     """Run the forward pass of a layer whose parameters and arrays are set."""
+    if task.p.n_a == 0 and task.output.n_y == 0:
+        return 0                        # nothing to compute, for however many steps
     forward_blocks(task)
     cdef int max_threads = split_work(task, &task.output.Wy)
     task.flops = forward_flops(&task.p, task.output.n_y)

@@ -13,7 +13,9 @@ from ..linalg.linalg cimport (
 from ..runtime.buffers cimport buffer_alloc, buffer_free, workspace_alloc
 from ..runtime.limits cimport MR
 from ..runtime.parallel cimport barrier, index_range, parallel_run, region, thread
-from ..runtime.threads cimport acquire_threads, region_init, release_threads, step_flops, threads_for
+from ..runtime.threads cimport (
+    acquire_threads, raise_if_cancelled, region_init, release_threads, step_flops, threads_for,
+)
 from ..runtime.views cimport strided
 from .layer cimport backward_flops, forward_flops, gradients, parameters
 from .output cimport fill_rows, output, output_step
@@ -58,13 +60,14 @@ cdef inline void step_forward(void *problem, thread thr) noexcept nogil:
         fill_rows(task.slots + k * row, task.p.b[k], m, own)
         if gets_input(c, k):
             matmul_unpacked(
-                task.slots + k * row, m, task.p.W_x.gate[k - c.x_first], task.p.W_x.ld, task.p.n_x, task.x.data, own,
+                task.slots + k * row, m, task.p.W_x.gate[k - c.x_first], task.p.W_x.ld, task.p.n_x,
+                task.x.data, own, thr,
             )
         p = &c.products[0]      # at once, while this slot's rows of the weights are in a cache
         if adds_to(p, k):
             matmul_unpacked(
                 task.slots + k * row, m, task.p.W_h[0].gate[k - p.first], task.p.W_h[0].ld, n_a,
-                task.before[0].data, own,
+                task.before[0].data, own, thr,
             )
     for k in range(c.n_states):
         s.before[k], s.after[k] = task.before[k].data + begin, task.after[k].data + begin
@@ -75,7 +78,7 @@ cdef inline void step_forward(void *problem, thread thr) noexcept nogil:
         for k in range(p.count):
             matmul_unpacked(
                 task.slots + (p.first + k) * row, m, task.p.W_h[stage].gate[k], task.p.W_h[stage].ld, n_a,
-                task.slots + p.source * row, own,
+                task.slots + p.source * row, own, thr,
             )
         c.forward[stage](&s, (own.end - own.begin) * m)
     barrier(thr)
@@ -117,11 +120,11 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
             if adds_to(p, k):
                 outer_unpacked(
                     task.out.dW_h[stage] + (k - p.first) * n_a * task.out.ld_h, task.out.ld_h, n_a, d,
-                    task.before[0].data if stage == 0 else task.slot[p.source].data, m, own,
+                    task.before[0].data if stage == 0 else task.slot[p.source].data, m, own, thr,
                 )
         if gets_input(c, k):
             outer_unpacked(
-                task.out.dW_x + (k - c.x_first) * n_a * task.out.ld_x, task.out.ld_x, n_x, d, task.x.data, m, own,
+                task.out.dW_x + (k - c.x_first) * n_a * task.out.ld_x, task.out.ld_x, n_x, d, task.x.data, m, own, thr,
             )
     barrier(thr)
     matmul_t_unpacked(task.dx.data, n_x, m, &task.p.W_x, task.d_slots + c.x_first * row, task.transposed, thr)
@@ -133,10 +136,11 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
 cdef inline int run_step_forward(one_step *task) except -1:
     """One step of a cell whose parameters and arrays are set."""
     cdef Py_ssize_t n_x = task.p.n_x, n_a = task.p.n_a, m = task.m, n_states = task.p.cell.n_states, k
-    cdef int threads = threads_for(step_flops(m, forward_flops(&task.p, task.output.n_y)), n_a // MR)
+    cdef double flops = forward_flops(&task.p, task.output.n_y)
+    cdef int threads = threads_for(step_flops(m, flops), n_a // MR)
     cdef double *workspace = buffer_alloc((n_x + task.output.n_y + n_states * n_a) * m + 8 * (2 + n_states))
     cdef double *rest = workspace
-    cdef region state = region_init(0.0)
+    cdef region state = region_init(m * flops)
     acquire_threads(threads)
     with nogil:
         task.output.z = workspace_alloc(&rest, task.output.n_y * m)
@@ -146,7 +150,7 @@ cdef inline int run_step_forward(one_step *task) except -1:
         parallel_run(step_forward, task, threads, &state)
     release_threads(threads)
     buffer_free(workspace)
-    return 0
+    return raise_if_cancelled(&state)
 
 
 cdef inline int run_step_backward(one_step *task) except -1:
@@ -154,10 +158,11 @@ cdef inline int run_step_backward(one_step *task) except -1:
     cdef Py_ssize_t n_x = task.p.n_x, n_a = task.p.n_a, m = task.m, row = n_a * m, k
     cdef const cell *c = &task.p.cell
     cdef Py_ssize_t arrays = 3 * c.n_states + 2 * c.n_slots
-    cdef int threads = threads_for(step_flops(m, backward_flops(&task.p)), n_a // MR)
+    cdef double flops = backward_flops(&task.p)
+    cdef int threads = threads_for(step_flops(m, flops), n_a // MR)
     cdef double *workspace = buffer_alloc(arrays * (row + 8) + (n_x + max(n_x, n_a)) * m + 16)
     cdef double *rest = workspace
-    cdef region state = region_init(0.0)
+    cdef region state = region_init(m * flops)
     acquire_threads(threads)
     with nogil:
         task.d_slots = workspace_alloc(&rest, c.n_slots * row)
@@ -178,4 +183,4 @@ cdef inline int run_step_backward(one_step *task) except -1:
         parallel_run(step_backward, task, threads, &state)
     release_threads(threads)
     buffer_free(workspace)
-    return 0
+    return raise_if_cancelled(&state)

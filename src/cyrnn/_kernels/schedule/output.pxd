@@ -2,7 +2,8 @@
 
 from ..linalg.linalg cimport BIAS, matmul_shared, matmul_unpacked, thread_rows, weights, weights_init
 from ..linalg.softmax cimport softmax_rows, softmax_step
-from ..runtime.parallel cimport barrier, index_range, thread, thread_range
+from ..runtime.limits cimport MR
+from ..runtime.parallel cimport barrier, cancelled, index_range, next_part, thread, thread_range
 from ..runtime.views cimport matrix, strided
 from .batch cimport batch, n_segments, segment, unpack_batch
 
@@ -65,8 +66,11 @@ cdef inline void output_step(
 ) noexcept nogil:
     """y of one step in the caller's order."""
     cdef index_range own = thread_rows(o.n_y, m, thr)
-    fill_rows(o.z, o.by, m, own)
-    matmul_unpacked(o.z, m, o.Wy.gate[0], n_a, n_a, a, own)
+    cdef index_range part = own
+    part.end = own.begin
+    while next_part(&part, own, MR, 2.0 * n_a * m, thr):
+        fill_rows(o.z, o.by, m, part)
+        matmul_unpacked(o.z, m, o.Wy.gate[0], n_a, n_a, a, part, thr)
     barrier(thr)
-    if thr.id == 0:
+    if thr.id == 0 and not cancelled(thr):
         softmax_step(o.z, o.y.data, o.n_y, m)
