@@ -110,7 +110,9 @@ def test_everything_agrees(capsys):
     for section in ("The notebook, replayed", "A real text"):
         assert section in out
     assert "speed" not in out.lower()
-    assert out.count(program.Screen().tick) == 72  # 51 values, 20 arrays, the last line
+    assert out.count(program.Screen().tick) == 73  # 51 values, 20 arrays, the verdict first and last
+    assert out.splitlines()[3] == out.splitlines()[-1].rpartition(" (")[0]
+    assert out.count("published") == 1
     assert max(map(len, out.splitlines())) <= 88
 
 

@@ -104,7 +104,7 @@ def test_what_the_builds_need():
 
 
 def test_without_a_compiler_the_build_fails(tmp_path):
-    """And does not make an empty package."""
+    """With a sentence that says so and how to get one; and does not make an empty package."""
     done = subprocess.run(
         [sys.executable, "setup.py", "build_ext", f"--build-temp={tmp_path}/t", f"--build-lib={tmp_path}/l"],
         cwd=ROOT, env={**os.environ, "CC": str(tmp_path / "no-compiler")}, capture_output=True, text=True, check=False,
@@ -112,6 +112,9 @@ def test_without_a_compiler_the_build_fails(tmp_path):
     if "No module named 'Cython'" in done.stderr or "No module named 'setuptools" in done.stderr:
         pytest.skip("needs Cython and setuptools")
     assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("cyrnn: its kernels are compiled when it is installed, and no C compiler works here")
+    assert "Traceback" not in done.stderr
 
 
 def test_every_build_gives_the_same_to_rounding():

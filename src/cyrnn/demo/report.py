@@ -11,6 +11,7 @@ import sys
 import time
 import timeit
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
 from typing import Any
@@ -22,7 +23,7 @@ import cyrnn
 from .. import _kernels
 from .._checks import Array
 from . import numpy_reference
-from .notebook import ULPS, arguments, as_printed, in_full, numbers, replay, ulps
+from .notebook import PUBLISHED, ULPS, Record, arguments, as_printed, in_full, numbers, replay, ulps
 
 FUNCTIONS = (
     "softmax", "sigmoid",
@@ -88,9 +89,8 @@ def rows(text: str) -> list[str]:
     return ("[" + "\n ".join(lines) + "]").split("\n")
 
 
-def show_notebook(screen: Screen) -> list[bool]:
-    """Replay the test cells; print every quantity beside what the notebook printed."""
-    records = replay()
+def show_notebook(screen: Screen, records: list[Record]) -> None:
+    """Print every quantity of the test cells beside what the notebook printed."""
     screen.section(
         "The notebook, replayed",
         "   Its test cells with its inputs. All digits that were printed must be the same;",
@@ -100,7 +100,8 @@ def show_notebook(screen: Screen) -> list[bool]:
     for record in records:
         if record.function != function:
             function = record.function
-            print("\n" + screen.bold(f"   {function:<26} {'cyrnn':<24}  notebook"))
+            source = "published" if function in PUBLISHED else "notebook"  # the notebook leaves its values out
+            print("\n" + screen.bold(f"   {function:<26} {'cyrnn':<24}  {source}"))
         here = rows(as_printed(record.value, record.printed))
         there = rows(record.printed)
         name = screen.mark(record.agrees, f"{record.expression:<26}")
@@ -109,7 +110,6 @@ def show_notebook(screen: Screen) -> list[bool]:
     farthest = max((r for r in records if in_full(r.printed)), key=lambda r: ulps(r.value, r.printed))
     distance = ulps(farthest.value, farthest.printed)
     print(f"\n   Farthest: {distance:.0f} ulp, {farthest.expression} of {farthest.function}")
-    return [record.agrees for record in records]
 
 
 def in_turn(
@@ -210,33 +210,51 @@ def difference(ours: Array, plain: Array) -> float:
     return float(np.max(np.abs(ours - plain)) / np.max(np.abs(plain)))
 
 
-def show_text(screen: Screen, timing: bool) -> list[bool]:
-    """Run an LSTM and an RNN over a text; print how each array agrees with plain NumPy."""
-    name, text = a_text(M * (T_X + 1))
-    x, following = one_hot(text)
-    n_x, a0 = len(x), np.zeros((N_A, M))
+@dataclass
+class TextRun:
+    """A net run over the text: how far each array is from plain NumPy's, and the calls."""
+
+    differences: dict[str, float]
+    calls: dict[str, tuple[Callable[[], Any], Callable[[], Any]]]  # plain NumPy's and ours
+
+    @property
+    def agreements(self) -> list[bool]:
+        """Whether each array agrees."""
+        return [d <= TOLERANCE for d in self.differences.values()]
+
+
+def run_text(x: Array, following: Array) -> dict[str, TextRun]:
+    """Run an LSTM and an RNN over a text, with plain NumPy and with the package."""
+    runs = {}
+    a0 = np.zeros((N_A, M))
+    for net, parameters in draw_nets(len(x)).items():
+        plain, *plain_calls = there_and_back(numpy_reference, net, x, following, a0, parameters)
+        ours, *our_calls = there_and_back(cyrnn, net, x, following, a0, parameters)
+        differences = {key: difference(ours[key], plain[key]) for key in plain}
+        names = f"{net}_forward", f"{net}_backward"
+        runs[net] = TextRun(differences, dict(zip(names, zip(plain_calls, our_calls, strict=True), strict=True)))
+    return runs
+
+
+def show_text(screen: Screen, name: str, text: str, runs: dict[str, TextRun], timing: bool) -> None:
+    """Print how each array of the text agrees with plain NumPy, and the times."""
+    n_x = len(set(text))
     screen.section(
         "A real text, one-hot by character, each predicting the next",
         f"   {len(text)} characters of {name}:",
         f"   n_x = n_y = {n_x} different ones, n_a = {N_A} units, m = {M} pieces, T_x = {T_X} steps.",
         f"   Largest difference from plain NumPy, relative; up to {TOLERANCE:.0e} agrees.",
     )
-    agreements, calls = [], {}
-    for net, parameters in draw_nets(n_x).items():
-        plain, *plain_calls = there_and_back(numpy_reference, net, x, following, a0, parameters)
-        ours, *our_calls = there_and_back(cyrnn, net, x, following, a0, parameters)
-        differences = {key: difference(ours[key], plain[key]) for key in plain}
-        cells = [screen.mark(d <= TOLERANCE, f"{key:<5}{d:7.1e}") for key, d in differences.items()]
+    for net, run in runs.items():
+        cells = [screen.mark(d <= TOLERANCE, f"{key:<5}{d:7.1e}") for key, d in run.differences.items()]
         print("\n" + screen.bold(f"   {net}_forward, {net}_backward"))
         for k in range(0, len(cells), 4):
             print("    ".join(cells[k : k + 4]))
-        agreements += [d <= TOLERANCE for d in differences.values()]
-        calls[f"{net}_forward"], calls[f"{net}_backward"] = zip(plain_calls, our_calls, strict=True)
     if timing:
         screen.times_header()
-        for function, pair in calls.items():
-            screen.times(function, *in_turn(*pair, 7, 0), unit="ms", scale=1e3)
-    return agreements
+        for run in runs.values():
+            for function, pair in run.calls.items():
+                screen.times(function, *in_turn(*pair, 7, 0), unit="ms", scale=1e3)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -268,13 +286,18 @@ def main(argv: list[str] | None = None) -> int:
         f"  build {_kernels.build}, NumPy {np.__version__}, Python {platform.python_version()}, {machine}\n"
         f"The notebook's values, {'then the speed of every function, ' if timing else ''}then a real text.",
     )
-    values = show_notebook(screen)
-    if timing:
-        show_times(screen)
-    arrays = show_text(screen, timing)
-
+    records = replay()
+    name, text = a_text(M * (T_X + 1))
+    runs = run_text(*one_hot(text))
+    values, arrays = [record.agrees for record in records], [a for run in runs.values() for a in run.agreements]
     agrees = all(values) and all(arrays)
     counts = f"{sum(values)}/{len(values)} values agree with the notebook, {sum(arrays)}/{len(arrays)} arrays"
-    print("\n" + screen.mark(agrees, f"{counts} with plain NumPy ({time.perf_counter() - start:.1f} s)"))
+    verdict = f"{counts} with plain NumPy"
+    print("\n" + screen.mark(agrees, verdict), flush=True)
+    show_notebook(screen, records)
+    if timing:
+        show_times(screen)
+    show_text(screen, name, text, runs, timing)
+    print("\n" + screen.mark(agrees, f"{verdict} ({time.perf_counter() - start:.1f} s)"))
     return 0 if agrees else 1
 
