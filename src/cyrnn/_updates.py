@@ -8,7 +8,7 @@ from typing import Any
 
 count = 0
 _last: dict[int, int] = {}  # id of an array -> the count at its last update
-MOST = 100_000  # entries; the oldest are forgotten first
+MOST = 256  # arrays; those noted first are forgotten, until their next update
 
 
 def note(arrays: list[Any]) -> None:
@@ -19,7 +19,6 @@ def note(arrays: list[Any]) -> None:
     global count
     count += 1
     for array in arrays:
-        _last.pop(id(array), None)
         _last[id(array)] = count
     while len(_last) > MOST:
         del _last[next(iter(_last))]
