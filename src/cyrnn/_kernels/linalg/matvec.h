@@ -40,7 +40,7 @@ ALWAYS_INLINE void column(const int V, const int last, double *c, const double *
 
 /* All units of it: two vectors of rows at a time, since one would wait for the latency of the FMA; but one where rows
  * share a set of L1, which the prefetched lines of more rows would overflow. */
-static inline void columns_by_rows(double *c, Py_ssize_t rows, const double *w, Py_ssize_t s_row, Py_ssize_t K,
+ALWAYS_INLINE void columns_by_rows(double *c, Py_ssize_t rows, const double *w, Py_ssize_t s_row, Py_ssize_t K,
                                    const double *x, Py_ssize_t sxk, enum start start, const double *bias)
 {
     const int two = s_row * 8 % L1_SET_STRIDE != 0;
@@ -90,7 +90,8 @@ static inline void gemm_unpacked(double *c, Py_ssize_t ldc, Py_ssize_t rows, con
     CACHE_ALIGNED double buffer[MR * KC]; /* PANEL_BYTES */
     Py_ssize_t k0 = 0;
     if (cols == 1 && !at) { /* nothing to reuse: not even a panel is packed */
-        if (s_k == 1) columns_by_rows(c, rows, w, s_row, K, x, sxk, start, bias);
+        if (s_k == 1 && sxk == 1) columns_by_rows(c, rows, w, s_row, K, x, 1, start, bias);
+        else if (s_k == 1) columns_by_rows(c, rows, w, s_row, K, x, sxk, start, bias);
         else column_by_k(c, rows, w, s_k, K, x, sxk, start, bias);
         return;
     }

@@ -26,7 +26,7 @@ static inline void matmul_unpacked(double *c, Py_ssize_t m, const double *w, Py_
         const Py_ssize_t n = part.end - part.begin;
         const double *rows = w + part.begin * ld;
         double *to = c + part.begin * m;
-        if (m == 1) gemm_unpacked(to, n, n, rows, ld, 1, K, x, K, 1, 1, ADD, NULL, NULL);
+        if (m == 1) columns_by_rows(to, n, rows, ld, K, x, 1, ADD, NULL);
         else gemm_unpacked(to, m, m, x, 1, m, K, rows, ld, 1, n, ADD, NULL, NULL);
     }
 }

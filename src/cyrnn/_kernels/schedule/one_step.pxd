@@ -101,7 +101,7 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
         s.d_slot[k] = task.d_slots + k * row + begin
     for k in range(c.n_states):
         s.before[k], s.after[k] = task.before[k].data + begin, task.after[k].data + begin
-        s.d_state[k] = task.d_before[k].data + begin
+        s.d_state[k] = (task.d_after[k] if k == 0 and not c.keeps_da else task.d_before[k]).data + begin
     for stage in range(c.n_stages - 1, -1, -1):
         p = &c.products[stage]
         c.backward[stage](&s, (own.end - own.begin) * m)
@@ -176,8 +176,10 @@ cdef inline int run_step_backward(one_step *task) except -1:
             flatten(&task.slot[k], n_a, m, &rest)
         if c.slot_is_state:
             task.slot[0] = task.after[0]
-        memcpy(task.d_slots + c.da_slot * row, task.d_after[0].data, row * sizeof(double))
-        memset(task.d_before[0].data, 0, row * sizeof(double))         # nothing comes from a next step
+        # da comes in as from a next step, and none from outside
+        memset(task.d_slots + c.da_slot * row, 0, row * sizeof(double))
+        if c.keeps_da:
+            memcpy(task.d_before[0].data, task.d_after[0].data, row * sizeof(double))
         for k in range(1, c.n_states):
             memcpy(task.d_before[k].data, task.d_after[k].data, row * sizeof(double))
         parallel_run(step_backward, task, threads, &state)

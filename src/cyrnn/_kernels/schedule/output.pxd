@@ -1,5 +1,7 @@
 """The output layer: y = softmax(Wy a + by), of a block of a sequence and of one step."""
 
+from libc.string cimport memcpy
+
 from ..linalg.linalg cimport BIAS, matmul_shared, matmul_unpacked, thread_rows, weights, weights_init
 from ..linalg.softmax cimport softmax_rows, softmax_step
 from ..runtime.limits cimport MR
@@ -54,6 +56,9 @@ cdef inline void output_block(
 cdef inline void fill_rows(double *z, const double *bias, Py_ssize_t m, index_range own) noexcept nogil:
     """Every example of z (n, m) becomes the bias, for the units of `own`."""
     cdef Py_ssize_t u, j
+    if m == 1:
+        memcpy(z + own.begin, bias + own.begin, (own.end - own.begin) * sizeof(double))
+        return
     for u in range(own.begin, own.end):
         for j in range(m):
             z[u * m + j] = bias[u]
