@@ -20,7 +20,7 @@ n units, m examples, T_x steps.
 
 from libc.float cimport DBL_MAX, DBL_MIN
 from libc.math cimport fabs
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 from .linalg cimport linalg
@@ -96,6 +96,8 @@ cdef int bind(
         as_columns_view(y_true, n, m, T_x, &p.true)
     p.classes = &classes[0, 0] if classes is not None else NULL
     p.lengths = &lengths[0] if lengths is not None else NULL
+    if (<uintptr_t> p.classes | <uintptr_t> p.lengths) % sizeof(int64_t):
+        refuse()
     p.weights = matrix(weights, m, T_x) if weights is not None else NULL
     p.block = min(m * T_x, LOSS_COLUMNS)
     p.joined = max(min(LOSS_ROW // (m * T_x), n), 1)

@@ -3,7 +3,7 @@
 from .cells.cell cimport cell, step
 from .cells.table cimport cell_named
 from .runtime.parallel cimport FP_FLUSH, fp_enter, fp_leave, fp_state
-from .runtime.views cimport matrix, new_matrix
+from .runtime.views cimport matrix, new_matrix, refuse
 
 
 def forward(
@@ -17,6 +17,8 @@ def forward(
     cdef Py_ssize_t n = after.shape[1]
     cdef step s
     cdef int k
+    if stage < 0 or stage >= c.n_stages:
+        refuse()
     matrix(before, c.n_states, n)
     matrix(after, c.n_states, n)
     matrix(slots, c.n_slots, n)
@@ -42,6 +44,8 @@ def backward(
     cdef Py_ssize_t n = after.shape[1]
     cdef step s
     cdef int k
+    if stage < 0 or stage >= c.n_stages:
+        refuse()
     matrix(after, c.n_states, n)
     matrix(slots, c.n_slots, n)
     matrix(d_slots, c.n_slots, n)

@@ -24,7 +24,7 @@ from .runtime.parallel cimport (
     FP_FLUSH, cancelled, fp_enter, fp_leave, fp_state, full_range, poll_signals, region, serial, thread,
 )
 from .runtime.threads cimport raise_if_cancelled, region_init
-from .runtime.views cimport cube, matrix, new_sequence, new_state, sequence, state, strided
+from .runtime.views cimport cube, matrix, new_sequence, new_state, refuse, sequence, state, strided
 
 
 cdef class Stream:
@@ -61,6 +61,10 @@ cdef class Stream:
         cdef const double *by_in = matrix(by, n_y, 1)
         cdef int k
         self.cell = cell_named(name)
+        if n_slots != self.cell.n_slots or K < n_a or m < 1:
+            refuse()
+        if self.cell.n_stages != 1 or self.cell.products[0].count != self.cell.x_count:
+            raise ValueError("a cell whose products cannot be joined into one")
         self.n_x, self.n_a, self.n_y, self.m = K - n_a, n_a, n_y, m
         self.a_shape, self.y_shape = (n_a, m), (n_y, m)
         self.values = m * n_a
@@ -150,6 +154,7 @@ cdef class Stream:
         """One step; a and y, `out` itself where it is given."""
         cdef double[:, ::1] a, y
         cdef strided x_in, a_out, y_out
+        cdef bint keep = False
         state(xt, self.n_x, self.m, False, &x_in)
         if out is not None and out is self.out:
             a_out, y_out = new_state(self.a_view), new_state(self.y_view)
@@ -163,9 +168,11 @@ cdef class Stream:
             a_out, y_out = new_state(a), new_state(y)
             if self.n_y and a_out.data < y_out.data + self.n_y * self.m and y_out.data < a_out.data + self.values:
                 raise ValueError("the results overlap")
-            if given:
-                self.out, self.a_view, self.y_view = out, a, y
+            keep = given
         self.begin()
+        if keep:
+            self.a_view, self.y_view = a, y
+            self.out = out
         if self.flops < GIL_FLOPS:
             self.advance_all(x_in, a_out, y_out, 1, serial)
         else:

@@ -1,9 +1,11 @@
 """What a cell is to the code that runs it: a table of its slots, products and pointwise functions.
 
+Its functions are called by `forward_step` and `backward_pointwise` in schedule/.
+
 A step of a cell goes through one or two stages.  A stage is a recurrent product, which adds W source to some of the
 slots, and then a pointwise function.  The source of the first product is the hidden state before the step, that of a
-second one is a slot.  A slot is an array of n_a values a column: it begins as the bias and the
-projection of the input, the products are added, the activations overwrite it, and it is kept for the backward pass.
+second one is a slot.  A slot is an array of n_a values a column: it begins as the bias and the projection of the input,
+the products are added, the activations overwrite it, and it is kept for the backward pass.
 """
 
 
@@ -40,7 +42,8 @@ cdef struct cell:
     pointwise backward[MAX_STAGES]          # before its product is taken back
     int da_slot, dc_slot                    # where the gradients of a and c from outside come in; NO_SLOT: no c
     bint slot_is_state                      # the one slot becomes the hidden state itself, in its place
-    bint keeps_da                           # backward leaves a part of d_state[0], and the product adds to it
+    bint keeps_da                           # backward leaves a part of d_state[0], to which the product adds; else it
+    #                                         only reads d_state[0], which may be the caller's array
 
 
 cdef inline int slots_kept(const cell *c) noexcept nogil:

@@ -21,6 +21,8 @@ df, di, dg, do are gradients of the sums, before the activation.  Slots in the o
 The gradients of a and c from outside come in in the slots of do and df.
 """
 
+from libc.string cimport memset
+
 from ..linalg.linalg cimport sigmoid, tanh
 from ..runtime.limits cimport POINTWISE_CHUNK
 from .cell cimport HIDDEN, cell, step
@@ -104,6 +106,7 @@ cdef inline void lstm_backward(const step *s, Py_ssize_t n) noexcept nogil:
 
 cdef inline cell lstm() noexcept nogil:
     cdef cell c
+    memset(&c, 0, sizeof(c))
     c.n_slots, c.n_states, c.n_stages = 4, 2, 1
     c.x_first, c.x_count = FORGET, 4
     c.products[0].first, c.products[0].count, c.products[0].source = FORGET, 4, HIDDEN

@@ -10,6 +10,8 @@
 One slot, z, in the place of the state a: tanh overwrites the sum.
 """
 
+from libc.string cimport memset
+
 from ..linalg.linalg cimport tanh
 from .cell cimport HIDDEN, NO_SLOT, cell, step
 
@@ -40,6 +42,7 @@ cdef inline void rnn_backward(const step *s, Py_ssize_t n) noexcept nogil:
 
 cdef inline cell rnn() noexcept nogil:
     cdef cell c
+    memset(&c, 0, sizeof(c))
     c.n_slots, c.n_states, c.n_stages = 1, 1, 1
     c.x_first, c.x_count = 0, 1
     c.products[0].first, c.products[0].count, c.products[0].source = 0, 1, HIDDEN

@@ -41,7 +41,7 @@ static inline void pack(double *packed, Py_ssize_t K, Py_ssize_t row0, Py_ssize_
             transpose(dst, MR, src, s_row, count, nk);
             for (Py_ssize_t pad = count; (lane + pad) % VLEN; pad++)
                 for (Py_ssize_t k = 0; k < nk; k++) dst[k * MR + pad] = 0.0;
-        } else { /* lane is 0: full_range matrices only, so that full_range vectors can be written */
+        } else { /* lane is 0: whole matrices only, so that whole vectors can be written */
             const double *s = src;
             for (Py_ssize_t k = 0; k < nk; k++, s += s_k) {
                 if (at) s = src + at[k] * s_k;

@@ -1,6 +1,9 @@
-/* What a typed memoryview holds besides address, shape and strides: the object that exports the memory, and its format. */
+/* What a typed memoryview holds besides shape and strides: the address, the object that exports the memory, its format. */
 #ifndef CYRNN_VIEW_H
 #define CYRNN_VIEW_H
+
+/* The address of the first value; of an empty array too, which a bounds check would refuse. */
+#define VIEW_DATA(slice) ((double *)(slice).data)
 
 /* Whether that object is of exactly this type, and its values are plain doubles, not a field of a structured array. */
 #define VIEW_IS_OF(slice, type) ((void *)Py_TYPE((slice).memview->obj) == (type))

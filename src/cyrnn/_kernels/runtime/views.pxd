@@ -5,7 +5,6 @@ the sizes, the alignment, and that the memory is that of a plain numpy.ndarray: 
 masked, or export other memory than its own.  All of it happens before anything is written.
 """
 
-cimport cython
 from libc.stdint cimport int64_t, uintptr_t
 
 from .buffers cimport array_type
@@ -22,6 +21,10 @@ cdef extern from "runtime/strided.h" nogil:
 
 
 cdef extern from "runtime/view.h":
+    double *data_2 "VIEW_DATA" (const double[:, :] view)
+    double *data_2c "VIEW_DATA" (const double[:, ::1] view)
+    double *data_3 "VIEW_DATA" (const double[:, :, :] view)
+    double *data_3c "VIEW_DATA" (const double[:, :, ::1] view)
     bint is_plain_1i "VIEW_IS_OF" (const int64_t[::1] view, void *type)
     bint is_plain_2i "VIEW_IS_OF" (const int64_t[:, ::1] view, void *type)
     bint is_plain_1n "VIEW_IS_OF" (const Py_ssize_t[::1] view, void *type)
@@ -35,85 +38,77 @@ cdef inline int refuse() except -1:
     raise ValueError("the shapes do not fit, or an array is not a plain, aligned one")
 
 
-@cython.boundscheck(False)      # the address of an empty array too
 cdef inline const double *matrix(
     const double[:, ::1] view, Py_ssize_t rows, Py_ssize_t columns,
 ) except? NULL:
     """The address of a matrix of exactly this shape."""
-    if view.shape[0] != rows or view.shape[1] != columns or <uintptr_t> &view[0, 0] % sizeof(double):
+    if view.shape[0] != rows or view.shape[1] != columns or <uintptr_t> data_2c(view) % sizeof(double):
         refuse()
     if not is_plain_2c(view, array_type):
         refuse()
-    return &view[0, 0]
+    return data_2c(view)
 
 
-@cython.boundscheck(False)
 cdef inline const double *cube(
     const double[:, :, ::1] view, Py_ssize_t n0, Py_ssize_t n1, Py_ssize_t n2,
 ) except? NULL:
     """The address of an array of exactly this shape."""
-    if view.shape[0] != n0 or view.shape[1] != n1 or view.shape[2] != n2 or <uintptr_t> &view[0, 0, 0] % sizeof(double):
+    if view.shape[0] != n0 or view.shape[1] != n1 or view.shape[2] != n2 or <uintptr_t> data_3c(view) % sizeof(double):
         refuse()
     if not is_plain_3c(view, array_type):
         refuse()
-    return &view[0, 0, 0]
+    return data_3c(view)
 
 
-@cython.boundscheck(False)
 cdef inline int sequence(
     const double[:, :, :] view, Py_ssize_t n, Py_ssize_t m, Py_ssize_t T, strided *out,
 ) except -1:
     """A sequence (n, m, T) of any strides."""
-    cdef uintptr_t bits = <uintptr_t> &view[0, 0, 0] | view.strides[0] | view.strides[1] | view.strides[2]
+    cdef uintptr_t bits = <uintptr_t> data_3(view) | view.strides[0] | view.strides[1] | view.strides[2]
     if view.shape[0] != n or view.shape[1] != m or view.shape[2] != T or bits % sizeof(double):
         refuse()
     if <double> m * <double> T > MAX_COLUMNS or not is_plain_3(view, array_type):
         refuse()
-    out.data = <double *> &view[0, 0, 0]
+    out.data = <double *> data_3(view)
     out.s_unit, out.s_example, out.s_step = view.strides[0] // 8, view.strides[1] // 8, view.strides[2] // 8
     return 0
 
 
-@cython.boundscheck(False)
 cdef inline int state(
     const double[:, :] view, Py_ssize_t n, Py_ssize_t m, bint one_for_all, strided *out,
 ) except -1:
     """A state (n, m) of any strides; (n, 1) may stand for all examples if that is allowed."""
-    cdef uintptr_t bits = <uintptr_t> &view[0, 0] | view.strides[0] | view.strides[1]
+    cdef uintptr_t bits = <uintptr_t> data_2(view) | view.strides[0] | view.strides[1]
     if view.shape[0] != n or (view.shape[1] != m and not (one_for_all and view.shape[1] == 1)):
         refuse()
     if bits % sizeof(double) or m > MAX_COLUMNS or not is_plain_2(view, array_type):
         refuse()
-    out.data = <double *> &view[0, 0]
+    out.data = <double *> data_2(view)
     out.s_unit, out.s_example, out.s_step = view.strides[0] // 8, view.strides[1] // 8 if view.shape[1] > 1 else 0, 0
     return 0
 
 
-@cython.boundscheck(False)
 cdef inline double *new_matrix(double[:, ::1] view) noexcept:
     """The address of an array of ours."""
-    return &view[0, 0]
+    return data_2c(view)
 
 
-@cython.boundscheck(False)
 cdef inline double *new_cube(double[:, :, ::1] view) noexcept:
     """The address of an array of ours."""
-    return &view[0, 0, 0]
+    return data_3c(view)
 
 
-@cython.boundscheck(False)
 cdef inline strided new_state(double[:, ::1] view) noexcept:
     """A state (n, m) of ours as one step of a sequence."""
     cdef strided out
-    out.data, out.s_unit, out.s_example, out.s_step = &view[0, 0], view.shape[1], 1, 1
+    out.data, out.s_unit, out.s_example, out.s_step = data_2c(view), view.shape[1], 1, 1
     return out
 
 
-@cython.boundscheck(False)
 cdef inline strided new_sequence(double[:, :, ::1] view) noexcept:
     """A sequence (n, m, T_x) of ours."""
     cdef strided out
-    out.data, out.s_unit, out.s_example, out.s_step = &view[0, 0, 0], view.shape[1] * view.shape[2], view.shape[2], 1
+    out.data, out.s_unit, out.s_example, out.s_step = data_3c(view), view.shape[1] * view.shape[2], view.shape[2], 1
     return out
 
 

@@ -184,6 +184,7 @@ cdef inline void backward_pass(void *problem, thread thr) noexcept nogil:
         how = ADD
         barrier(thr)
         publish(thr)
+        # no barrier between the two: both split n_x by MR, so that a thread stores what it computed
         for i in range(n_segments(b, t0, t1, of)):
             columns = segment(b, t0, t1, of, i)
             matmul_t(
