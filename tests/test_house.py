@@ -126,7 +126,7 @@ def test_an_entry_point_is_short(name):
 def test_limits_have_one_place():
     """No other header or kernel defines a number by a macro or an anonymous enum, but what is no limit."""
     allowed = {"VLEN", "VREGS", "LANES", "MAX_GATES", "LOG2_E", "LN2_HI", "LN2_LO", "ROUND_MAGIC"}
-    allowed |= {"FP_PLAIN", "FP_FLUSH", "TRACEMALLOC_DOMAIN", "NUMPY_BYTES", "KINDS", "LINE"}
+    allowed |= {"FP_PLAIN", "FP_FLUSH", "TRACEMALLOC_DOMAIN", "NUMPY_BYTES", "KINDS"}
     allowed |= {"MAX_SLOTS", "MAX_STATES", "MAX_STAGES"}
     allowed |= {"HIDDEN", "NO_SLOT", "FORGET", "INPUT", "CANDIDATE", "OUTPUT", "LARGEST"}
     for path in kernel_sources():

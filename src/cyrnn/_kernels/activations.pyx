@@ -4,15 +4,13 @@ from .linalg cimport linalg
 from .linalg.linalg cimport columns_to_steps, steps_to_columns
 from .linalg.softmax cimport softmax_columns, softmax_rows
 from .runtime.buffers cimport buffer_alloc, buffer_free
-from .runtime.limits cimport FORWARD_COLUMNS, SOFTMAX_FEW
+from .runtime.limits cimport ELEMENTWISE_FLOPS, FORWARD_COLUMNS, SOFTMAX_FEW
 from .runtime.parallel cimport (
     FP_PLAIN, cancelled, fp_enter, fp_leave, fp_state, full_range, poll_signals, region, serial, thread,
 )
 from .runtime.threads cimport raise_if_cancelled, region_init
 from .runtime.views cimport sequence, strided
 from .schedule.blocks cimport block_after, steps_of_block
-
-cdef double OPERATIONS = 30.0       # of a value, about
 
 
 def exp(double[::1] x not None) -> None:         # IN/OUT
@@ -60,7 +58,7 @@ def softmax(
 
     cdef Py_ssize_t block = steps_of_block(m, T_x, n, <double> n * m * T_x, FORWARD_COLUMNS)
     cdef double *z = buffer_alloc(block * m * n)
-    cdef region state = region_init(OPERATIONS * n * m * T_x)
+    cdef region state = region_init(ELEMENTWISE_FLOPS * n * m * T_x)
     cdef thread thr = serial
     thr.region = &state
 
@@ -74,7 +72,7 @@ def softmax(
         else:
             while m and t0 < T_x:
                 count = block_after(t0, T_x, block) - t0
-                poll_signals(thr, OPERATIONS * n * m * count)
+                poll_signals(thr, ELEMENTWISE_FLOPS * n * m * count)
                 if cancelled(thr):
                     break
                 steps_to_columns(z, n, x_in, m, t0, count, full_range(n), full_range(m))

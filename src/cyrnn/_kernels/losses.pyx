@@ -27,7 +27,7 @@ from .linalg cimport linalg
 from .linalg.linalg cimport as_matrix
 from .linalg.softmax cimport row_sum
 from .runtime.buffers cimport array_type, buffer_alloc, buffer_free, new_array, workspace_alloc
-from .runtime.limits cimport LOSS_COLUMNS, LOSS_ROW, SUM_CHUNK
+from .runtime.limits cimport ELEMENTWISE_FLOPS, LOSS_COLUMNS, LOSS_ROW, SUM_CHUNK
 from .runtime.parallel cimport (
     FP_PLAIN, cancelled, fp_enter, fp_leave, fp_state, poll_signals, region, serial, thread,
 )
@@ -46,9 +46,6 @@ def log(double[::1] x not None) -> None:        # IN/OUT
         for u in range(x.shape[0]):
             x[u] = linalg.log(x[u])
         fp_leave(before)
-
-
-cdef double OPERATIONS = 30.0       # of a value, about
 
 
 cdef struct loss:
@@ -208,7 +205,7 @@ cdef bint classes_block(loss *p, Py_ssize_t first, Py_ssize_t count, double *tot
     cdef const int64_t *labels = p.classes + first
     memset(p.totals, 0, p.joined * count * sizeof(double))
     for i in range(p.rows):
-        poll_signals(p.thr, OPERATIONS * p.joined * count)
+        poll_signals(p.thr, ELEMENTWISE_FLOPS * p.joined * count)
         u = i * p.joined
         bad |= classes_row(y + u * columns, scale, p.totals, dz + u * columns, min(p.joined, p.n - u) * count)
     bad |= no_distribution(p, scale, count)
@@ -267,7 +264,7 @@ cdef bint probabilities_block(loss *p, Py_ssize_t first, Py_ssize_t count, doubl
     memset(p.totals, 0, p.joined * count * sizeof(double))
     memset(p.label_totals, 0, p.joined * count * sizeof(double))
     for i in range(p.rows):
-        poll_signals(p.thr, OPERATIONS * p.joined * count)
+        poll_signals(p.thr, ELEMENTWISE_FLOPS * p.joined * count)
         at, rows = i * p.joined * columns + first, min(p.joined, p.n - i * p.joined)
         bad |= probabilities_row(
             p.y_pred + at, p.y_true + at, scale, p.sums, p.totals, p.label_totals, rows * count,
@@ -278,7 +275,7 @@ cdef bint probabilities_block(loss *p, Py_ssize_t first, Py_ssize_t count, doubl
     for k in range(count):
         bad |= not p.label_totals[k] <= DBL_MAX     # an infinite label, or large ones
     for i in range(p.rows):
-        poll_signals(p.thr, OPERATIONS * p.joined * count)
+        poll_signals(p.thr, ELEMENTWISE_FLOPS * p.joined * count)
         at, rows = i * p.joined * columns + first, min(p.joined, p.n - i * p.joined)
         probabilities_gradient(p.y_pred + at, p.y_true + at, scale, p.label_totals, p.dz + at, rows * count)
     total[0] += weighted(p.sums, scale, count)
@@ -305,7 +302,7 @@ cdef bint squares_block(loss *p, Py_ssize_t first, Py_ssize_t count, double *tot
     cdef Py_ssize_t columns = p.m * p.T_x, i, at, rows
     memset(p.sums, 0, p.joined * count * sizeof(double))
     for i in range(p.rows):
-        poll_signals(p.thr, OPERATIONS * p.joined * count)
+        poll_signals(p.thr, ELEMENTWISE_FLOPS * p.joined * count)
         at, rows = i * p.joined * columns + first, min(p.joined, p.n - i * p.joined)
         squares_row(p.y_pred + at, p.y_true + at, p.scale + first, p.sums, p.dz + at, rows * count)
     fold(p.sums, p.joined, count, False)
@@ -323,7 +320,7 @@ cdef double evaluate(loss *p, block_fn block, Py_ssize_t terms) except? -1.0:
     cdef double total = 0.0
     cdef bint bad
     cdef fp_state before
-    cdef region state = region_init(OPERATIONS * p.n * columns)
+    cdef region state = region_init(ELEMENTWISE_FLOPS * p.n * columns)
     p.thr = serial
     p.thr.region = &state
     loss_alloc(p, workspace)

@@ -1,6 +1,7 @@
 """The C primitives under the kernels: one declaration for each function of the headers of this folder."""
 
 from ..runtime.buffers cimport workspace_alloc
+from ..runtime.limits cimport LINE, PADDED_LD_FROM
 from ..runtime.parallel cimport index_range, thread
 from ..runtime.views cimport strided
 
@@ -114,4 +115,4 @@ cdef inline void weights_alloc(weights *W, double **workspace) noexcept nogil:
 cdef inline Py_ssize_t padded_ld(Py_ssize_t n) noexcept nogil:
     """A row length of at least n; for long rows an odd number of cache lines.  The weight gradients read one line of
     many successive rows: with a power of two between them all would share one set of L1."""
-    return ((n + 7) // 8 | 1) * 8 if n >= 64 else n
+    return ((n + LINE - 1) // LINE | 1) * LINE if n >= PADDED_LD_FROM else n

@@ -76,7 +76,7 @@ static inline void matmul(double *c, Py_ssize_t sc, Py_ssize_t ldc, const weight
 static inline void matmul_shared(double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const double *x,
                                  Py_ssize_t ldx, Py_ssize_t cols, enum start start, const double *bias, thread thr)
 {
-    if (W->n_gates * W->n >= 4 * MR * thr.count)
+    if (W->n_gates * W->n >= SHARED_PANELS * MR * thr.count)
         matmul(c, sc, ldc, W, x, ldx, cols, start, bias, thr);
     else {
         index_range own = thread_range(cols, NR, thr);

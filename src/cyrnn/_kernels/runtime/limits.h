@@ -8,6 +8,7 @@
 
 /* The machine */
 #define CACHE_LINE 64
+#define LINE (CACHE_LINE / 8)             /* doubles of a cache line: threads write no line together */
 #define HUGE_PAGE (1 << 21)
 #define L1_SET_STRIDE 4096                /* lines this far apart share a set of L1 */
 
@@ -21,20 +22,24 @@
 #define TRANSPOSE_FROM (8 * MR)           /* columns of dW from which D is transposed first */
 #define WEIGHTS_IN_L1 (32 * 1024)         /* bytes of packed weights up to which two panels are read side by side */
 #define WEIGHTS_IN_L2 800000              /* bytes of weights that one core keeps in its caches */
+#define SHARED_PANELS 4                   /* panels of a thread from which threads split the rows of a product */
+#define PADDED_LD_FROM 64                 /* row length from which rows are an odd number of cache lines apart */
 #define DOT_ROWS 4                        /* register tile of the dot products over many examples */
 #define DOT_COLS (VREGS < 32 ? 2 : 4)
 #define DOT_FROM (8 * VLEN)               /* examples from which a dot product is cut into lanes */
 
 /* Blocks of steps (schedule) */
-#define BLOCK_COLUMNS 256                 /* columns (examples times steps) that a product wants */
+#define BLOCK_COLUMNS 256                 /* columns (examples times steps) of a product at full speed */
 #define BLOCK_STEPS 24                    /* steps of a block at least: three cache lines of the caller's arrays */
-#define BLOCK_BYTES (64 * 1024)           /* workspace that every block may take */
+#define BLOCK_BYTES (64 * 1024)           /* workspace that every block may take; not a maximum: see WORKSPACE_SHARE */
 #define FORWARD_COLUMNS 16                /* columns of a block at least, forward */
 #define BACKWARD_COLUMNS 64               /* and backward */
 #define WORKSPACE_SHARE 0.25              /* of the bytes returned that the workspace of a block may take */
 #define SINGLE_BLOCK_BYTES (1024 * 1024)  /* with lengths: up to here all steps may be one block */
 #define NARROW_COLUMN_BYTES 512           /* a column of a small network takes less */
-#define TABLE_BYTES (128 * 1024)          /* table of a single block */
+#define TABLE_BYTES (128 * 1024)          /* table of a single block, or */
+#define TABLE_SHARE (1.0 / 16)            /* of the bytes returned */
+#define MANY_COLUMNS 4                    /* the inverse of the share of columns below which most is padding */
 #define GATHER_TILE 128                   /* columns, and units, whose addresses are computed together */
 #define CLEAR_STEPS 32                    /* steps up to which the padding is cleared with everything else */
 
@@ -43,6 +48,7 @@
 #define SOFTMAX_FEW 16                    /* classes below which a softmax is computed by columns */
 #define SOFTMAX_COLUMNS 64                /* columns at a time there */
 #define SUM_CHUNK 256                     /* products that are stored before they are summed */
+#define ELEMENTWISE_FLOPS 30.0            /* that a value of a softmax or a loss counts when it polls for signals */
 #define LOSS_COLUMNS 8192                 /* columns of a loss at a time */
 #define LOSS_ROW 64                       /* values that make a row long enough for the vectors */
 

@@ -4,6 +4,9 @@
 cdef extern from "runtime/limits.h" nogil:
     enum:
         CACHE_LINE
+        LINE
+        MANY_COLUMNS
+        PADDED_LD_FROM
         BLOCK_COLUMNS
         BLOCK_STEPS
         BLOCK_BYTES
@@ -27,6 +30,8 @@ cdef extern from "runtime/limits.h" nogil:
     const Py_ssize_t MR
     const Py_ssize_t NR
     const double WORKSPACE_SHARE
+    const double TABLE_SHARE
+    const double ELEMENTWISE_FLOPS
     const double FLOPS_PER_THREAD
     const double POLL_FLOPS
     const double POLL_SECONDS

@@ -11,7 +11,7 @@ from ..linalg.linalg cimport (
     ADD, ZERO, add_outer, add_outer_workspace, add_rows, matmul_t, padded_ld, start, weights_alloc, weights_pack_t,
 )
 from ..runtime.buffers cimport buffer_alloc, workspace_alloc
-from ..runtime.limits cimport BACKWARD_COLUMNS, MR, NR
+from ..runtime.limits cimport BACKWARD_COLUMNS, LINE, MR, NR
 from ..runtime.parallel cimport (
     barrier, clamp, full_range, index_range, interrupted, one_thread, poll_signals, publish, thread, thread_range,
 )
@@ -21,7 +21,7 @@ from .batch cimport (
     offset_at, pack_batch, segment, sort_batch, thread_examples, unpack_batch, unpack_state,
 )
 from .blocks cimport block_start, set_block
-from .layer cimport LINE, backward_flops, layer, projected_once, split_work
+from .layer cimport backward_flops, layer, projected_once, split_work
 
 
 cdef inline void backward_pointwise(

@@ -159,7 +159,7 @@ static inline void pack_batch(double *dst, Py_ssize_t ld, strided src, const bat
         return;
     }
     for (Py_ssize_t t = t0; t < t1; t++) {
-        const int all = 4 * batch_size_at(b, t) >= b->m; /* all examples are visited, else only those of the step */
+        const int all = MANY_COLUMNS * batch_size_at(b, t) >= b->m; /* all examples are visited, else only those of the step */
         of = clamp(of, batch_size_at(b, t));
         for (Py_ssize_t k = all ? 0 : of.begin; k < (all ? b->m : of.end); k++) {
             const Py_ssize_t i = all ? k : b->sorted_indices[k], j = all ? b->unsorted_indices[k] : k;
@@ -185,7 +185,7 @@ static inline const double *batch_as_columns(strided s, Py_ssize_t n, const batc
 
 /* Whether the padding of an example is cleared when its last step is stored, while the cache line that both share is in
  * a cache.  Where most is padding it is cleared before, in the order of the addresses. */
-static inline int clears_last(const batch *b) { return b->T_x > CLEAR_STEPS && 4 * b->columns >= b->m * b->T_x; }
+static inline int clears_last(const batch *b) { return b->T_x > CLEAR_STEPS && MANY_COLUMNS * b->columns >= b->m * b->T_x; }
 
 /* dst[:, :, t0 : t1] = src (columns, n); dst is C-contiguous, so s_step is 1.  Only the units of `own`, of the packed
  * examples `of`: of all in a single block, and zeros in the padding. */

@@ -1,7 +1,8 @@
 """How many steps a block has, and where a block begins and ends."""
 
 from ..runtime.limits cimport (
-    BLOCK_BYTES, BLOCK_COLUMNS, BLOCK_STEPS, NARROW_COLUMN_BYTES, SINGLE_BLOCK_BYTES, TABLE_BYTES, WORKSPACE_SHARE,
+    BLOCK_BYTES, BLOCK_COLUMNS, BLOCK_STEPS, LINE, MANY_COLUMNS, NARROW_COLUMN_BYTES, SINGLE_BLOCK_BYTES, TABLE_BYTES,
+    TABLE_SHARE, WORKSPACE_SHARE,
 )
 from .batch cimport batch
 
@@ -12,14 +13,14 @@ cdef inline Py_ssize_t steps_of_block(
     """The steps of a block: about BLOCK_COLUMNS columns, at least BLOCK_STEPS steps, and 7 more, so that the last block
     can take what is less than a cache line.  But the workspace, `column` doubles a column, stays below WORKSPACE_SHARE
     of the doubles returned as long as so many `columns` are left."""
-    cdef Py_ssize_t most = max(BLOCK_COLUMNS // max(m, 1), BLOCK_STEPS) + 7, least = max(columns // max(m, 1), 1)
+    cdef Py_ssize_t most = max(BLOCK_COLUMNS // max(m, 1), BLOCK_STEPS) + LINE - 1, least = max(columns // max(m, 1), 1)
     cdef double fit = WORKSPACE_SHARE * returned / (column * max(m, 1) + 1.0)
     return min(most if fit > most else max(<Py_ssize_t> fit, least), max(T_x, 1))
 
 
 cdef inline Py_ssize_t whole_lines(Py_ssize_t steps) noexcept nogil:
     """Steps that fill cache lines of the caller's arrays, if there is a whole line."""
-    return steps // 8 * 8 if steps > 8 else steps
+    return steps // LINE * LINE if steps > LINE else steps
 
 
 cdef inline Py_ssize_t block_after(Py_ssize_t t0, Py_ssize_t T_x, Py_ssize_t block_steps) noexcept nogil:
@@ -45,8 +46,8 @@ cdef inline void set_block(batch *b, double column, double returned, Py_ssize_t 
         b.max_columns = min(max(b.max_columns, columns), b.columns)
     b.single_block = (
         b.lengths != NULL and 0 < b.columns <= b.max_columns
-        and (b.T_x == 1 or b.m * b.T_x <= max(returned / 16, table))
-        and (b.T_x < 8 or 4 * b.columns >= b.m * b.T_x)
+        and (b.T_x == 1 or b.m * b.T_x <= max(returned * TABLE_SHARE, table))
+        and (b.T_x < LINE or MANY_COLUMNS * b.columns >= b.m * b.T_x)
     )
 
 
@@ -67,4 +68,4 @@ cdef inline Py_ssize_t block_start(const batch *b, Py_ssize_t t1) noexcept nogil
         return (max(t1 - b.block_steps, 0) + steps - 1) // steps * steps
     while t0 > 0 and b.offsets[t1] - b.offsets[t0 - 1] <= b.max_columns:
         t0 -= 1
-    return (t0 + 7) // 8 * 8 if t0 > 0 and t1 - t0 > 8 else t0
+    return (t0 + LINE - 1) // LINE * LINE if t0 > 0 and t1 - t0 > LINE else t0

@@ -10,7 +10,7 @@ from libc.string cimport memcpy, memset
 from ..cells.cell cimport cell, gets_input, product, slots_kept, step
 from ..linalg.linalg cimport ADD, BIAS, matmul, matmul_shared, weights_alloc, weights_pack
 from ..runtime.buffers cimport buffer_alloc, workspace_alloc
-from ..runtime.limits cimport FORWARD_COLUMNS
+from ..runtime.limits cimport FORWARD_COLUMNS, LINE
 from ..runtime.parallel cimport (
     barrier, clamp, full_range, index_range, interrupted, one_thread, poll_signals, publish, scaled, thread,
     thread_range,
@@ -21,7 +21,7 @@ from .batch cimport (
     pack_state, segment, sort_batch, thread_examples, unpack_batch,
 )
 from .blocks cimport block_end, set_block
-from .layer cimport LINE, cache_rows, forward_flops, layer, projected_once, set_cache, split_work
+from .layer cimport cache_rows, forward_flops, layer, projected_once, set_cache, split_work
 from .output cimport output_block
 
 

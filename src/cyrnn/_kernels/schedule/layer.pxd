@@ -21,10 +21,6 @@ from .batch cimport batch, batch_init, mean_batch_size
 from .output cimport output
 
 
-cdef enum:
-    LINE = 8                            # doubles of a cache line: threads write no line together
-
-
 cdef struct parameters:
     cell cell
     Py_ssize_t n_x, n_a

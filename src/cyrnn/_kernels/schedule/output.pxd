@@ -4,7 +4,7 @@ from libc.string cimport memcpy
 
 from ..linalg.linalg cimport BIAS, matmul_shared, matmul_unpacked, thread_rows, weights, weights_init
 from ..linalg.softmax cimport softmax_rows, softmax_step
-from ..runtime.limits cimport MR
+from ..runtime.limits cimport LINE, MR
 from ..runtime.parallel cimport barrier, cancelled, index_range, next_part, thread, thread_range
 from ..runtime.views cimport matrix, strided
 from .batch cimport batch, n_segments, segment, unpack_batch
@@ -50,7 +50,7 @@ cdef inline void output_block(
         barrier(thr)
         softmax_rows(z + rows.begin * n_y, rows.end - rows.begin, n_y)
     barrier(thr)
-    unpack_batch(o.y, o.z, n_y, b, t0, t1, thread_range(n_y, 8, thr), own)
+    unpack_batch(o.y, o.z, n_y, b, t0, t1, thread_range(n_y, LINE, thr), own)
 
 
 cdef inline void fill_rows(double *z, const double *bias, Py_ssize_t m, index_range own) noexcept nogil:
