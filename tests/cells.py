@@ -7,13 +7,13 @@ import reference
 import cyrnn
 
 
-def _rnn_forward(q):
-    a, y, caches = cyrnn.rnn_forward(q.x, q.a0, q.p)
+def _rnn_forward(q, **keywords):
+    a, y, caches = cyrnn.rnn_forward(q.x, q.a0, q.p, **keywords)
     return SimpleNamespace(a=a, y=y, c=None, caches=caches)
 
 
-def _lstm_forward(q):
-    a, y, c, caches = cyrnn.lstm_forward(q.x, q.a0, q.p)
+def _lstm_forward(q, **keywords):
+    a, y, c, caches = cyrnn.lstm_forward(q.x, q.a0, q.p, **keywords)
     return SimpleNamespace(a=a, y=y, c=c, caches=caches)
 
 
@@ -27,13 +27,13 @@ def _lstm_forward_only(q):
     return SimpleNamespace(a=a, y=y, c=c, caches=caches)
 
 
-def _rnn_cell(xt, a_prev, c_prev, p):
-    a, y, cache = cyrnn.rnn_cell_forward(xt, a_prev, p)
+def _rnn_cell(xt, a_prev, c_prev, p, **keywords):
+    a, y, cache = cyrnn.rnn_cell_forward(xt, a_prev, p, **keywords)
     return SimpleNamespace(a=a, y=y, c=None, cache=cache)
 
 
-def _lstm_cell(xt, a_prev, c_prev, p):
-    a, c, y, cache = cyrnn.lstm_cell_forward(xt, a_prev, c_prev, p)
+def _lstm_cell(xt, a_prev, c_prev, p, **keywords):
+    a, c, y, cache = cyrnn.lstm_cell_forward(xt, a_prev, c_prev, p, **keywords)
     return SimpleNamespace(a=a, y=y, c=c, cache=cache)
 
 

@@ -102,10 +102,10 @@ def signatures(path):
 
 
 def test_every_array_that_python_passes_is_a_typed_memoryview():
-    """The arguments of the entry points: memoryviews, numbers, flags, a cell's name, copied lengths; lists and a tuple
+    """The arguments of the entry points: memoryviews, numbers, flags, an activation, a cell's name, copied lengths; lists and a tuple
     of arrays where their number is free, each of which becomes a memoryview at once."""
     view = r"(const )?(double|int64_t|Py_ssize_t)\[[:, 1]+\]"
-    types = rf"({view}|Py_ssize_t|double|int|bint|bytes|str|list|tuple)"
+    types = rf"({view}|Py_ssize_t|double|int|bint|activation|bytes|str|list|tuple)"
     functions = arrays = 0
     for path in [*KERNELS.glob("*.pyx"), KERNELS / "runtime" / "lengths.pyx"]:
         for name, arguments in signatures(path):

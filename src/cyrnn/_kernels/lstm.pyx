@@ -14,7 +14,7 @@ from .schedule.layer cimport (
     gradients, layer, layer_init, new_cache, parameters, parameters_init, read_cache, set_gate,
 )
 from .schedule.one_step cimport one_step, run_step_backward, run_step_forward
-from .schedule.output cimport output_init
+from .schedule.output cimport activation, new_output, new_step_output, output_init
 
 
 cdef inline int set_weights(
@@ -60,18 +60,19 @@ def forward(
     const double[:, ::1] bi not None,   # IN  (n_a, 1)
     const double[:, ::1] bc not None,   # IN  (n_a, 1)
     const double[:, ::1] bo not None,   # IN  (n_a, 1)
-    const double[:, ::1] Wy not None,   # IN  (n_y, n_a)
-    const double[:, ::1] by not None,   # IN  (n_y, 1)
+    const double[:, ::1] Wy,            # IN  (n_y, n_a); None without an output
+    const double[:, ::1] by,            # IN  (n_y, 1); None without an output
+    activation f,                       # of the output
     bytes lengths,                      # IN  (m), as `lengths.copy` returns them; None if every example has all steps
     bint keep,                          # whether to return the cache for `backward`
 ) -> tuple:
-    """The forward pass: a (n_a, m, T_x), y (n_y, m, T_x), c (n_a, m, T_x), the cache (cache_rows, n_a) or None."""
+    """The forward pass: a (n_a, m, T_x), y (n_y, m, T_x) or None, c (n_a, m, T_x), the cache (cache_rows, n_a) or None."""
     cdef Py_ssize_t n_x = x.shape[0], m = x.shape[1], T_x = x.shape[2], n_a = Wf.shape[0]
     cdef layer task
     layer_init(&task, lstm(), n_x, n_a, m, T_x, T_x, lengths)
     set_weights(&task.p, Wf, Wi, Wc, Wo)
     set_biases(&task.p, bf, bi, bc, bo)
-    output_init(&task.output, Wy, by, n_a)
+    output_init(&task.output, Wy, by, f, n_a)
     sequence(x, n_x, m, T_x, &task.x)
     task.initial_given[0], task.initial_given[1] = a0 is not None, c0 is not None
     if a0 is not None:
@@ -79,9 +80,10 @@ def forward(
     if c0 is not None:
         state(c0, n_a, m, True, &task.initial[1])
 
-    a_out, y_out, c_out = new_array((n_a, m, T_x)), new_array((task.output.n_y, m, T_x)), new_array((n_a, m, T_x))
-    cdef double[:, :, ::1] a = a_out, y = y_out, c = c_out
-    task.states[0], task.states[1], task.output.y, task.keep = new_sequence(a), new_sequence(c), new_sequence(y), keep
+    a_out, c_out = new_array((n_a, m, T_x)), new_array((n_a, m, T_x))
+    y_out = new_output(&task.output, m, T_x)
+    cdef double[:, :, ::1] a = a_out, c = c_out
+    task.states[0], task.states[1], task.keep = new_sequence(a), new_sequence(c), keep
     cache = new_cache(&task) if keep else None
     run_forward(&task)
     return a_out, y_out, c_out, cache
@@ -132,27 +134,27 @@ def cell_forward(
     const double[:, ::1] bi not None,   # IN  (n_a, 1)
     const double[:, ::1] bc not None,   # IN  (n_a, 1)
     const double[:, ::1] bo not None,   # IN  (n_a, 1)
-    const double[:, ::1] Wy not None,   # IN  (n_y, n_a)
-    const double[:, ::1] by not None,   # IN  (n_y, 1)
+    const double[:, ::1] Wy,            # IN  (n_y, n_a); None without an output
+    const double[:, ::1] by,            # IN  (n_y, 1); None without an output
+    activation f,                       # of the output
 ) -> tuple:
-    """One step: a_next, c_next (n_a, m), yt (n_y, m), the gates (4, n_a, m)."""
+    """One step: a_next, c_next (n_a, m), yt (n_y, m) or None, the gates (4, n_a, m)."""
     cdef Py_ssize_t n_x = xt.shape[0], m = xt.shape[1], n_a = Wf.shape[0]
     cdef one_step task
     parameters_init(&task.p, lstm(), n_x, n_a, False, True)
     set_weights(&task.p, Wf, Wi, Wc, Wo)
     set_biases(&task.p, bf, bi, bc, bo)
-    output_init(&task.output, Wy, by, n_a)
+    output_init(&task.output, Wy, by, f, n_a)
     task.m = m
     state(xt, n_x, m, False, &task.x)
     state(a_prev, n_a, m, True, &task.before[0])
     state(c_prev, n_a, m, True, &task.before[1])
 
-    a_out, c_out, y_out = new_array((n_a, m)), new_array((n_a, m)), new_array((task.output.n_y, m))
-    gates_out = new_array((4, n_a, m))
-    cdef double[:, ::1] a_next = a_out, c_next = c_out, yt = y_out
+    a_out, c_out, gates_out = new_array((n_a, m)), new_array((n_a, m)), new_array((4, n_a, m))
+    y_out = new_step_output(&task.output, m)
+    cdef double[:, ::1] a_next = a_out, c_next = c_out
     cdef double[:, :, ::1] gates = gates_out
-    task.after[0], task.after[1], task.output.y = new_state(a_next), new_state(c_next), new_state(yt)
-    task.slots = new_cube(gates)
+    task.after[0], task.after[1], task.slots = new_state(a_next), new_state(c_next), new_cube(gates)
     run_step_forward(&task)
     return a_out, c_out, y_out, gates_out
 

@@ -15,7 +15,7 @@ from .schedule.layer cimport (
     set_recurrent_weights,
 )
 from .schedule.one_step cimport one_step, run_step_backward, run_step_forward
-from .schedule.output cimport output_init
+from .schedule.output cimport activation, new_output, new_step_output, output_init
 
 
 cdef inline int set_weights(
@@ -43,26 +43,27 @@ def forward(
     const double[:, ::1] Wax not None,  # IN  (n_a, n_x)
     const double[:, ::1] Waa not None,  # IN  (n_a, n_a)
     const double[:, ::1] ba not None,   # IN  (n_a, 1)
-    const double[:, ::1] Wya not None,  # IN  (n_y, n_a)
-    const double[:, ::1] by not None,   # IN  (n_y, 1)
+    const double[:, ::1] Wya,           # IN  (n_y, n_a); None without an output
+    const double[:, ::1] by,            # IN  (n_y, 1); None without an output
+    activation f,                       # of the output
     bytes lengths,                      # IN  (m), as `lengths.copy` returns them; None if every example has all steps
     bint keep,                          # whether to return the cache for `backward`
 ) -> tuple:
-    """The forward pass: a (n_a, m, T_x), y (n_y, m, T_x), the cache (cache_rows, n_a) or None."""
+    """The forward pass: a (n_a, m, T_x), y (n_y, m, T_x) or None, the cache (cache_rows, n_a) or None."""
     cdef Py_ssize_t n_x = x.shape[0], m = x.shape[1], T_x = x.shape[2], n_a = Waa.shape[0]
     cdef layer task
     layer_init(&task, rnn(), n_x, n_a, m, T_x, T_x, lengths)
     set_weights(&task.p, Wax, Waa)
     task.p.b[0] = matrix(ba, n_a, 1)
-    output_init(&task.output, Wya, by, n_a)
+    output_init(&task.output, Wya, by, f, n_a)
     sequence(x, n_x, m, T_x, &task.x)
     task.initial_given[0] = a0 is not None
     if a0 is not None:
         state(a0, n_a, m, True, &task.initial[0])
 
-    a_out, y_out = new_array((n_a, m, T_x)), new_array((task.output.n_y, m, T_x))
-    cdef double[:, :, ::1] a = a_out, y = y_out
-    task.states[0], task.output.y, task.keep = new_sequence(a), new_sequence(y), keep
+    a_out, y_out = new_array((n_a, m, T_x)), new_output(&task.output, m, T_x)
+    cdef double[:, :, ::1] a = a_out
+    task.states[0], task.keep = new_sequence(a), keep
     cache = new_cache(&task) if keep else None
     run_forward(&task)
     return a_out, y_out, cache
@@ -101,23 +102,24 @@ def cell_forward(
     const double[:, ::1] Wax not None,  # IN  (n_a, n_x)
     const double[:, ::1] Waa not None,  # IN  (n_a, n_a)
     const double[:, ::1] ba not None,   # IN  (n_a, 1)
-    const double[:, ::1] Wya not None,  # IN  (n_y, n_a)
-    const double[:, ::1] by not None,   # IN  (n_y, 1)
+    const double[:, ::1] Wya,           # IN  (n_y, n_a); None without an output
+    const double[:, ::1] by,            # IN  (n_y, 1); None without an output
+    activation f,                       # of the output
 ) -> tuple:
-    """One step: a_next (n_a, m), yt (n_y, m)."""
+    """One step: a_next (n_a, m), yt (n_y, m) or None."""
     cdef Py_ssize_t n_x = xt.shape[0], m = xt.shape[1], n_a = Waa.shape[0]
     cdef one_step task
     parameters_init(&task.p, rnn(), n_x, n_a, False, True)
     set_weights(&task.p, Wax, Waa)
     task.p.b[0] = matrix(ba, n_a, 1)
-    output_init(&task.output, Wya, by, n_a)
+    output_init(&task.output, Wya, by, f, n_a)
     task.m = m
     state(xt, n_x, m, False, &task.x)
     state(a_prev, n_a, m, True, &task.before[0])
 
-    a_out, y_out = new_array((n_a, m)), new_array((task.output.n_y, m))
-    cdef double[:, ::1] a_next = a_out, yt = y_out
-    task.after[0], task.output.y, task.slots = new_state(a_next), new_state(yt), new_matrix(a_next)
+    a_out, y_out = new_array((n_a, m)), new_step_output(&task.output, m)
+    cdef double[:, ::1] a_next = a_out
+    task.after[0], task.slots = new_state(a_next), new_matrix(a_next)
     run_step_forward(&task)
     return a_out, y_out
 

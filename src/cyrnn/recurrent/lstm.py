@@ -26,39 +26,41 @@ __all__ = ["lstm_backward", "lstm_cell_backward", "lstm_cell_forward", "lstm_for
 CACHE = "a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters"
 
 
-def _run(x: Array, a0: Array | None, c0: Array | None, p: Parameters, lengths: Any, cache: bool) -> tuple[Any, ...]:
+def _run(
+    x: Array, a0: Array | None, c0: Array | None, p: Parameters, lengths: Any, cache: bool, output: str | None
+) -> tuple[Any, ...]:
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), c (n_a, m, T_x), and what the backward pass needs."""
     if lengths is not None:
         lengths = _checks.lengths(lengths, *x.shape[1:])
     a, y, c, kept = _kernels.lstm.forward(
-        x, a0, c0, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"],
-        lengths, cache,
+        x, a0, c0, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"],
+        *LSTM.output_layer(p, output), lengths, cache,
     )  # fmt: skip
     return a, y, c, lengths, kept
 
 
-def _step(xt: Array, a_prev: Array | None, c_prev: Array | None, p: Parameters) -> tuple[Array, ...]:
+def _step(
+    xt: Array, a_prev: Array | None, c_prev: Array | None, p: Parameters, output: str | None
+) -> tuple[Array, ...]:
     """One step: a_next, c_next (n_a, m), yt (n_y, m), the gates (4, n_a, m)."""
     result: tuple[Array, ...] = _kernels.lstm.cell_forward(
-        xt, a_prev, c_prev, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"], p["Wy"], p["by"]
-    )
+        xt, a_prev, c_prev, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"],
+        *LSTM.output_layer(p, output),
+    )  # fmt: skip
     return result
 
 
-def _checked(x_name: str, x: Array, parameters: Any, **states: Any) -> tuple[list[Array | None], Parameters]:
-    """Convert the states and weights that a forward pass reads, or raise the error that names the misfit."""
-    n_x, m = x.shape[:2]
-    _checks.columns_fit(x_name, *x.shape[1:])
-    n_y, n_a = _checks.output_sizes(parameters, "Wy")
-    LSTM.check_input(x_name, x, parameters)
-    wanted = LSTM.parameters(n_a, n_x) | _checks.output_shapes("Wy", n_y, n_a)
-    converted = [None if value is None else _checks.state(name, value, n_a, m) for name, value in states.items()]
-    return converted, _checks.weights(parameters, wanted)
-
-
+@overload
 def lstm_cell_forward(
-    xt: Any, a_prev: Any, c_prev: Any, parameters: Parameters
-) -> tuple[Array, Array, Array, tuple[Any, ...]]:
+    xt: Any, a_prev: Any, c_prev: Any, parameters: Parameters, *, output: str = ...
+) -> tuple[Array, Array, Array, tuple[Any, ...]]: ...
+@overload
+def lstm_cell_forward(
+    xt: Any, a_prev: Any, c_prev: Any, parameters: Parameters, *, output: str | None
+) -> tuple[Array, Array, Any, tuple[Any, ...]]: ...
+def lstm_cell_forward(
+    xt: Any, a_prev: Any, c_prev: Any, parameters: Parameters, *, output: str | None = "softmax"
+) -> tuple[Array, Array, Any, tuple[Any, ...]]:
     """One step of the LSTM.
 
     The equations stand at the top of this module.
@@ -71,13 +73,16 @@ def lstm_cell_forward(
         Hidden state and memory before the step.
     parameters : mapping
         ``Wf Wi Wc Wo`` (n_a, n_a + n_x), ``bf bi bc bo`` (n_a, 1), ``Wy`` (n_y, n_a), ``by`` (n_y, 1).
+    output : str or None
+        The output layer's activation: ``"softmax"`` (the notebook's), ``"sigmoid"``, ``"linear"``; None for no output
+        layer: y is None and its two entries are not read.
 
     Returns
     -------
     a_next, c_next : numpy.ndarray of float64, shape (n_a, m)
         Hidden state and memory after the step, new arrays.
     yt_pred : numpy.ndarray of float64, shape (n_y, m)
-        Prediction, a new array.
+        Prediction, a new array; None without an output.
     cache : tuple
         ``(a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters)``: the first two are the
         arrays returned; a_prev, c_prev, xt and parameters are what was passed; the gates are new.
@@ -98,34 +103,59 @@ def lstm_cell_forward(
     array([0.94786341, 0.94786341, 0.94786341, 0.94786341])
     """
     try:
-        result = _step(xt, a_prev, c_prev, parameters)
+        result = _step(xt, a_prev, c_prev, parameters, output)
     except _checks.MISFIT:
         result = ()
     if not result:
         x = _checks.dimensions("xt", xt, "n_x, m")
         for name, value in (("a_prev", a_prev), ("c_prev", c_prev)):
             _checks.real(name, value)  # which may not be None
-        (a, c), weights = _checked("xt", x, parameters, a_prev=a_prev, c_prev=c_prev)
-        result = _step(x, a, c, weights)
+        (a, c), weights = LSTM.checked("xt", x, parameters, output, a_prev=a_prev, c_prev=c_prev)
+        result = _step(x, a, c, weights, output)
     a_next, c_next, yt_pred, (ft, it, cct, ot) = result
     return a_next, c_next, yt_pred, (a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters)
 
 
 @overload
 def lstm_forward(
-    x: Any, a0: Any, parameters: Parameters, *, c0: Any = ..., lengths: Any = ..., cache: Literal[True] = ...
+    x: Any,
+    a0: Any,
+    parameters: Parameters,
+    *,
+    c0: Any = ...,
+    lengths: Any = ...,
+    output: str = ...,
+    cache: Literal[True] = ...,
 ) -> tuple[Array, Array, Array, tuple[CacheList, Any]]: ...
 @overload
 def lstm_forward(
-    x: Any, a0: Any, parameters: Parameters, *, c0: Any = ..., lengths: Any = ..., cache: Literal[False]
+    x: Any,
+    a0: Any,
+    parameters: Parameters,
+    *,
+    c0: Any = ...,
+    lengths: Any = ...,
+    output: str = ...,
+    cache: Literal[False],
 ) -> tuple[Array, Array, Array, None]: ...
 @overload
 def lstm_forward(
-    x: Any, a0: Any, parameters: Parameters, *, c0: Any = ..., lengths: Any = ..., cache: bool
+    x: Any, a0: Any, parameters: Parameters, *, c0: Any = ..., lengths: Any = ..., output: str = ..., cache: bool
 ) -> tuple[Array, Array, Array, tuple[CacheList, Any] | None]: ...
+@overload
 def lstm_forward(
-    x: Any, a0: Any, parameters: Parameters, *, c0: Any = None, lengths: Any = None, cache: bool = True
-) -> tuple[Array, Array, Array, tuple[CacheList, Any] | None]:
+    x: Any, a0: Any, parameters: Parameters, *, c0: Any = ..., lengths: Any = ..., output: str | None, cache: bool = ...
+) -> tuple[Array, Any, Array, Any]: ...
+def lstm_forward(
+    x: Any,
+    a0: Any,
+    parameters: Parameters,
+    *,
+    c0: Any = None,
+    lengths: Any = None,
+    output: str | None = "softmax",
+    cache: bool = True,
+) -> tuple[Array, Any, Array, Any]:
     """Run the LSTM over all steps.
 
     Parameters
@@ -142,6 +172,9 @@ def lstm_forward(
         Steps of each example, 0 to T_x; copied.  What `x` holds past them is not used.  The result of an
         example is bit for bit that of running it alone without padding, in time proportional to the sum
         of the lengths.  All steps by default, as in the notebook.
+    output : str or None
+        The output layer's activation: ``"softmax"`` (the notebook's), ``"sigmoid"``, ``"linear"``; None for no output
+        layer: y is None and its two entries are not read.
     cache : bool
         False to keep nothing for the backward pass: `caches` is None, and no memory but the results
         grows with T_x (with lengths a table too, 8 bytes a step, or a step and example in a small call).
@@ -151,7 +184,7 @@ def lstm_forward(
     a : numpy.ndarray of float64, shape (n_a, m, T_x)
         Hidden states, a new array that shares memory with nothing; zero past the lengths.
     y : numpy.ndarray of float64, shape (n_y, m, T_x)
-        Predictions, a new array; zero past the lengths.
+        Predictions, a new array; zero past the lengths.  None without an output.
     c : numpy.ndarray of float64, shape (n_a, m, T_x)
         Memory cells, a new array that shares memory with nothing; zero past the lengths.
     caches : tuple
@@ -178,14 +211,14 @@ def lstm_forward(
     """
     made = _updates.count
     try:
-        result = _run(x, a0, c0, parameters, lengths, cache)
+        result = _run(x, a0, c0, parameters, lengths, cache, output)
     except _checks.MISFIT:
         result = ()
     array = x
     if not result:
         array = _checks.dimensions("x", x, "n_x, m, T_x")
-        states, weights = _checked("x", array, parameters, a0=a0, c0=c0)
-        result = _run(array, states[0], states[1], weights, lengths, cache)
+        states, weights = LSTM.checked("x", array, parameters, output, a0=a0, c0=c0)
+        result = _run(array, states[0], states[1], weights, lengths, cache, output)
     a, y, c, lengths, kept = result
     if kept is None:
         return a, y, c, None

@@ -19,33 +19,33 @@ __all__ = ["rnn_backward", "rnn_cell_backward", "rnn_cell_forward", "rnn_forward
 CACHE = "a_next, a_prev, xt, parameters"
 
 
-def _run(x: Array, a0: Array | None, p: Parameters, lengths: Any, cache: bool) -> tuple[Any, ...]:
+def _run(x: Array, a0: Array | None, p: Parameters, lengths: Any, cache: bool, output: str | None) -> tuple[Any, ...]:
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), and what the backward pass needs: the lengths and a buffer."""
     if lengths is not None:
         lengths = _checks.lengths(lengths, *x.shape[1:])
-    a, y, kept = _kernels.rnn.forward(x, a0, p["Wax"], p["Waa"], p["ba"], p["Wya"], p["by"], lengths, cache)
+    a, y, kept = _kernels.rnn.forward(x, a0, p["Wax"], p["Waa"], p["ba"], *RNN.output_layer(p, output), lengths, cache)
     return a, y, lengths, kept
 
 
-def _step(xt: Array, a_prev: Array | None, p: Parameters) -> tuple[Array, ...]:
+def _step(xt: Array, a_prev: Array | None, p: Parameters, output: str | None) -> tuple[Array, ...]:
     """One step: a_next (n_a, m) and yt (n_y, m)."""
     result: tuple[Array, ...] = _kernels.rnn.cell_forward(
-        xt, a_prev, p["Wax"], p["Waa"], p["ba"], p["Wya"], p["by"]
+        xt, a_prev, p["Wax"], p["Waa"], p["ba"], *RNN.output_layer(p, output)
     )
     return result
 
 
-def _checked(x_name: str, x: Array, name: str, state: Any, parameters: Any) -> tuple[Array | None, Parameters]:
-    """Convert the state and weights that a forward pass reads, or raise the error that names the misfit."""
-    n_x, m = x.shape[:2]
-    _checks.columns_fit(x_name, *x.shape[1:])
-    n_y, n_a = _checks.output_sizes(parameters, "Wya")
-    RNN.check_input(x_name, x, parameters)
-    wanted = RNN.parameters(n_a, n_x) | _checks.output_shapes("Wya", n_y, n_a)
-    return None if state is None else _checks.state(name, state, n_a, m), _checks.weights(parameters, wanted)
-
-
-def rnn_cell_forward(xt: Any, a_prev: Any, parameters: Parameters) -> tuple[Array, Array, tuple[Any, ...]]:
+@overload
+def rnn_cell_forward(
+    xt: Any, a_prev: Any, parameters: Parameters, *, output: str = ...
+) -> tuple[Array, Array, tuple[Any, ...]]: ...
+@overload
+def rnn_cell_forward(
+    xt: Any, a_prev: Any, parameters: Parameters, *, output: str | None
+) -> tuple[Array, Any, tuple[Any, ...]]: ...
+def rnn_cell_forward(
+    xt: Any, a_prev: Any, parameters: Parameters, *, output: str | None = "softmax"
+) -> tuple[Array, Any, tuple[Any, ...]]:
     """One step of the basic RNN.
 
     ``a_next = tanh(Wax xt + Waa a_prev + ba)``, ``yt_pred = softmax(Wya a_next + by)``.
@@ -58,13 +58,16 @@ def rnn_cell_forward(xt: Any, a_prev: Any, parameters: Parameters) -> tuple[Arra
         Hidden state before the step.
     parameters : mapping
         ``Wax`` (n_a, n_x), ``Waa`` (n_a, n_a), ``Wya`` (n_y, n_a), ``ba`` (n_a, 1), ``by`` (n_y, 1).
+    output : str or None
+        The output layer's activation: ``"softmax"`` (the notebook's), ``"sigmoid"``, ``"linear"``; None for no output
+        layer: y is None and its two entries are not read.
 
     Returns
     -------
     a_next : numpy.ndarray of float64, shape (n_a, m)
         Hidden state after the step, a new array.
     yt_pred : numpy.ndarray of float64, shape (n_y, m)
-        Prediction, a new array.
+        Prediction, a new array; None without an output.
     cache : tuple
         ``(a_next, a_prev, xt, parameters)``: the first is the array returned, the others what was
         passed.  `rnn_cell_backward` reads them as they are when it runs.
@@ -83,32 +86,43 @@ def rnn_cell_forward(xt: Any, a_prev: Any, parameters: Parameters) -> tuple[Arra
     array([0.76159416, 0.76159416, 0.76159416])
     """
     try:
-        result = _step(xt, a_prev, parameters)
+        result = _step(xt, a_prev, parameters, output)
     except _checks.MISFIT:
         result = ()
     if not result:
         x = _checks.dimensions("xt", xt, "n_x, m")
         _checks.real("a_prev", a_prev)  # which may not be None
-        result = _step(x, *_checked("xt", x, "a_prev", a_prev, parameters))
+        (a,), weights = RNN.checked("xt", x, parameters, output, a_prev=a_prev)
+        result = _step(x, a, weights, output)
     a_next, yt_pred = result
     return a_next, yt_pred, (a_next, a_prev, xt, parameters)
 
 
 @overload
 def rnn_forward(
-    x: Any, a0: Any, parameters: Parameters, *, lengths: Any = ..., cache: Literal[True] = ...
+    x: Any, a0: Any, parameters: Parameters, *, lengths: Any = ..., output: str = ..., cache: Literal[True] = ...
 ) -> tuple[Array, Array, tuple[CacheList, Any]]: ...
 @overload
 def rnn_forward(
-    x: Any, a0: Any, parameters: Parameters, *, lengths: Any = ..., cache: Literal[False]
+    x: Any, a0: Any, parameters: Parameters, *, lengths: Any = ..., output: str = ..., cache: Literal[False]
 ) -> tuple[Array, Array, None]: ...
 @overload
 def rnn_forward(
-    x: Any, a0: Any, parameters: Parameters, *, lengths: Any = ..., cache: bool
+    x: Any, a0: Any, parameters: Parameters, *, lengths: Any = ..., output: str = ..., cache: bool
 ) -> tuple[Array, Array, tuple[CacheList, Any] | None]: ...
+@overload
 def rnn_forward(
-    x: Any, a0: Any, parameters: Parameters, *, lengths: Any = None, cache: bool = True
-) -> tuple[Array, Array, tuple[CacheList, Any] | None]:
+    x: Any, a0: Any, parameters: Parameters, *, lengths: Any = ..., output: str | None, cache: bool = ...
+) -> tuple[Array, Any, Any]: ...
+def rnn_forward(
+    x: Any,
+    a0: Any,
+    parameters: Parameters,
+    *,
+    lengths: Any = None,
+    output: str | None = "softmax",
+    cache: bool = True,
+) -> tuple[Array, Any, Any]:
     """Run the basic RNN over all steps.
 
     Parameters
@@ -123,6 +137,9 @@ def rnn_forward(
         Steps of each example, 0 to T_x; copied.  What `x` holds past them is not used.  The result of an
         example is bit for bit that of running it alone without padding, in time proportional to the sum
         of the lengths.  All steps by default, as in the notebook.
+    output : str or None
+        The output layer's activation: ``"softmax"`` (the notebook's), ``"sigmoid"``, ``"linear"``; None for no output
+        layer: y is None and its two entries are not read.
     cache : bool
         False to keep nothing for the backward pass: `caches` is None, and no memory but the results
         grows with T_x (with lengths a table too, 8 bytes a step, or a step and example in a small call).
@@ -132,7 +149,7 @@ def rnn_forward(
     a : numpy.ndarray of float64, shape (n_a, m, T_x)
         Hidden states, a new array that shares memory with nothing; zero past the lengths.
     y_pred : numpy.ndarray of float64, shape (n_y, m, T_x)
-        Predictions, a new array; zero past the lengths.
+        Predictions, a new array; zero past the lengths.  None without an output.
     caches : tuple
         ``(steps, x)``: `steps` behaves as a list of the cells' caches, one per step, and `x` is the
         very object passed.  `rnn_backward` reads `x` and `parameters` as they are when it runs.
@@ -156,13 +173,14 @@ def rnn_forward(
     """
     made = _updates.count
     try:
-        result = _run(x, a0, parameters, lengths, cache)
+        result = _run(x, a0, parameters, lengths, cache, output)
     except _checks.MISFIT:
         result = ()
     array = x
     if not result:
         array = _checks.dimensions("x", x, "n_x, m, T_x")
-        result = _run(array, *_checked("x", array, "a0", a0, parameters), lengths, cache)
+        states, weights = RNN.checked("x", array, parameters, output, a0=a0)
+        result = _run(array, states[0], weights, lengths, cache, output)
     a, y_pred, lengths, kept = result
     if kept is None:
         return a, y_pred, None

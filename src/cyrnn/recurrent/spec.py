@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import _checks
 
+OUTPUTS = {"softmax": 0, "sigmoid": 1, "linear": 2, None: 3}  # as _kernels/schedule/output.pxd counts them
 Shapes = dict[str, tuple[str, tuple[int, int]]]  # of the entries: the letters that explain a shape, and the shape
 
 
@@ -74,6 +75,27 @@ class CellSpec:
             raise ValueError(f"{name}: expected shape ({letters}), got {(n_a, columns)}")
         return n_a, columns - n_a
 
+    def output_layer(self, parameters: Any, output: str | None) -> tuple[Any, Any, int]:
+        """Return the output layer as the kernels take it: weights, bias, activation.  Nothing is checked."""
+        if output is None:
+            return None, None, OUTPUTS[None]
+        return parameters[self.output], parameters["by"], OUTPUTS[output]
+
+    def checked(
+        self, name: str, x: _checks.Array, parameters: Any, output: Any, **states: Any
+    ) -> tuple[list[_checks.Array | None], dict[str, _checks.Array]]:
+        """Convert the states and parameters that a forward pass reads, or raise the error that names the misfit."""
+        n_x, m = x.shape[:2]
+        _checks.columns_fit(name, *x.shape[1:])
+        check_output(output)
+        if output is None:
+            n_a, layer = self.sizes(parameters)[0], {}
+        else:
+            n_y, n_a = _checks.output_sizes(parameters, self.output)
+            layer = _checks.output_shapes(self.output, n_y, n_a)
+        self.check_input(name, x, parameters)
+        converted = [None if value is None else _checks.state(key, value, n_a, m) for key, value in states.items()]
+        return converted, _checks.weights(parameters, self.parameters(n_a, n_x) | layer)
 
     def check_input(self, name: str, x: _checks.Array, parameters: Any) -> None:
         """Refuse an input whose first dimension is not n_x, if another one is and all weights agree on n_x."""
@@ -118,6 +140,14 @@ LSTM = CellSpec(
     output="Wy",
 )
 CELLS = {spec.name: spec for spec in (RNN, LSTM)}
+
+
+def check_output(output: Any) -> None:
+    """Refuse what is no output layer."""
+    if not isinstance(output, str | None):
+        raise TypeError(f"output: expected 'softmax', 'sigmoid', 'linear' or None, got {type(output).__name__}")
+    if output not in OUTPUTS:
+        raise ValueError(f"output: expected 'softmax', 'sigmoid', 'linear' or None, got {output!r}")
 
 
 def cell_named(name: str) -> CellSpec:
