@@ -102,8 +102,8 @@ def signatures(path):
 
 
 def test_every_array_that_python_passes_is_a_typed_memoryview():
-    """The arguments of the entry points: memoryviews, numbers, flags, an activation, a cell's name, copied lengths; lists and a tuple
-    of arrays where their number is free, each of which becomes a memoryview at once."""
+    """The arguments of the entry points: memoryviews, numbers, flags, an activation, a cell's name, copied lengths;
+    lists and a tuple of arrays where their number is free, each of which becomes a memoryview at once."""
     view = r"(const )?(double|int64_t|Py_ssize_t)\[[:, 1]+\]"
     types = rf"({view}|Py_ssize_t|double|int|bint|activation|bytes|str|list|tuple)"
     functions = arrays = 0
