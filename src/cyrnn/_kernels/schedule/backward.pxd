@@ -8,7 +8,7 @@ from libc.string cimport memset
 
 from ..cells.cell cimport adds_to, cell, gets_input, product, step
 from ..linalg.linalg cimport (
-    ADD, ZERO, add_outer, add_outer_workspace, add_rows, matmul_t, padded_ld, start, weights_alloc, weights_pack_t,
+    ADD, ZERO, add_outer, add_outer_one_hot, add_outer_workspace, add_rows, matmul_t, padded_ld, start, weights_alloc, weights_pack_t,
 )
 from ..runtime.buffers cimport buffer_alloc, workspace_alloc
 from ..runtime.limits cimport BACKWARD_COLUMNS, LINE, MR, NR
@@ -18,10 +18,10 @@ from ..runtime.parallel cimport (
 from ..runtime.threads cimport run_on_threads, threads_for
 from .batch cimport (
     batch, batch_alloc, batch_as_columns, batch_size_at, clear_padding, column_before, columns_before, n_segments,
-    offset_at, pack_batch, segment, sort_batch, thread_examples, unpack_batch, unpack_state,
+    offset_at, pack_batch, pack_indices, segment, sort_batch, thread_examples, unpack_batch, unpack_state,
 )
 from .blocks cimport block_start, set_block
-from .layer cimport backward_flops, layer, projected_once, split_work
+from .layer cimport backward_flops, input_size, layer, projected_once, split_work
 
 
 cdef inline void backward_pointwise(
@@ -83,7 +83,7 @@ cdef inline void backward_step(
 
 cdef inline void add_weight_gradients(
     const layer *task,
-    const double *x, Py_ssize_t ldx,            # the block as columns
+    const double *x, Py_ssize_t ldx,            # the block as columns; not read if they are one-hot
     const double *before,                       # the hidden states before the first column
     const Py_ssize_t *at,                       # and where the others are, counted from there
     Py_ssize_t first, Py_ssize_t columns, start how, thread thr,
@@ -116,7 +116,10 @@ cdef inline void add_weight_gradients(
         if gets_input(c, k):
             row = (k - c.x_first) * n_a + units.begin
             dW = task.out.dW_x + row * task.out.ld_x
-            add_outer(dW, task.out.ld_x, d, ld, rows, x, ldx, NULL, n_x, columns, how, workspace, thr)
+            if task.p.one_hot:
+                add_outer_one_hot(dW, task.out.ld_x, d, ld, rows, task.x_picked, n_x, columns, how, thr)
+            else:
+                add_outer(dW, task.out.ld_x, d, ld, rows, x, ldx, NULL, n_x, columns, how, workspace, thr)
         add_rows(task.out.db + k * n_a + units.begin, d, ld, rows, columns)
 
 
@@ -137,8 +140,8 @@ cdef inline void backward_pass(void *problem, thread thr) noexcept nogil:
     cdef layer *task = <layer *> problem
     cdef const batch *b = &task.batch
     cdef const cell *c = &task.p.cell
-    cdef Py_ssize_t n_x = task.p.n_x, n_a = task.p.n_a, ld = task.d_ld, t0, t1 = b.T, t, n, i, first, ldx
-    cdef const double *x
+    cdef Py_ssize_t n_x = task.p.n_x, n_a = task.p.n_a, ld = task.d_ld, t0, t1 = b.T, t, n, i, first, ldx = 0
+    cdef const double *x = NULL
     cdef const Py_ssize_t *at
     cdef index_range units = thread_range(n_a, NR, thr), values = thread_range(b.n_active * n_a, LINE, thr)
     cdef index_range own, of, columns
@@ -153,7 +156,8 @@ cdef inline void backward_pass(void *problem, thread thr) noexcept nogil:
         memset(task.out.db + k * n_a + units.begin, 0, (units.end - units.begin) * sizeof(double))
     for k in range(c.n_states):
         memset(task.d_state[k] + values.begin, 0, (values.end - values.begin) * sizeof(double))
-    clear_padding(task.dx, b, thread_range(n_x, LINE, thr))
+    if not task.p.one_hot:
+        clear_padding(task.dx, b, thread_range(n_x, LINE, thr))
     weights_pack_t(&task.p.W_x, thr)
     for k in range(c.n_stages):
         weights_pack_t(&task.p.W_h[k], thr)
@@ -167,7 +171,12 @@ cdef inline void backward_pass(void *problem, thread thr) noexcept nogil:
         pack_batch(task.d_slots + c.da_slot * task.d_stride, ld, task.d_states[0], b, t0, t1, columns, of)
         if c.dc_slot >= 0 and task.d_given[1]:
             pack_batch(task.d_slots + c.dc_slot * task.d_stride, ld, task.d_states[1], b, t0, t1, columns, of)
-        x = batch_as_columns(task.x, n_x, b, t0, t1, task.x_columns, &ldx, thread_range(n_x, LINE, block_threads), of)
+        if task.p.one_hot:
+            pack_indices(task.x_picked, task.x_indices, n_x, b, t0, t1, of, block_threads)
+        else:
+            x = batch_as_columns(
+                task.x, n_x, b, t0, t1, task.x_columns, &ldx, thread_range(n_x, LINE, block_threads), of,
+            )
         at = columns_before(b, t0, t1, task.columns_before, thr)
         barrier(block_threads)
         for t in range(t1 - 1, t0 - 1, -1):
@@ -184,15 +193,16 @@ cdef inline void backward_pass(void *problem, thread thr) noexcept nogil:
         how = ADD
         barrier(thr)
         publish(thr)
-        # no barrier between the two: both split n_x by MR, so that a thread stores what it computed
-        for i in range(n_segments(b, t0, t1, of)):
-            columns = segment(b, t0, t1, of, i)
-            matmul_t(
-                task.x_columns + columns.begin * n_x, n_x, &task.p.W_x,
-                task.d_slots + c.x_first * task.d_stride + columns.begin * ld, task.d_stride, ld,
-                columns.end - columns.begin, ZERO, block_threads,
-            )
-        unpack_batch(task.dx, task.x_columns, n_x, b, t0, t1, thread_range(n_x, MR, block_threads), of)
+        if not task.p.one_hot:      # indices have no gradient
+            # no barrier between the two: both split n_x by MR, so that a thread stores what it computed
+            for i in range(n_segments(b, t0, t1, of)):
+                columns = segment(b, t0, t1, of, i)
+                matmul_t(
+                    task.x_columns + columns.begin * n_x, n_x, &task.p.W_x,
+                    task.d_slots + c.x_first * task.d_stride + columns.begin * ld, task.d_stride, ld,
+                    columns.end - columns.begin, ZERO, block_threads,
+                )
+            unpack_batch(task.dx, task.x_columns, n_x, b, t0, t1, thread_range(n_x, MR, block_threads), of)
         barrier(thr)
         t1 = t0
     for k in range(c.n_states):
@@ -207,18 +217,20 @@ cdef inline double *backward_alloc(layer *task, double *workspace, int threads) 
     for k in range(task.p.cell.n_stages):
         weights_alloc(&task.p.W_h[k], &workspace)
     batch_alloc(&task.batch, &workspace)
-    task.x_columns = workspace_alloc(&workspace, columns * task.p.n_x)
+    task.x_columns = workspace_alloc(&workspace, 0 if task.p.one_hot else columns * task.p.n_x)
+    task.x_picked = <Py_ssize_t *> workspace_alloc(&workspace, columns if task.p.one_hot else 0)
     task.d_slots = workspace_alloc(&workspace, columns * task.d_ld * (1 if task.batch.m == 1 else task.p.cell.n_slots))
     task.columns_before = <Py_ssize_t *> workspace_alloc(&workspace, 0 if task.batch.lengths == NULL else columns)
     for k in range(task.p.cell.n_states):
         task.d_state[k] = workspace_alloc(&workspace, task.batch.n_active * task.p.n_a)
-    task.outer_size = add_outer_workspace(max(task.p.n_x, task.p.n_a), columns)
+    task.outer_size = add_outer_workspace(max(input_size(&task.p), task.p.n_a), columns)
     task.outer_workspace = workspace_alloc(&workspace, threads * task.outer_size)
     return workspace
 
 
 cdef inline void backward_blocks(layer *task) noexcept nogil:
-    """The size of a block, and the strides of d_slots."""
+    """The size of a block, and the strides of d_slots.  It is the same for indices as for a dense input: the blocks are
+    the order in which the gradients of the weights are summed."""
     cdef Py_ssize_t n_a = task.p.n_a, n_slots = task.p.cell.n_slots, column
     cdef double d_weights = task.p.W_x.n_gates * <double> n_a * (n_a + task.p.n_x)
     task.d_ld = padded_ld(n_slots * n_a if task.batch.m == 1 else n_a)
@@ -232,13 +244,14 @@ cdef inline void backward_blocks(layer *task) noexcept nogil:
 cdef inline int run_backward(layer *task) except -1:
     """Run the backward pass of a layer whose parameters, cache and arrays are set."""
     if task.p.n_a == 0:                 # nothing depends on x
-        memset(task.dx.data, 0, task.p.n_x * task.batch.m * task.batch.T_x * sizeof(double))
+        if not task.p.one_hot:
+            memset(task.dx.data, 0, task.p.n_x * task.batch.m * task.batch.T_x * sizeof(double))
         return 0
     backward_blocks(task)
     cdef int max_threads = split_work(task, NULL)
     task.flops = backward_flops(&task.p)
     cdef int threads = threads_for(task.flops * task.batch.columns, max_threads)
-    task.p.W_x.unpacked = projected_once(task, threads)
+    task.p.W_x.unpacked = projected_once(task, threads) or task.p.one_hot
     cdef double *workspace = buffer_alloc(backward_alloc(task, NULL, threads) - <double *> NULL)
     backward_alloc(task, workspace, threads)
     sort_batch(&task.batch)
