@@ -182,8 +182,8 @@ def load_parameters(path: str | os.PathLike[str], *, strict: bool = True) -> dic
     Returns
     -------
     dict of new C-contiguous float64 arrays
-        The parameters of a basic RNN, an LSTM or a GRU, in the order of `initialize_parameters`; without an output layer
-        if the file has none.
+        The parameters of a basic RNN, an LSTM or a GRU, in the order of `initialize_parameters`; without an output
+        layer if the file has none.
 
     Raises
     ------
