@@ -8,8 +8,8 @@ from libc.string cimport memcpy, memset
 
 from ..cells.cell cimport MAX_SLOTS, MAX_STATES, adds_to, cell, gets_input, product, step
 from ..linalg.linalg cimport (
-    as_matrix, matmul_one_hot_unpacked, matmul_t_unpacked, matmul_unpacked, outer_one_hot_unpacked, outer_unpacked,
-    sum_rows, thread_rows,
+    ADD, ZERO, as_matrix, matmul_one_hot_unpacked, matmul_t_unpacked, matmul_unpacked, outer_one_hot_unpacked,
+    outer_unpacked, sum_rows, thread_rows,
 )
 from ..runtime.buffers cimport buffer_alloc, buffer_free, workspace_alloc
 from ..runtime.limits cimport MR
@@ -91,7 +91,8 @@ cdef inline void step_forward(void *problem, thread thr) noexcept nogil:
     cdef int k, stage
     for k in range(c.n_slots):
         s.slot[k] = task.slots + k * row + begin
-        fill_rows(task.slots + k * row, task.p.b[k], m, own)
+        if task.p.b[k] != NULL:
+            fill_rows(task.slots + k * row, task.p.b[k], m, own)
         if gets_input(c, k):
             W_x = task.p.W_x.gate[k - c.x_first]
             if task.p.one_hot:
@@ -131,7 +132,6 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
     cdef Py_ssize_t begin = own.begin * m
     cdef const product *p
     cdef double *d
-    cdef double *dW_x
     cdef step s
     cdef int k, stage
     for k in range(c.n_slots):
@@ -147,7 +147,7 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
             barrier(thr)
             matmul_t_unpacked(
                 task.d_slots + p.source * row, n_a, m, &task.p.W_h[stage], task.d_slots + p.first * row,
-                task.transposed, thr,
+                ZERO, task.transposed, thr,
             )
             barrier(thr)
     for k in range(c.n_slots):
@@ -157,21 +157,25 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
             p = &c.products[stage]
             if adds_to(p, k):
                 outer_unpacked(
-                    task.out.dW_h[stage] + (k - p.first) * n_a * task.out.ld_h, task.out.ld_h, n_a, d,
+                    task.out.dW_h[k], task.out.ld_h, n_a, d,
                     task.before[0].data if stage == 0 else task.slot[p.source].data, m, own, thr,
                 )
         if gets_input(c, k):
-            dW_x = task.out.dW_x + (k - c.x_first) * n_a * task.out.ld_x
             if task.p.one_hot:
-                outer_one_hot_unpacked(dW_x, task.out.ld_x, n_x, d, task.x_picked, m, own, thr)
+                outer_one_hot_unpacked(task.out.dW_x[k], task.out.ld_x, n_x, d, task.x_picked, m, own, thr)
             else:
-                outer_unpacked(dW_x, task.out.ld_x, n_x, d, task.x.data, m, own, thr)
+                outer_unpacked(task.out.dW_x[k], task.out.ld_x, n_x, d, task.x.data, m, own, thr)
     barrier(thr)
     if not task.p.one_hot:
-        matmul_t_unpacked(task.dx.data, n_x, m, &task.p.W_x, task.d_slots + c.x_first * row, task.transposed, thr)
+        matmul_t_unpacked(
+            task.dx.data, n_x, m, &task.p.W_x, task.d_slots + c.x_first * row, ZERO, task.transposed, thr,
+        )
         barrier(thr)
     p = &c.products[0]
-    matmul_t_unpacked(task.d_before[0].data, n_a, m, &task.p.W_h[0], task.d_slots + p.first * row, task.transposed, thr)
+    matmul_t_unpacked(
+        task.d_before[0].data, n_a, m, &task.p.W_h[0], task.d_slots + p.first * row, ADD if c.keeps_da else ZERO,
+        task.transposed, thr,
+    )
 
 
 cdef inline int run_step_forward(one_step *task) except -1:
