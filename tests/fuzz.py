@@ -4,7 +4,8 @@
 
 Sizes (0 and 1 among them), lengths, types, strides, orders, edits of the caches, special values, wrong arguments,
 builds and numbers of threads are drawn.  A case that fails is printed with the command that runs it alone, and the
-run goes on.  The cells and sequences are here, streams in fuzz_stream.py, losses and updates in fuzz_training.py.
+run goes on.  The cells and sequences are here, indices in fuzz_indices.py, streams in fuzz_stream.py, losses and
+updates in fuzz_training.py.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 import traceback
 from collections import Counter
 
+import fuzz_indices
 import fuzz_stream
 import fuzz_training
 import numpy as np
@@ -177,6 +179,7 @@ class Fuzzer:
                 same(f"disguised, {name}", value, want[name])
             if 0 not in size:
                 self.wrong(pick, cell, q)
+        fuzz_indices.check(self, pick, cell, q)
         fuzz_stream.check(self, pick, cell, q)
         fuzz_training.check(self, pick, cell, q, want)
         for name in ("x", "a0", "c0", "da", "dc"):

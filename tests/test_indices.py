@@ -25,7 +25,7 @@ INTEGERS = {
     "uint64": lambda x: x.astype(np.uint64),
     "big endian": lambda x: x.astype(">i8"),
     "Fortran": np.asfortranarray,
-    "every other": lambda x: np.repeat(np.repeat(x, 2, axis=0), 2, axis=-1)[::2, ..., ::2] if x.ndim > 1 else np.repeat(x, 2)[::2],
+    "every other": lambda x: np.repeat(np.repeat(x, 2, axis=0), 2, axis=-1)[::2][..., ::2],
     "reversed": lambda x: x[::-1].copy()[::-1],
     "not aligned": lambda x: np.frombuffer(b"." + x.tobytes(), np.intp, offset=1).reshape(x.shape),
     "read-only": lambda x: np.frombuffer(x.tobytes(), np.intp).reshape(x.shape),
@@ -252,9 +252,11 @@ def test_past_the_lengths_nothing_is_read(cell):
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
 def test_what_is_no_index(cell):
     q, index, _ = drawn(cell, (27, 5, 2, 4, 7))
-    for wrong, said in [
-        (index.astype(float), "float64"), (index > 3, "bool"), (index.astype(object).tolist() + [[2.5] * 7], "float64"),
-    ]:  # fmt: skip
+    for wrong, said in (
+        (index.astype(float), "float64"),
+        (index > 3, "bool"),
+        ([*index.tolist(), [2.5] * 7], "float64"),
+    ):
         hint = rf"\(m, T_x\) is for indices, which are integers and not {said}"
         with pytest.raises(ValueError, match=rf"^x: expected 3 dimensions \(n_x, m, T_x\), got shape .*; {hint}"):
             cell.forward(with_input(q, wrong))
@@ -262,9 +264,9 @@ def test_what_is_no_index(cell):
         with pytest.raises(ValueError, match=rf"^xt: expected 2 dimensions \(n_x, m\), got shape .*; {hint}"):
             cell.cell_forward(np.asarray(wrong)[:, 0], q.a0, q.c0, q.p)
     masked = np.ma.masked_equal(index, index[2, 2])
-    with pytest.raises(ValueError, match="^x: .* masked"):
+    with pytest.raises(ValueError, match=r"^x: .* masked"):
         cell.forward(with_input(q, masked))
-    with pytest.raises(TypeError, match="^x: expected real numbers, got dtype <U"):
+    with pytest.raises(TypeError, match=r"^x: expected real numbers, got dtype <U"):
         cell.forward(with_input(q, index.astype(str)))
     with pytest.raises(ValueError, match=r"^x: expected 3 dimensions \(n_x, m, T_x\), got shape \(4,\)$"):
         cell.forward(with_input(q, index[:, 0]))
@@ -302,7 +304,7 @@ def test_edited_caches(cell):
 
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
 def test_signs_of_zeros(cell):
-    """Where a bias and a weight are -0.0, one-hot columns give -0.0 only if all other weights of the unit are below 0."""
+    """Where a bias and a weight are -0.0, the dense sum is -0.0 only if all other weights of the unit are below 0."""
     q, index, x = drawn(cell, (4, 6, 2, 8, 5))
     rng = np.random.default_rng(2)
     for name in cell.inputs:

@@ -80,7 +80,8 @@ def real(name: str, value: Any) -> Array:
     if array.dtype.kind not in "fiub":
         got = f"dtype {array.dtype}" if array.dtype.kind != "O" else f"{type(value).__name__} of objects"
         raise TypeError(f"{name}: expected real numbers, got {'None' if value is None else got}")
-    return _aligned(array, FLOAT64)
+    aligned: Array = _aligned(array, FLOAT64)
+    return aligned
 
 
 def _aligned(array: NDArray[Any], dtype: np.dtype[Any]) -> Any:

@@ -251,8 +251,8 @@ def backward_by_steps(
     ----------
     cell_back : callable
         The cell's backward pass: called with the names and then the values of the gradients of the states
-        after the step and of the step's cache, it returns dxt (None for indices), the gradients of the states before the
-        step (``da_prev``, ``dc_prev``), and those of the weights.
+        after the step and of the step's cache, it returns dxt (None for indices), the gradients of the
+        states before the step (``da_prev``, ``dc_prev``), and those of the weights.
     reaching : dict
         The gradients that reach the states from outside, by name and in this order: ``da`` (n_a, m, T_x),
         then ``dc`` of the same shape or None for zeros, if there is a memory.

@@ -44,7 +44,8 @@ def _step(
 ) -> tuple[Array, ...]:
     """One step: a_next, c_next (n_a, m), yt (n_y, m), the gates (4, n_a, m)."""
     result: tuple[Array, ...] = _kernels.lstm.cell_forward(
-        *_checks.dense_or_indices(xt), a_prev, c_prev, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"],
+        *_checks.dense_or_indices(xt), a_prev, c_prev,
+        p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"],
         *LSTM.output_layer(p, output),
     )  # fmt: skip
     return result
