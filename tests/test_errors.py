@@ -58,7 +58,8 @@ def test_shapes_of_the_sequence(cell, q):
         cell.forward, changed(q, a0=q.a0[:, 0]),
     )  # fmt: skip
     refuse(
-        ValueError, r"x: expected 3 dimensions \(n_x, m, T_x\), got shape \(3, 10\)",
+        ValueError, r"x: expected 3 dimensions \(n_x, m, T_x\), got shape \(3, 10\); "
+        r"\(m, T_x\) is for indices, which are integers and not float64",
         cell.forward, changed(q, x=q.x[:, :, 0]),
     )  # fmt: skip
     refuse(

@@ -44,8 +44,8 @@ cdef struct one_step:
 
 
 cdef inline Py_ssize_t step_examples(const double[:, :] xt, const Py_ssize_t[:] index) except -1:
-    """The examples of the input, (n_x, m) or (m): one of the two is None."""
-    if (xt is None) == (index is None):
+    """The examples of the input, (n_x, m) or (m)."""
+    if xt is None and index is None:
         refuse()
     return index.shape[0] if xt is None else xt.shape[1]
 
@@ -55,7 +55,9 @@ cdef inline int set_step_input(
     const double[:, :] xt,              # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m)
 ) except -1:
-    """The input of a step that has its sizes."""
+    """The input of a step that has its sizes: one of the two is None."""
+    if (xt is None) == (index is None):
+        refuse()
     if xt is not None:
         return state(xt, task.p.n_x, task.m, False, &task.x)
     task.p.one_hot = True
