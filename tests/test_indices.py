@@ -305,14 +305,22 @@ def test_edited_caches(cell):
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
 def test_signs_of_zeros(cell):
     """Where a bias and a weight are -0.0, the dense sum is -0.0 only if all other weights of the unit are below 0."""
-    q, index, x = drawn(cell, (4, 6, 2, 8, 5))
-    rng = np.random.default_rng(2)
-    for name in cell.inputs:
-        q.p[name] = rng.choice([-0.0, 0.0, -1.0, 5e-324, -5e-324, -2.3e-308, 2.2e-308], size=q.p[name].shape)
-    for p in (q.p, {name: -abs(value) for name, value in q.p.items()}):
-        q.p, q.a0 = p, -np.zeros_like(q.a0)
-        assert_same_bits(cell.forward(with_input(q, index)), cell.forward(with_input(q, x)))
-        assert_same_bits(*(cell.cell_forward(xt, q.a0, q.c0, q.p) for xt in (index[:, 1], x[:, :, 1])))
+    q, index, x = drawn(cell, (4, 60, 2, 8, 5))
+    rng, negative = np.random.default_rng(2), 0
+    q.a0, q.c0 = -np.zeros_like(q.a0), -np.zeros_like(q.c0)
+    for name in cell.inputs:  # the last two have a sum that underflows
+        q.p[name] = rng.choice([-0.0, -0.0, 0.0, -1.0, -5e-324, -2.4e-308, 2.3e-308], size=q.p[name].shape)
+        if name.startswith("W") and name != "Wax":
+            q.p[name][:, :60] = 1.0  # times -0.0: the sign stays
+    found, want = (cell.forward(with_input(q, value)) for value in (index, x))
+    assert_same_bits(found, want)
+    for t in range(5):
+        found, want = (cell.cell_forward(xt, q.a0, q.c0, q.p) for xt in (index[:, t], x[:, :, t]))
+        assert_same_bits(found, want)
+        for ours, theirs in zip(found.cache[:-2], want.cache[:-2], strict=True):
+            assert ours.tobytes() == theirs.tobytes()
+            negative += np.count_nonzero(np.signbit(theirs) & (theirs == 0))
+    assert negative > 100 + 5 * len(cell.states) * 60 * 8  # as many are the states before the steps
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
