@@ -43,6 +43,7 @@ def every_call(q, cell):
         "softmax": lambda: cyrnn.softmax(out.y * 1e3),
         "sigmoid": lambda: cyrnn.sigmoid(q.da * 1e3),
         "loss": lambda: cyrnn.cross_entropy(out.y, labels),
+        "binary_loss": lambda: cyrnn.binary_cross_entropy(out.a * 1e3, np.full(out.a.shape, 0.5), from_logits=True),
         "output": lambda: (cyrnn.output_forward(out.a, p), cyrnn.output_backward(dz, out.a, p)),
         "clip": lambda: cyrnn.clip_gradients(gradients, norm=1e-3),
         "adam": lambda: cyrnn.update_parameters_with_adam(trained, gradients, v, s, 1),
@@ -277,6 +278,9 @@ calls = {
     "lstm_cell_forward": lambda: cyrnn.lstm_cell_forward(xt, zero, zero, cell),
     "lstm_cell_backward": lambda: cyrnn.lstm_cell_backward(zero, zero, cache),
     "cross_entropy": lambda: cyrnn.cross_entropy(y, y), "mean_squared_error": lambda: cyrnn.mean_squared_error(z, y),
+    "binary_cross_entropy": lambda: cyrnn.binary_cross_entropy(y, y),
+    "of_logits": lambda: cyrnn.binary_cross_entropy(z, y, from_logits=True),
+    "of_outputs": lambda: cyrnn.binary_cross_entropy(z, y, weights=y, from_logits=True),
 }
 class Stop(Exception): pass
 def stop(*_): raise Stop

@@ -4,6 +4,7 @@ import copy
 import io
 import re
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -345,8 +346,15 @@ def test_masked_values_are_refused_by_name(cell, q):
     refuse(ValueError, "x: " + told.format(q.x.size), cyrnn.softmax, masked(q.x))
     refuse(ValueError, "x: " + told.format(q.x.size), cyrnn.sigmoid, masked(q.x))
     refuse(ValueError, "xt: .* masked", cell.cell_forward, masked(q.x[:, :, 0]), q.a0, q.c0, q.p)
-    labels = masked(np.zeros(q.x.shape[1:], int))
+    labels, out_y = masked(np.zeros(q.x.shape[1:], int)), q.out.y
     refuse(ValueError, "labels: .* masked", cyrnn.cross_entropy, q.out.y, labels)
+    for name, given in (("y_pred", (masked(out_y), out_y)), ("targets", (out_y, masked(out_y)))):
+        refuse(ValueError, f"{name}: .* masked", cyrnn.binary_cross_entropy, *given)
+        refuse(ValueError, f"{name}: .* masked", partial(cyrnn.binary_cross_entropy, weights=out_y), *given)
+    weighted = partial(cyrnn.binary_cross_entropy, weights=masked(out_y))
+    refuse(ValueError, "weights: .* masked", weighted, out_y, out_y)
+    weighted = partial(cyrnn.binary_cross_entropy, weights=out_y)
+    refuse(ValueError, "lengths: .* masked", weighted, out_y, out_y, masked(np.ones(out_y.shape[1], int)))
     refuse(ValueError, "a: .* masked", cyrnn.output_forward, masked(q.a0), q.p)
     W = {"W": np.zeros(2)}
     update, one = cyrnn.update_parameters_with_gd, np.ones(2)

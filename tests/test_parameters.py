@@ -83,6 +83,42 @@ def test_orthogonal_matrices_are_uniform():
     assert 70 < sum(W[0, 0] > 0 for W in drawn) < 130
 
 
+@each_cell
+@pytest.mark.parametrize("recurrent", ["orthogonal", "glorot_uniform"])
+def test_recurrent_weights(cell, recurrent):
+    p = cyrnn.initialize_parameters(cell, 7, 40, 5, 0, recurrent=recurrent)
+    for key in ["Waa"] if cell == "rnn" else ["W" + gate for gate in GATES]:
+        if recurrent == "orthogonal":  # as without the argument
+            assert_array_equal(p[key], begin(cell)[key])
+            orthogonal(p[key][:, :40])
+        else:
+            uniform(p[key][:, :40], np.sqrt(6 / 80))
+            assert p[key].flags.carray
+    if cell == "lstm":
+        assert not np.allclose(p["Wf"][:, :40], p["Wi"][:, :40])
+    message = "recurrent: expected 'orthogonal' or 'glorot_uniform', got .*"
+    for bad in ("identity", None, 1, ["orthogonal"], np.array(["orthogonal", "glorot_uniform"])):
+        refuse(ValueError, message, cyrnn.initialize_parameters, cell, 7, 40, 5, 0, recurrent=bad)
+
+
+def test_forget_bias():
+    """Alone the forget gate's bias changes: the draws are the same."""
+    for value in (0.0, -2, 5.5, np.float32(1.5)):
+        want = begin("lstm") | {"bf": np.full((40, 1), float(value))}
+        got = cyrnn.initialize_parameters("lstm", 7, 40, 5, 0, forget_bias=value)
+        assert list(got) == list(want)
+        for key, expected in want.items():
+            assert_array_equal(got[key], expected)
+            assert got[key].dtype == np.float64
+    init, expected = cyrnn.initialize_parameters, "forget_bias: expected a finite number, got "
+    for bad in (np.nan, np.inf, -np.inf):
+        refuse(ValueError, f"{expected}{bad}", init, "lstm", 1, 1, 1, 0, forget_bias=bad)
+    for bad in ("1", [1.0], np.ones(2), 1j):
+        refuse(TypeError, rf"{expected}\w+", init, "lstm", 1, 1, 1, 0, forget_bias=bad)
+    message = r"forget_bias: expected None, since an RNN has no forget gate, got 1.0"
+    refuse(ValueError, message, init, "rnn", 1, 1, 1, 0, forget_bias=1.0)
+
+
 def test_bad_sizes():
     init, rng = cyrnn.initialize_parameters, np.random.default_rng(0)
     refuse(ValueError, "cell: expected 'rnn' or 'lstm', got 'gru'", init, "gru", 1, 1, 1, rng)

@@ -23,6 +23,7 @@ Parameters = Mapping[str, Any]
 
 FLOAT64 = np.dtype(np.float64)
 INTP = np.dtype(np.intp)  # of indices
+BELOW_1 = "a number from 0 up to, not including, 1", 0.0, math.nextafter(1.0, 0.0)  # as `number` takes it
 MOST_COLUMNS = _lengths.MAX_COLUMNS  # examples times steps
 
 # A function first calls its kernel with the arguments as they are: the kernel checks
@@ -91,6 +92,40 @@ def _aligned(array: NDArray[Any], dtype: np.dtype[Any]) -> Any:
     # array; kernels do.
     whole_items = math.gcd(dtype.itemsize, *array.strides) == dtype.itemsize
     return array if array.size and whole_items else array.copy()
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return a truth value."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {type(value).__name__}")
+    return bool(value)
+
+
+def number(name: str, value: Any, expected: str, low: float, high: float) -> float:
+    """Return a number from `low` to `high`, which is what is `expected`."""
+    if type(value) is float and low <= value <= high:
+        return value
+    try:
+        if isinstance(value, (str, bytes)) or np.ndim(value) != 0:
+            raise TypeError("not one number")
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}") from error
+    if not low <= number <= high:
+        raise ValueError(f"{name}: expected {expected}, got {value}")
+    return number
+
+
+def generator(name: str, value: Any) -> np.random.Generator:
+    """Return a generator of random numbers, or the one of a seed."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        if value < 0:
+            raise ValueError(f"{name}: expected a seed of 0 or more, got {value}")
+        value = np.random.default_rng(value)
+    if not isinstance(value, np.random.Generator):
+        got = type(value).__name__
+        raise TypeError(f"{name}: expected a numpy.random.Generator, as default_rng(seed) makes, or a seed, got {got}")
+    return value
 
 
 def dimensions(name: str, value: Any, letters: str) -> Array:
