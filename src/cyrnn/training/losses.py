@@ -165,7 +165,7 @@ def cross_entropy(
             pass
     y, letters = _given("y_pred", y_pred)
     lengths, weights, scored = _scored(lengths, weights, y.shape[1:])
-    if _checks.any_array("labels", labels).ndim == y.ndim:
+    if _checks.any_array("labels", labels, letters[5:]).ndim == y.ndim:
         labels = np.ascontiguousarray(_checks.shaped("labels", labels, letters, y.shape))
         _refuse("labels", NOT_NEGATIVE, labels, scored & ~((labels >= 0) & (labels < np.inf)))
     else:
