@@ -95,6 +95,8 @@ def test_modules_of_torch_without_a_counterpart(nn, cell):
     class Own(type(rnn)):
         """May compute anything."""
 
+    namesake = type(name, (Own,), {})
+
     class Scale(nn.Module):
         def forward(self, x):
             return 2 * x
@@ -120,6 +122,7 @@ def test_modules_of_torch_without_a_counterpart(nn, cell):
         (module(nn, rnn, nn.BatchNorm1d(N_A)), r"'part1' \(BatchNorm1d\) has no counterpart"),
         (module(nn, rnn, Scale(), fc), r"'part1' \(Scale\) has no counterpart"),
         (Own(N_X, N_A), "the Own has no counterpart"),
+        (namesake(N_X, N_A), f"the {name} has no counterpart"),
         (module(nn, rnn, nn.Dropout(0.5), fc), r"'part1' \(Dropout\) .* while it trains: call eval\(\) on the module"),
         (initial, "the Module has no counterpart in cyrnn with an entry 'a0' of its own"),
         (scaled, "the Module has no counterpart in cyrnn with an entry 'mean' of its own"),
@@ -234,6 +237,8 @@ def test_models_of_keras_without_a_counterpart(layers, cell):
     class Own(type(rnn())):
         """May compute anything."""
 
+    namesake = type(kind, (Own,), {})
+
     def tanh(x):
         return keras.ops.tanh(x)
 
@@ -250,6 +255,7 @@ def test_models_of_keras_without_a_counterpart(layers, cell):
         (backward, r".* \(Bidirectional\) has no counterpart in cyrnn"),
         ([layers.GRU(N_A)], r".* \(GRU\) has no counterpart"),
         ([Own(N_A)], r".* \(Own\) has no counterpart"),
+        ([namesake(N_A, name="rnn")], f"{where} has no counterpart"),
         ([rnn(), rnn(name="second")], rf"expected one recurrent layer, got {where} and 'second' \({kind}\)"),
         ([dense(N_X, "linear"), rnn()], rf"expected a linear layer after .*, got 'dense' \(Dense\) before {where}"),
         ([rnn(), dense(), dense(name="other")], "expected one linear layer at most, got 'dense' .* and 'other'"),
