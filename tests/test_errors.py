@@ -131,7 +131,7 @@ BAD_TYPES = [
     (np.zeros((5, 10), "datetime64[s]"), TypeError, r"expected real numbers, got dtype datetime64\[s\]"),
     (np.full((5, 10), "1", object), TypeError, "expected real numbers, got ndarray of objects"),
     ({"a": 1}, TypeError, "expected real numbers, got dict of objects"),
-    ([[1.0], [1.0, 2.0]], ValueError, "expected an array of numbers, got a ragged nested sequence"),
+    ([[1.0], [[1.0, 2.0]]], ValueError, "expected an array of numbers, got a ragged nested sequence"),
 ]
 
 
@@ -412,3 +412,129 @@ def test_missing_entries_read_as_sentences():
 def test_objects_that_hold_real_numbers_are_arrays():
     np.testing.assert_array_equal(cyrnn.sigmoid(np.array([0.5, 1], object)), cyrnn.sigmoid([0.5, 1.0]))
     refuse(TypeError, "x: expected real numbers, got ndarray of objects", cyrnn.sigmoid, np.array([0.5, "1"], object))
+
+
+NARROW = ["float16", "bfloat16", "float8_e4m3fn"]
+
+
+def narrow_type(name):
+    """A type of NumPy, or of ml_dtypes, as the arrays of JAX, Keras and ONNX have it."""
+    return np.float16 if name == "float16" else getattr(pytest.importorskip("ml_dtypes"), name)
+
+
+@both
+@pytest.mark.parametrize("name", NARROW)
+def test_narrow_weights_are_their_numbers_in_float64(cell, q, name):
+    """Both passes, over a sequence and over a step, the stream and the output layer; the inputs too."""
+    dtype = narrow_type(name)
+    p = {key: value.astype(dtype) for key, value in q.p.items()}
+    wide = {key: value.astype(np.float64) for key, value in p.items()}
+    assert all(value.dtype == dtype for value in p.values())
+    x, a0 = q.x.astype(dtype), q.a0.astype(dtype)
+    r, s = changed(q, p=p, x=x, a0=a0), changed(q, p=wide, x=x.astype(float), a0=a0.astype(float))
+    got, want = cell.forward(r), cell.forward(s)
+    pairs = [(got.a, want.a), (got.y, want.y)]
+    gradients = cell.backward(q.da, got.caches), cell.backward(q.da, want.caches)
+    pairs += [(gradients[0][key], gradients[1][key]) for key in gradients[1]]
+    step, same = cell.cell_forward(x[:, :, 0], a0, q.c0, p), cell.cell_forward(s.x[:, :, 0], s.a0, q.c0, wide)
+    pairs += [(step.a, same.a), (step.y, same.y)]
+    back, same = (cell.cell_backward(q.da[:, :, 0], q.dc, c) for c in (step.cache, same.cache))
+    pairs += [(back[key], same[key]) for key in same]
+    pairs += zip(cyrnn.Stream(p, m=10).run(x), cyrnn.Stream(wide, m=10).run(s.x), strict=True)
+    pairs += [(cyrnn.output_forward(got.a, p), cyrnn.output_forward(want.a, wide))]
+    for one, other in pairs:
+        assert one.dtype == np.float64
+        assert_array_equal(one, other)
+
+
+SEQUENCES = [np.ones((4, 3)), np.ones((7, 3)), np.ones((1, 3))]
+OBJECTS = np.empty(3, object)
+OBJECTS[:] = SEQUENCES
+
+
+@both
+@pytest.mark.parametrize(
+    ("value", "error", "zeros", "part", "shape"),
+    [
+        (SEQUENCES, ValueError, "(3, 3, 7)", ":, j, :len(s)] = s.T", "(T, 3)"),
+        (OBJECTS, TypeError, "(3, 3, 7)", ":, j, :len(s)] = s.T", "(T, 3)"),
+        ([s.T for s in SEQUENCES], ValueError, "(3, 3, 7)", ":, j, :s.shape[1]] = s", "(3, T)"),
+        (tuple(s[:, 0] for s in SEQUENCES), ValueError, "(1, 3, 7)", "0, j, :len(s)] = s", "(T,)"),
+        ([s[:, 0].tolist() for s in SEQUENCES], ValueError, "(1, 3, 7)", "0, j, :len(s)] = s", "(T,)"),
+    ],
+    ids=["by step", "objects", "by unit", "one input", "lists"],
+)
+def test_sequences_of_different_lengths(cell, q, value, error, zeros, part, shape):
+    """The message has the lines that pad them, and these lines are right."""
+    kind = "real numbers" if error is TypeError else "an array of numbers"
+    message = (
+        f"x: expected {kind}, got 3 sequences of 1 to 7 steps: pad them, x = numpy.zeros({zeros}) and x[{part} "
+        f"for the sequence s of example j, of shape {shape}, and pass their numbers of steps as `lengths`"
+    )
+    refuse(error, re.escape(message), cell.forward, changed(q, x=value))
+    names = {"numpy": np}
+    exec(f"x = numpy.zeros({zeros})", names)
+    for j, s in enumerate(value):
+        exec(f"x[{part}", names | {"j": j, "s": np.array(s)})
+    x = names["x"]
+    assert_array_equal(x.sum((0, 2)), [len(x) * steps for steps in (4, 7, 1)])
+
+
+def test_labels_and_targets_of_different_lengths():
+    y = np.full((2, 2, 3), 0.5)
+    labels = r".* 2 sequences of 2 to 3 steps: pad them, labels = numpy.zeros\(\(2, 3\), int\) and labels\[j, :len.*"
+    refuse(ValueError, labels, cyrnn.cross_entropy, y, [[1, 0], [1, 0, 1]])
+    targets = r".* pad them, targets = numpy.zeros\(\(2, 2, 3\)\) and targets\[:, j, :len\(s\)\] = s.T .*"
+    refuse(ValueError, targets, cyrnn.mean_squared_error, y, [np.ones((2, 2)), np.ones((3, 2))])
+    for value in ([[1.0], [1.0, 2.0]], SEQUENCES):  # where no sequence is expected
+        refuse(ValueError, "x: expected an array of numbers, got a ragged nested sequence", cyrnn.sigmoid, value)
+    nested = [[[1], [1, 2]], [[1]]], [np.ones((4, 3)), np.ones((5, 2))], [1.0, [1.0]]  # nor can these be padded
+    for value in nested:
+        ragged = "targets: expected an array of numbers, got a ragged nested sequence"
+        refuse(ValueError, ragged, cyrnn.mean_squared_error, y, value)
+
+
+@both
+def test_sparse_matrices(cell, q):
+    sparse = pytest.importorskip("scipy.sparse")
+    key = cell.inputs[0]
+    for make in (sparse.csr_matrix, sparse.coo_array):
+        text = f"expected real numbers, got a sparse {make.__name__}, of which toarray\\(\\) makes an array"
+        matrix = make(q.p[key])
+        refuse(TypeError, rf"parameters\['{key}'\]: {text}", cell.forward, changed(q, p={**q.p, key: matrix}))
+        assert_array_equal(matrix.toarray(), q.p[key])
+        refuse(TypeError, f"xt: {text}", cell.cell_forward, make(q.x[:, :, 0]), q.a0, q.c0, q.p)
+        refuse(TypeError, f"x: {text}", cell.forward, changed(q, x=[make(q.x[:, :, 0])]))
+
+
+class Table:
+    """As far as pandas' and polars' tables go here."""
+
+    columns = ("t", "city")
+
+    def __init__(self, *entries):
+        self.entries = entries
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.entries, object)
+
+
+@both
+def test_tables_with_other_columns_than_numbers(cell, q):
+    got = "xt: expected real numbers, got a {} with {} in column 'city'; leave out or convert such columns"
+    refuse(
+        TypeError, re.escape(got.format("Table", "'Paris'")), cell.cell_forward,
+        Table((1.0, 2.5), (2.0, "Paris")), q.a0, q.c0, q.p,
+    )  # fmt: skip
+    records = np.zeros(4, [("t", float), ("city", "U5")])
+    columns = "x: expected real numbers, got the columns t, city; numpy.lib.recfunctions.structured_to_.*"
+    refuse(TypeError, columns, cell.forward, changed(q, x=records))
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"t": [1.0, 2.0], "city": ["Paris", "Rome"]})
+    how = ", as xt.select_dtypes('number') does"
+    message = re.escape(got.format("DataFrame", "'Paris'") + how)
+    refuse(TypeError, message, cell.cell_forward, table, q.a0, q.c0, q.p)
+    assert list(table.select_dtypes("number")) == ["t"]
+    table["city"] = pandas.array([None, 1], dtype="Int64")
+    message = re.escape(got.format("DataFrame", "<NA>"))
+    refuse(TypeError, message, cell.cell_forward, table, q.a0, q.c0, q.p)

@@ -13,7 +13,7 @@ KERNELS = PACKAGE / "_kernels"
 # From the bottom to the top.  Two names on one floor may import each other.
 KERNEL_FLOORS = [{"runtime"}, {"linalg"}, {"cells"}, {"schedule"}, {"entry points"}]
 PYTHON_FLOORS = [
-    {"_version", "_kernels"}, {"_checks", "_threads", "_updates"}, {"_config"},
+    {"_version", "_kernels"}, {"_checks", "_pyinstaller", "_threads", "_updates"}, {"_config"},
     {"recurrent"}, {"training"}, {"interop"}, {"demo"}, {"__init__", "__main__"},
 ]  # fmt: skip
 

@@ -298,3 +298,24 @@ def test_a_seed_is_enough():
         for key, value in want.items():
             assert_array_equal(got[key], value)
     refuse(ValueError, "rng: expected a seed of 0 or more, got -1", cyrnn.initialize_parameters, "rnn", 1, 1, 1, -1)
+
+
+@each_cell
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_numbers_in_a_file(cell, path, dtype):
+    """`numpy.savez` keeps of bfloat16 the two bytes and not the name."""
+    dtype = np.float16 if dtype == "float16" else pytest.importorskip("ml_dtypes").bfloat16
+    p = {key: value.astype(dtype) for key, value in begin(cell).items()}
+    p["by"][0] = -0.0
+    np.savez(path, **p)
+    for key, value in cyrnn.load_parameters(path).items():
+        assert value.dtype == np.float64
+        assert value.flags.carray
+        assert value.tobytes() == p[key].astype(np.float64).tobytes()
+    p["by"][0] = np.nan
+    np.savez(path, **p)
+    refused(path, "by: expected finite numbers")
+    np.savez(path, **p | {"by": np.zeros((5, 1), "V1")})  # of several types
+    refused(path, "by: expected real numbers, got dtype |V1")
+    np.savez(path, **p | {"by": p["by"][:, 0]})
+    refused(path, "by: expected 2 dimensions")

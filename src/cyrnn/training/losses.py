@@ -231,7 +231,7 @@ def cross_entropy(
     y, letters = _given("y_pred", y_pred)
     lengths, weights, each = _scored(lengths, weights, y.shape)
     scored = np.any(each, axis=0) if each.ndim == y.ndim else each
-    if _checks.any_array("labels", labels).ndim == y.ndim:
+    if _checks.any_array("labels", labels, letters[5:]).ndim == y.ndim:
         labels = np.ascontiguousarray(_checks.shaped("labels", labels, letters, y.shape))
         _refuse("labels", NOT_NEGATIVE, labels, each & ~((labels >= 0) & (labels < np.inf)))
     else:

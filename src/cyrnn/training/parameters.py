@@ -15,6 +15,8 @@ from ..recurrent.spec import CELLS, NAMES, CellSpec, Shapes
 
 __all__ = ["initialize_parameters", "load_parameters"]
 
+BFLOAT16 = np.dtype("V2")  # what the header of an .npy file says of it; no other type of two bytes is written so
+
 
 def _glorot(rng: np.random.Generator, rows: int, columns: int) -> Array:
     """Uniform in +- sqrt(6 / (rows + columns))."""
@@ -167,6 +169,12 @@ def _reading(path: str) -> Iterator[None]:
         ) from error
 
 
+def _array(archive: Any, key: str) -> NDArray[Any]:
+    """Return an array of the file; of bfloat16, of which `numpy.savez` keeps the bytes alone, in float32."""
+    array = np.asarray(archive[key])
+    return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32) if array.dtype == BFLOAT16 else array
+
+
 def _outline(archive: Any, key: str) -> NDArray[Any]:
     """Return an array of the dtype and shape in the header of a member, without memory: only the header is read."""
     with archive.zip.open(key + ".npy") as member:
@@ -176,7 +184,7 @@ def _outline(archive: Any, key: str) -> NDArray[Any]:
             return np.asarray(archive[key])
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(member)
-    return np.broadcast_to(np.zeros((), float if dtype.hasobject else dtype), shape)
+    return np.broadcast_to(np.zeros((), float if dtype.hasobject or dtype == BFLOAT16 else dtype), shape)
 
 
 def _checked(path: str, spec: CellSpec, arrays: Mapping[str, Any]) -> dict[str, Array]:
@@ -194,6 +202,7 @@ def load_parameters(path: str | os.PathLike[str], *, strict: bool = True) -> dic
     """Read the parameters of a model from a file.
 
     A model is a dict of arrays, so ``numpy.savez(path, **parameters)`` writes one.  This reads it back and checks it.
+    Numbers of any real type, float16 and bfloat16 too, are converted to float64, which is exact.
 
     Parameters
     ----------
@@ -246,7 +255,7 @@ def load_parameters(path: str | os.PathLike[str], *, strict: bool = True) -> dic
                 f"unknown: {', '.join(unknown) or 'none'})"
             )
         _checked(path, spec, {key: _outline(archive, key) for key in keys})  # before anything large is read
-        found = _checked(path, spec, {key: archive[key] for key in keys})
+        found = _checked(path, spec, {key: _array(archive, key) for key in keys})
         for key, value in found.items():
             if not np.isfinite(value).all():
                 raise _WrongFile(f"{path}: {key}: expected finite numbers")
