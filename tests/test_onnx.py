@@ -255,20 +255,21 @@ REFUSED = {
     "beta": (SIZE, "<activation_beta = [0.5]>", IS + r"attribute 'activation_beta': expected none, got \[0.5\]"),
     "size": (SIZE, "<hidden_size = 6>", IS + "attribute 'hidden_size': expected the n_a = 5 of the input 'R', got 6"),
     # inputs
-    "lengths": ("B, , h", "B, lengths, h", IS + "input 'sequence_lens': expected none, got 'lengths'"),
-    "W computed": ("(x, W, R", "(x, x, R", IS + "input 'W': expected a constant, got 'x'"),
-    "B computed": ("R, B, ,", "R, x, ,", IS + "input 'B': expected a constant, got 'x'"),
-    "W of another shape": ("(x, W, R", "(x, one, R", IS + "input 'W': expected 3 dimensions .*, got .*"),
+    "lengths": ("B, , h", "B, lengths, h", IS + "input 'sequence_lens': expected an input of the model or T_x, got the "
+                "constant 'lengths'"),
+    "W computed": ("(x, W, R", "(x, x, R", IS + "input 'W': expected a constant, got the input 'x'"),
+    "B computed": ("R, B, ,", "R, x, ,", IS + "input 'B': expected a constant, got the input 'x'"),
+    "W of another shape": ("(x, W, R", "(x, v, R", IS + "input 'W': expected 3 dimensions .*, got .*"),
     "W of other units": ("(x, W, R", "(x, ones, R", IS + "input 'W': expected shape .*, got .*"),
     "R of other units": ("(x, W, R", "(x, W, ones", IS + r"input 'R': expected shape .*, got \(1, 4, 5\)"),
     "R without units": (SIZE + " (x, W, R", "(x, W, none", IS + r"attribute 'hidden_size': expected .* 0 .*, got 0"),
     "B of another shape": ("R, B, ,", "R, b, ,", IS + r"input 'B': expected shape \(1, 2 gates n_a\) = .*, got .*"),
     "B of one dimension": ("R, B, ,", "R, v, ,", IS + "input 'B': expected 2 dimensions .*, got .*"),
-    "initial state": (", h, c)", ", ones, c)", IS + "input 'initial_h': expected zeros or .*, got 'ones'"),
+    "initial state": (", h, c)", ", ones, c)", IS + "input 'initial_h': expected zeros or .*, got the constant 'ones'"),
     "initial state computed": ("[layer] " + LAYER, "t = Tanh (h)\n [layer] " + LAYER.replace(", h", ", t"),
-                               IS + "input 'initial_h': expected zeros or an input of the model, got 't'"),
+                               IS + "input 'initial_h': expected zeros or .*, got the result of Tanh .*"),
     "x computed": ("[layer] " + LAYER, "X = Tanh (x)\n [layer] " + LAYER.replace("(x", "(X"),
-                   IS + "input 'X': expected an input of the model, got the result of Tanh"),
+                   IS + "input 'X': expected an input of the model, got the result of Tanh .*"),
     "x constant": ("(x, W", "(ones, W", IS + "input 'X': expected an input of the model, got the constant 'ones'"),
     # what comes after
     "relu": (END, "[end] y = Relu (z)", "path: Relu 'end': expected after the (RNN|LSTM) 'layer' nothing but .*"),
@@ -279,14 +280,15 @@ REFUSED = {
     "a second bias": (END, "[end] y = Add (z, v)", "path: Add 'end': .*"),
     "two heads": (END, "[end] y = MatMul (a, V_t)", "path: MatMul 'end': .*"),
     "a second layer": (END, "[end] y = MatMul (z, V_t)", "path: MatMul 'end': .*"),
-    "head computed": (HEAD, "product = MatMul (a, x)", "path: MatMul 'head': input 'B': expected a constant, got 'x'"),
+    "head computed": (HEAD, "product = MatMul (a, x)",
+                      "path: MatMul 'head': input 'B': expected a constant, got the input 'x'"),
     "head turned": (HEAD, "product = MatMul (V, a)", "path: MatMul 'head': expected after .*"),
     "head of another shape": (HEAD, "product = MatMul (a, V)", "path: MatMul 'head': input 'B': expected shape .*"),
     "alpha of the head": (HEAD, "product = Gemm <alpha = 2.0> (a, V_t)", "path: Gemm 'head': attribute 'alpha': .*"),
     "beta of the head": (HEAD, "product = Gemm <beta = 2.0> (a, V_t)", "path: Gemm 'head': attribute 'beta': .*"),
     "transA": (HEAD, "product = Gemm <transA = 1> (a, V_t)", "path: Gemm 'head': attribute 'transA': .*, got 1"),
     "bias of another shape": ("(v, p", "(zero, p", r"path: Add 'bias': expected a constant bias .*, got shape \(1,\)"),
-    "bias computed": ("(v, p", "(x, p", "path: Add 'bias': expected a constant bias .*, got 'x'"),
+    "bias computed": ("(v, p", "(x, p", "path: Add 'bias': expected a constant bias .*, got the input 'x'"),
     "units picked": (STATES, "[end] a = Gather <axis = 3> (Y, order)", "path: Gather 'end': .*"),
     "states as a shape": (END, "[end] y = Reshape (z, a)", "path: Reshape 'end': .*"),
     "steps turned": (STATES, "[end] a = Slice (Y, order, order, order, minus)", "path: Slice 'end': .*"),
@@ -297,7 +299,7 @@ REFUSED = {
 @pytest.mark.parametrize("change", REFUSED)
 def test_models_that_are_refused(cell, change, path):
     old, new, message = REFUSED[change]
-    more = {"lengths": np.full(4, 7, np.int32), "ones": np.ones((1, 4, 5)), "b": np.ones((1, 3))}
+    more = {"lengths": np.array([7, 3, 7, 7], np.int32), "ones": np.ones((1, 4, 5)), "b": np.ones((1, 3))}
     more |= {"order": np.arange(5), "minus": np.full(5, -1), "none": np.ones((1, 0, 0))}
     save(cell, path, old, new, **more)
     refuse(ValueError, message, cyrnn.import_onnx, path)
@@ -310,7 +312,7 @@ def test_models_that_are_refused(cell, change, path):
     [
         (SIZE, "<input_forget = 1>", "attribute 'input_forget': expected 0, got 1"),
         (", h, c)", ", h, c, P)", "input 'P': expected none, got 'P'"),
-        (", h, c)", ", h, ones)", "input 'initial_c': expected zeros or an input of the model, got 'ones'"),
+        (", h, c)", ", h, ones)", "input 'initial_c': expected zeros or .*, got the constant 'ones'"),
         (SIZE, '<activations = ["Sigmoid", "Relu", "Tanh"]>', r"attribute 'activations': .* got \['sigm.*'\]"),
     ],
 )
