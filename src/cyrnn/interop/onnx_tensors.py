@@ -19,9 +19,8 @@ import numpy as np
 STANDARD = ("", "ai.onnx")
 # Operators that are computed if all their inputs are constants; none of them is random or has a state.
 FOLDED = {
-    "Add", "Cast", "CastLike", "Concat", "Constant", "ConstantOfShape", "DequantizeLinear", "Div", "Expand", "Flatten",
-    "Gather", "Identity", "MatMul", "Mul", "Neg", "Reshape", "Shape", "Slice", "Split", "Squeeze", "Sub", "Transpose",
-    "Unsqueeze",
+    "Add", "Cast", "Concat", "Constant", "ConstantOfShape", "Div", "Expand", "Flatten", "Gather", "Identity", "Mul",
+    "Neg", "Reshape", "Shape", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze",
 }  # fmt: skip
 # Those of them that are so, too, if some numbers are sizes that the model leaves open.
 OF_SIZES = {"Concat", "Gather", "Identity", "Mul", "Reshape", "Slice", "Squeeze", "Unsqueeze"}
@@ -211,6 +210,8 @@ class Graph:
         if any(array.dtype == object for array in arrays):
             if op == "Cast":
                 return [Constant(arrays[0])]
+            if op == "Gather" and arrays[0].ndim == 1:  # of which the evaluator returns arrays alone, no `Size`
+                return [Constant(np.asarray(np.take(*arrays), object))]
             if op in ("Concat", "Mul"):
                 arrays = [array.astype(object) for array in arrays]
         feeds = dict(zip([name for name in node.input if name], arrays, strict=True))
@@ -244,7 +245,7 @@ class Arguments:
         if value is None:
             return None
         if not isinstance(value, Constant) or (value.array.dtype == object and dtype is int):
-            raise Unproved(f"its {name} are computed")
+            raise Unproved(f"what is its {name}, is computed")
         return list(value.array.ravel().tolist())
 
 
@@ -348,7 +349,7 @@ def _gather(tensor: Tensor, arguments: Arguments) -> Tensor:
         raise Unproved("its index is computed")
     if index.array.size != 1:
         raise Unproved(f"it picks {index.array.size} indices")
-    tensor = _picked(tensor, k) if tensor.axes[k] else tensor
+    tensor = _picked(tensor, k, 1) if tensor.axes[k] else tensor
     units = ((),) * index.array.ndim
     return replace(tensor, axes=(*tensor.axes[:k], *units, *tensor.axes[k + 1 :]))
 
@@ -372,13 +373,13 @@ def _slice(tensor: Tensor, arguments: Arguments) -> Tensor:
         if not axis and (start != -1 or end < 1):
             raise Unproved("it may be empty")
         if axis:
-            tensor = _picked(tensor, k)
+            tensor = _picked(tensor, k, len(range(n)[start:end]) if isinstance(n, int) else None)
     return tensor
 
 
-def _picked(tensor: Tensor, k: int) -> Tensor:
+def _picked(tensor: Tensor, k: int, size: int | None) -> Tensor:
     """Return a part of an axis: any of an input, which it is then no longer; steps of states, if they may be picked."""
-    axis = (Dim(),)
+    axis = () if size == 1 else (Dim(size),)
     axes = (*tensor.axes[:k], axis, *tensor.axes[k + 1 :])
     if tensor.what == "input":
         return replace(tensor, axes=axes, whole=False)
