@@ -34,11 +34,14 @@ typedef struct region {
     double polled_at;                    /* when it checked for signals, in seconds */
     void (*check)(struct region *region); /* checks for signals; NULL in a short call */
     int arrived, phase;                  /* of the barrier */
+    double *panels;                      /* workspace of each thread, see gemm_unpacked; NULL if no product needs it */
+    Py_ssize_t panel_size;               /* doubles of it */
 } region;
 
 typedef struct {
     int id, count;
     region *region;
+    double *panel; /* this thread's of the region */
 } thread;
 
 typedef struct {
@@ -47,11 +50,11 @@ typedef struct {
 
 typedef void thread_fn(void *problem, thread thr);
 
-static region never_interrupted = {0, 0, 0.0, 0.0, NULL, 0, 0};
-static const thread serial = {0, 1, &never_interrupted};
+static region never_interrupted = {0, 0, 0.0, 0.0, NULL, 0, 0, NULL, 0};
+static const thread serial = {0, 1, &never_interrupted, NULL};
 
 /* The same thread on its own for a while: it shares nothing with the others. */
-static inline thread one_thread(thread thr) { return (thread){0, 1, thr.region}; }
+static inline thread one_thread(thread thr) { return (thread){0, 1, thr.region, thr.panel}; }
 
 static inline int cancelled(thread thr) { return thr.region->cancelled; }
 
@@ -176,7 +179,8 @@ static inline void parallel_run(thread_fn *run, void *problem, int threads, regi
         int first_cpu = current_cpu();
 #pragma omp parallel num_threads(threads)
         {
-            thread thr = {omp_get_thread_num(), omp_get_num_threads(), region};
+            int id = omp_get_thread_num();
+            thread thr = {id, omp_get_num_threads(), region, region->panels + id * region->panel_size};
             leave_first_cpu(thr, first_cpu);
             fp_state before = fp_enter(FP_FLUSH);
             run(problem, thr);
@@ -191,7 +195,7 @@ static inline void parallel_run(thread_fn *run, void *problem, int threads, regi
 #endif
     (void)threads;
     fp_state before = fp_enter(FP_FLUSH);
-    run(problem, (thread){0, 1, region});
+    run(problem, (thread){0, 1, region, region->panels});
     fp_leave(before);
 }
 

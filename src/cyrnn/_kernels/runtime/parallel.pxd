@@ -10,11 +10,14 @@ cdef extern from "runtime/parallel.h" nogil:
         void (*check)(region *region) noexcept
         int arrived
         int phase
+        double *panels
+        Py_ssize_t panel_size
 
     ctypedef struct thread:
         int id
         int count
         region *region
+        double *panel
 
     ctypedef struct index_range:
         Py_ssize_t begin

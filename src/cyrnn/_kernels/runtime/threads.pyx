@@ -96,6 +96,7 @@ cdef region region_init(double flops) noexcept:
     cdef region state
     state.cancelled = state.interrupted = state.arrived = state.phase = 0
     state.flops_left = POLL_FLOPS
+    state.panels, state.panel_size = NULL, 0
     state.check = NULL
     if flops > POLL_FLOPS and PyThread_get_thread_ident() == main_thread:
         state.check = check_signals

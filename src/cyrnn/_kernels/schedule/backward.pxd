@@ -8,7 +8,7 @@ from libc.string cimport memset
 
 from ..cells.cell cimport adds_to, cell, gets_input, product, step
 from ..linalg.linalg cimport (
-    ADD, ZERO, add_outer, add_outer_workspace, add_rows, matmul_t, padded_ld, start, weights_alloc, weights_pack_t,
+    ADD, ZERO, add_outer, add_outer_workspace, add_rows, matmul_t, padded_ld, panel_size, start, weights_alloc, weights_pack_t,
 )
 from ..runtime.buffers cimport buffer_alloc, workspace_alloc
 from ..runtime.limits cimport BACKWARD_COLUMNS, LINE, MR, NR
@@ -203,6 +203,7 @@ cdef inline double *backward_alloc(layer *task, double *workspace, int threads) 
     """Reserve the workspace that begins at `workspace`; its end."""
     cdef Py_ssize_t columns = task.batch.max_columns
     cdef int k
+    workspace_alloc(&workspace, threads * task.panel_size)
     weights_alloc(&task.p.W_x, &workspace)
     for k in range(task.p.cell.n_stages):
         weights_alloc(&task.p.W_h[k], &workspace)
@@ -239,7 +240,8 @@ cdef inline int run_backward(layer *task) except -1:
     task.flops = backward_flops(&task.p)
     cdef int threads = threads_for(task.flops * task.batch.columns, max_threads)
     task.p.W_x.unpacked = projected_once(task, threads)
+    task.panel_size = panel_size(max(task.batch.max_columns, task.p.n_a))
     cdef double *workspace = buffer_alloc(backward_alloc(task, NULL, threads) - <double *> NULL)
     backward_alloc(task, workspace, threads)
     sort_batch(&task.batch)
-    return run_on_threads(backward_pass, task, threads, task.flops * task.batch.columns, workspace)
+    return run_on_threads(backward_pass, task, threads, task.flops * task.batch.columns, workspace, task.panel_size)
