@@ -1,4 +1,4 @@
-"""Threads of a small stack: the C library's default for a thread may be 128 kB (musl), and a program may ask for less."""
+"""Threads of a small stack: the default of the C library may be 128 kB (musl), and a program may ask for less."""
 
 import os
 import subprocess
