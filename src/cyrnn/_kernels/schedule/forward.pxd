@@ -93,7 +93,7 @@ cdef inline void forward_pass(void *problem, thread thr) noexcept nogil:
     cdef Py_ssize_t n_a = task.p.n_a, t0 = 0, t1, t, n, before, after, first_column, ldx
     cdef const double *x
     cdef index_range units = thread_range(n_a, LINE, thr), values = thread_range(b.n_active * n_a, LINE, thr)
-    cdef index_range own, of, columns
+    cdef index_range own, of, columns           # own, of: see batch.h
     cdef thread step_threads = thr if task.split_units else one_thread(thr)
     cdef thread block_threads = thr if task.joint_projection else step_threads
     cdef int k
