@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _updates
 from .._checks import Array, Parameters
@@ -195,9 +196,9 @@ class PaddedStep:
         self._m, self._t = len(lengths), t
         order = np.argsort(-lengths, kind="stable")
         self._examples = order[: np.count_nonzero(lengths > t)]
-        self.active = lengths > t
+        self.active: NDArray[np.bool_] = lengths > t
         self._first = int(np.minimum(lengths, t).sum())
-        self.n_active = np.count_nonzero(lengths)  # examples with initial states
+        self.n_active: int = int(np.count_nonzero(lengths))  # examples with initial states
         self._before = self.n_active + int(np.minimum(lengths, t - 1).sum()) if t else 0
 
     def _spread(self, columns: Any) -> Any:

@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 from ..cells.cell cimport MAX_SLOTS, MAX_STATES, adds_to, cell, gets_input, product, step
 from ..linalg.linalg cimport (
     ADD, ZERO, as_matrix, matmul_one_hot_unpacked, matmul_t_unpacked, matmul_unpacked, outer_one_hot_unpacked,
-    outer_unpacked, sum_rows, thread_rows,
+    outer_unpacked, panel_size, sum_rows, thread_rows,
 )
 from ..runtime.buffers cimport buffer_alloc, buffer_free, workspace_alloc
 from ..runtime.limits cimport MR
@@ -185,9 +185,13 @@ cdef inline int run_step_forward(one_step *task) except -1:
     cdef Py_ssize_t n_x = input_size(&task.p), n_a = task.p.n_a, m = task.m, n_states = task.p.cell.n_states, k
     cdef double flops = forward_flops(&task.p, task.output.n_y)
     cdef int threads = threads_for(step_flops(m, flops), n_a // MR)
-    cdef double *workspace = buffer_alloc((n_x + task.output.n_y + n_states * n_a) * m + 8 * (2 + n_states))
+    cdef Py_ssize_t panel = panel_size(max(n_x, n_a)) if m > 1 else 0
+    cdef double *workspace = buffer_alloc(
+        threads * panel + (n_x + task.output.n_y + n_states * n_a) * m + 8 * (3 + n_states)
+    )
     cdef double *rest = workspace
     cdef region state = region_init(m * flops)
+    state.panels, state.panel_size = workspace_alloc(&rest, threads * panel), panel
     acquire_threads(threads)
     with nogil:
         task.output.z = workspace_alloc(&rest, task.output.n_y * m)
@@ -207,9 +211,11 @@ cdef inline int run_step_backward(one_step *task) except -1:
     cdef Py_ssize_t arrays = 3 * c.n_states + 2 * c.n_slots
     cdef double flops = backward_flops(&task.p)
     cdef int threads = threads_for(step_flops(m, flops), n_a // MR)
-    cdef double *workspace = buffer_alloc(arrays * (row + 8) + (n_x + max(n_x, n_a)) * m + 16)
+    cdef Py_ssize_t panel = panel_size(max(n_a, m)) if m > 1 else 0
+    cdef double *workspace = buffer_alloc(threads * panel + arrays * (row + 8) + (n_x + max(n_x, n_a)) * m + 24)
     cdef double *rest = workspace
     cdef region state = region_init(m * flops)
+    state.panels, state.panel_size = workspace_alloc(&rest, threads * panel), panel
     acquire_threads(threads)
     with nogil:
         task.d_slots = workspace_alloc(&rest, c.n_slots * row)
