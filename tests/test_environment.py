@@ -194,9 +194,9 @@ def test_a_signal_ends_a_long_call_with_lengths(cell, count, alarm, request):
     cyrnn.set_num_threads(count)
     request.addfinalizer(lambda: cyrnn.set_num_threads(None))
     m, T_x = 16, 3000
-    q = problem(cell.name, 20, 300 if cell.name == "lstm" else 600, 5, m, T_x)
+    q = problem(cell.name, 20, 300 if cell.memory else 600, 5, m, T_x)
     lengths = np.random.default_rng(0).integers(0, T_x, m, endpoint=True)
-    forward, backward = getattr(cyrnn, f"{cell.name}_forward"), getattr(cyrnn, f"{cell.name}_backward")
+    forward, backward = cell.function("forward"), cell.function("backward")
     a, *_, caches = forward(q.x, q.a0, q.p, lengths=lengths)
     ends_in_time(lambda: forward(q.x, q.a0, q.p, lengths=lengths), alarm)
     ends_in_time(lambda: backward(q.da, caches), alarm)
