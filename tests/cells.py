@@ -14,6 +14,7 @@ class Cell:
     """A row of the table: what the cells differ in, and the calls in which they do not."""
 
     name: str  # as `reference.problem` takes it; the two forms of the GRU differ in it
+    title: str  # in messages
     kind: str  # the prefix of the public functions, which both forms of the GRU share
     states: tuple[str, ...]  # what a step carries to the next one
     results: str  # of a sequence: a, y, c as they are returned
@@ -22,6 +23,7 @@ class Cell:
     slots: tuple[str, ...]  # of a step, in the order of a cache
     inputs: tuple[str, ...]  # the recurrent parameters
     output: tuple[str, str]  # the output layer's
+    reads_a_next: bool  # whether the backward pass of a step reads the hidden state after it
     reference: Callable  # (x, a0, c0, p, da, dc) -> what reference.py finds
     torch: str  # PyTorch's module, and the gates in its order; "" for a form that it has not
     torch_gates: str
@@ -78,6 +80,7 @@ def weights(gates):
 
 RNN = Cell(
     name="rnn",
+    title="an RNN",
     kind="rnn",
     states=("a",),
     results="ay",
@@ -86,12 +89,14 @@ RNN = Cell(
     slots=(),
     inputs=("Wax", "Waa", "ba"),
     output=("Wya", "by"),
+    reads_a_next=True,
     reference=lambda x, a0, c0, p, da=None, dc=0.0: reference.rnn(x, a0, p, da),
     torch="RNN",
     torch_gates="",
 )
 LSTM = Cell(
     name="lstm",
+    title="an LSTM",
     kind="lstm",
     states=("a", "c"),
     results="ayc",
@@ -100,12 +105,14 @@ LSTM = Cell(
     slots=("ft", "it", "cct", "ot"),
     inputs=weights("fico"),
     output=("Wy", "by"),
+    reads_a_next=False,
     reference=reference.lstm,
     torch="LSTM",
     torch_gates="ifco",
 )
 GRU_BEFORE = Cell(
     name="gru_before",
+    title="a GRU, reset before the product",
     kind="gru",
     states=("a",),
     results="ay",
@@ -114,12 +121,18 @@ GRU_BEFORE = Cell(
     slots=("cct", "ut", "rt", "hct"),
     inputs=weights("urc"),
     output=("Wy", "by"),
+    reads_a_next=False,
     reference=lambda x, a0, c0, p, da=None, dc=0.0: reference.gru(x, a0, p, da),
     torch="",
     torch_gates="",
 )
 GRU_AFTER = replace(
-    GRU_BEFORE, name="gru_after", inputs=(*GRU_BEFORE.inputs, "bca"), torch="GRU", torch_gates="ruc",
-)  # fmt: skip
+    GRU_BEFORE,
+    name="gru_after",
+    title="a GRU, reset after the product",
+    inputs=(*GRU_BEFORE.inputs, "bca"),
+    torch="GRU",
+    torch_gates="ruc",
+)
 CELLS = [RNN, LSTM, GRU_BEFORE, GRU_AFTER]
 IDS = [cell.name for cell in CELLS]
