@@ -177,7 +177,8 @@ class Fuzzer:
                 same(f"disguised, {name}", value, want[name])
             if 0 not in size:
                 self.wrong(pick, cell, q)
-        fuzz_stream.check(self, pick, cell, q)
+        if cell.kind != "gru":  # of which there is no stream yet
+            fuzz_stream.check(self, pick, cell, q)
         fuzz_training.check(self, pick, cell, q, want)
         for name in ("x", "a0", "c0", "da", "dc"):
             same(f"{name} after the calls", getattr(q, name), getattr(before, name))
@@ -304,7 +305,8 @@ class Fuzzer:
         else:
             name = pick.choice([*cell.inputs, *cell.output])
             others = {key: value for key, value in q.p.items() if key != name}
-            args[which] = pick.choice((None, [q.p], others, {**others, name: pick.choice(WRONG)(q.p[name])}))
+            wrongs = [None, [q.p], {**others, name: pick.choice(WRONG)(q.p[name])}]
+            args[which] = pick.choice([*wrongs, others] if name != "bca" else wrongs)  # without it: the other form
         self.refused(f"{kind}_cell_{way}" if one else f"{kind}_{way}", *args, **how)
 
 
