@@ -9,19 +9,20 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
+from cells import CELLS, IDS
 from numpy.testing import assert_array_equal
 from test_losses import refuse
 
 import cyrnn
 
-SIZES = {"rnn": (3, 5, 2), "lstm": (7, 33, 5)}
+SIZES = {"rnn": (3, 5, 2), "lstm": (7, 33, 5), "gru_after": (4, 17, 3)}
 each_cell = pytest.mark.parametrize("cell", SIZES)
 
 
 def case(cell="lstm", seed=0):
     """Parameters, gradients (and two entries that belong to no parameter), moments in the middle of a training."""
     rng = np.random.default_rng(seed)
-    p = cyrnn.initialize_parameters(cell, *SIZES[cell], rng)
+    p = CELLS[IDS.index(cell)].initialize(*SIZES[cell], rng)
     g = {"d" + key: rng.standard_normal(value.shape) for key, value in p.items()}
     g |= {"dx": rng.standard_normal((3, 2, 4)), "da0": np.full((2, 2), np.nan)}
     v = {"d" + key: rng.standard_normal(value.shape) for key, value in p.items()}

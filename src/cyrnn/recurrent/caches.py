@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import _updates
 from .._checks import Array, Parameters
-from .spec import CellSpec
+from .spec import CellSpec, gru_form
 
 
 @dataclass(slots=True)
@@ -167,7 +167,8 @@ class CacheList(MutableSequence[tuple[Any, ...]]):
         return self
 
     def __repr__(self) -> str:
-        return f"<the caches of {len(self)} steps>"
+        of = "" if self._sequence is None else f" of {self._sequence.spec.title}"
+        return f"<the caches of {len(self)} steps{of}>"
 
 
 class PaddedTuple(tuple[Any, ...]):
@@ -284,7 +285,8 @@ def backward_by_steps(
             if dx is not None and dxt.shape != dx.shape[:2]:
                 raise ValueError(f"caches[0][{t}]: expected n_x = {len(dx)} as in the step after, got {len(dxt)}")
             if step.keys() != sums.keys():
-                raise ValueError(f"caches[0][{t}]: expected the form of the GRU of the step after, got the other one")
+                here, after = gru_form(steps[t][-1]).title, gru_form(steps[t + 1][-1]).title
+                raise ValueError(f"caches[0][{t}]: expected {after}, as in the step after, got {here}")
             for name, value in step.items():
                 if value.shape != sums[name].shape:  # of another n_x, which only the weights tell where x is of indices
                     expected = f"weights of the shape {sums[name].shape} as in the step after"

@@ -53,7 +53,7 @@ def _spec(cell: str, reset: Any) -> CellSpec:
         if reset is not None:
             raise ValueError(f"reset: expected None for a cell without a reset gate ({cell!r}), got {reset!r}")
         return CELLS[cell]
-    if reset not in (None, "before", "after"):
+    if reset is not None and (not isinstance(reset, str) or reset not in ("before", "after")):
         raise ValueError(f"reset: expected 'before' or 'after', got {reset!r}")
     return CELLS[f"gru_{reset or 'before'}"]
 
