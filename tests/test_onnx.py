@@ -544,6 +544,9 @@ REFUSED = {
     "states cast to integers": (STATES, "s = Squeeze (Y, one)\n [end] i = Cast <to = 6> (s)\n a = Cast <to = 11> (i)",
                                 "path: Cast 'end': .* .that type does not hold every value."),
     "states mixed": (STATES, "[end] a = Reshape (Y, shape)", "path: Reshape 'end': .* .it mixes axes."),
+    "axes that may have the size 1": (TEXT[TEXT.index("(double[7") : TEXT.index("[head]")],
+                                      TEXT[TEXT.index("(double[7") : TEXT.index(STATES)].replace("7, 4, 3", "T, m, 3")
+                                      + "[end] a = Squeeze (Y)\n ", "path: Squeeze 'end': .* .it may remove axes .*"),
     "sums over the steps": (STATES, "s = Squeeze (Y, one)\n a = Transpose <perm = [2, 1, 0]> (s)",
                             "path: MatMul 'head': .* .its sums are not over the units."),
     "an attribute of the Add": ("Add (v", "Add <axis = 1, broadcast = 1> (v", "(?s)path: .*"),
