@@ -571,6 +571,11 @@ REFUSED = {
                        ".*input 'initial_h': expected zeros or .*"),
     "a state mixed": (*ahead("f = Transpose <perm = [0, 2, 1]> (h)\n g = Reshape (f, states)", ", h", ", g"),
                       ".*input 'initial_h': .*, got the result of Reshape .it mixes axes."),
+    "a state with axes merged": (TEXT[TEXT.index("double[1, 4, 5] h") : TEXT.index(", c)\n")],
+                                 TEXT[TEXT.index("double[1, 4, 5] h") : TEXT.index(", c)\n")]
+                                 .replace("double[1, 4, 5] h", "double[2, 2, 5] h")
+                                 .replace("[layer]", "g = Reshape (h, states)\n [layer]").replace(", h", ", g"),
+                                 ".*input 'initial_h': .*, got a part or several axes in one of the input 'h'"),
     "W at random": (*ahead("[seed] M = RandomNormal <shape = [1, 5, 3]> ()", "W", "M"),
                     ".*input 'W': expected a constant, got the result of RandomNormal 'seed' .it may change values."),
     "W of integers": (*ahead("M = Cast <to = 7> (W)", "W", "M"),
