@@ -347,10 +347,11 @@ def evaluate(model, parts, rng, sizes):
     feeds = {
         name: 1.5 * rng.standard_normal([sizes.get(n, n) for n in shape]) for name, shape in model.inputs.items()
     }  # fmt: skip
-    wanted = list(dict.fromkeys([parts["X"], *filter(None, parts["states"]), *parts["outputs"]]))
+    wanted = [parts["X"], *filter(None, parts["states"]), *parts["outputs"]]
+    wanted = [name for name in dict.fromkeys(wanted) if name not in model.constants]
     with np.errstate(all="ignore"):
         got = ReferenceEvaluator(model.proto(wanted)).run(wanted, feeds)
-    got = dict(zip(wanted, got, strict=True))
+    got = dict(zip(wanted, got, strict=True)) | model.constants
     shape = 1, got[parts["X"]].shape[1], parts["n_a"]
     if any(got[name].shape != shape for name in parts["states"] if name):
         raise ValueError("an initial state of another shape, which the evaluator broadcasts")

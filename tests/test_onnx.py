@@ -544,6 +544,9 @@ REFUSED = {
     "states cast to integers": (STATES, "s = Squeeze (Y, one)\n [end] i = Cast <to = 6> (s)\n a = Cast <to = 11> (i)",
                                 "path: Cast 'end': .* .that type does not hold every value."),
     "states mixed": (STATES, "[end] a = Reshape (Y, shape)", "path: Reshape 'end': .* .it mixes axes."),
+    "axes that may have the size 1": (TEXT[TEXT.index("(double[7") : TEXT.index("[head]")],
+                                      TEXT[TEXT.index("(double[7") : TEXT.index(STATES)].replace("7, 4, 3", "T, m, 3")
+                                      + "[end] a = Squeeze (Y)\n ", "path: Squeeze 'end': .* .it may remove axes .*"),
     "sums over the steps": (STATES, "s = Squeeze (Y, one)\n a = Transpose <perm = [2, 1, 0]> (s)",
                             "path: MatMul 'head': .* .its sums are not over the units."),
     "an attribute of the Add": ("Add (v", "Add <axis = 1, broadcast = 1> (v", "(?s)path: .*"),
@@ -568,6 +571,11 @@ REFUSED = {
                        ".*input 'initial_h': expected zeros or .*"),
     "a state mixed": (*ahead("f = Transpose <perm = [0, 2, 1]> (h)\n g = Reshape (f, states)", ", h", ", g"),
                       ".*input 'initial_h': .*, got the result of Reshape .it mixes axes."),
+    "a state with axes merged": (TEXT[TEXT.index("double[1, 4, 5] h") : TEXT.index(", c)\n")],
+                                 TEXT[TEXT.index("double[1, 4, 5] h") : TEXT.index(", c)\n")]
+                                 .replace("double[1, 4, 5] h", "double[2, 2, 5] h")
+                                 .replace("[layer]", "g = Reshape (h, states)\n [layer]").replace(", h", ", g"),
+                                 ".*input 'initial_h': .*, got a part or several axes in one of the input 'h'"),
     "W at random": (*ahead("[seed] M = RandomNormal <shape = [1, 5, 3]> ()", "W", "M"),
                     ".*input 'W': expected a constant, got the result of RandomNormal 'seed' .it may change values."),
     "W of integers": (*ahead("M = Cast <to = 7> (W)", "W", "M"),

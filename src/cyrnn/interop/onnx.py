@@ -130,8 +130,9 @@ def import_onnx(path: str | os.PathLike[str]) -> dict[str, Array]:
     """Parameters from an ONNX model, one that `export_onnx` wrote or another.
 
     The model has one operator RNN or LSTM that reads an input of the model, and at most one linear layer
-    (MatMul and Add, or Gemm) and a softmax over its classes after it; between them stand only operators that
-    move dimensions or pick steps.  The two biases of the operator are added; without biases they are zeros.
+    (MatMul and Add, or Gemm) and a softmax over its outputs after it; between them stand only operators that
+    are proved to move axes or to pick steps.  Weights that the graph computes from constants are computed.  The two
+    biases of the operator are added; without biases they are zeros.
 
     Parameters
     ----------
@@ -142,7 +143,8 @@ def import_onnx(path: str | os.PathLike[str]) -> dict[str, Array]:
     -------
     dict of new float64 arrays
         ``Wax Waa ba`` of an RNN, ``Wf bf Wi bi Wc bc Wo bo`` of an LSTM, with a linear layer also ``Wya`` or
-        ``Wy``, and ``by``.  Without one add these before you call a function of cyrnn.  The softmax is always
+        ``Wy``, and ``by``.  Weights in float16, bfloat16 and float32 are converted.  Without a linear layer add its
+        entries before you call a function of cyrnn.  The softmax is always
         part of those functions: of a model that ends before it, y is the softmax of what it returns.
 
     Raises
@@ -154,8 +156,9 @@ def import_onnx(path: str | os.PathLike[str]) -> dict[str, Array]:
     ValueError
         If it is no valid ONNX model, or not such a one.  The message names the operator with its attribute or
         input that has no counterpart here: another direction than forward, other activations than the default
-        ones, clip, input_forget, peepholes, sequence lengths, an initial state other than zeros or an input
-        of the model, weights that are computed.
+        ones, clip, input_forget, peepholes, an initial state other than zeros or an input of the model or a part of
+        one, sequence lengths other than T_x or an input, weights that depend on an input, axes that are mixed, an
+        output of the model that is not the network's.
 
     Examples
     --------
