@@ -258,6 +258,7 @@ def refuse(error, message, function, *args, **more):
 Y = np.full((3, 4, 5), 1 / 3)
 LABELS = np.ones((4, 5), int)
 RAGGED = "expected an array of numbers, got a ragged nested sequence"
+UNPADDED = "expected an array of numbers, got 2 sequences of 1 to 2 steps: pad them, .*"
 
 
 def with_value(array, index, value):
@@ -301,7 +302,7 @@ def test_bad_predictions_and_labels():
     refuse(TypeError, "y_pred: expected real numbers, got None", ce, None, LABELS)
     refuse(TypeError, "y_pred: expected real numbers, got dtype complex128", ce, Y * 1j, LABELS)
     refuse(ValueError, f"y_pred: {RAGGED}", ce, [[1.0], [1.0, 2.0]], LABELS)
-    refuse(ValueError, f"labels: {RAGGED}", ce, Y, [[1], [1, 2]])
+    refuse(ValueError, f"labels: {UNPADDED}", ce, Y, [[1], [1, 2]])
 
 
 def test_bad_targets():
@@ -320,7 +321,7 @@ def test_bad_targets():
     refuse(ValueError, r"z: expected at least one unit \(n_y\), got shape \(0, 4, 5\)", mse, Y[:0], Y[:0])
     refuse(TypeError, "targets: expected real numbers, got dtype <U4", mse, Y, "text")
     refuse(TypeError, "targets: expected real numbers, got None", mse, Y, None)
-    refuse(ValueError, f"targets: {RAGGED}", mse, Y, [[1.0], [1.0, 2.0]])
+    refuse(ValueError, f"targets: {UNPADDED}", mse, Y, [[1.0], [1.0, 2.0]])
     refuse(ValueError, f"z: {RAGGED}", mse, [[1.0], [1.0, 2.0]], Y)
 
 

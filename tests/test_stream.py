@@ -344,7 +344,7 @@ WRONG_BLOCKS = [
     (np.ones((2, 4, 6)), ValueError, r"x: expected shape \(n_x, m, T_x\) = \(3, 4, 6\), got \(2, 4, 6\)"),
     (np.ones((3, 5, 6)), ValueError, r"x: expected shape \(n_x, m, T_x\) = \(3, 4, 6\), got \(3, 5, 6\)"),
     (None, TypeError, "x: expected real numbers, got None"),
-    (RAGGED, ValueError, "x: expected an array of numbers, got a ragged nested sequence"),
+    (RAGGED, ValueError, "x: expected an array of numbers, got 2 sequences of 1 to 2 steps: pad them, x = .*"),
     (np.ones((3, 4, 2), complex), TypeError, "x: expected real numbers, got dtype complex128"),
     (np.broadcast_to(1.0, (3, 4, 1 << 45)), ValueError, r"x: sizes m = 4, T_x = \d+ are more than an array can hold"),
 ]
