@@ -73,7 +73,8 @@ def stacked(q, orders, flipped=""):
     signs = {gate: -1.0 if gate in flipped else 1.0 for gate in orders[q.prefix]}
     W = np.concatenate([sign * q.p["W" + gate] for gate, sign in signs.items()])
     b = np.concatenate([sign * q.p["b" + gate] for gate, sign in signs.items()])[:, 0]
-    b_a = np.concatenate([q.p["bca"] if (gate, q.kind) == ("c", "gru_after") else 0 * q.p["bc"] for gate in signs])[:, 0]
+    second = {"c": q.p["bca"]} if q.kind == "gru_after" else {}
+    b_a = np.concatenate([second.get(gate, 0 * q.p["bc"]) for gate in signs])[:, 0]
     return W[:, n_a:], W[:, :n_a], b, b_a, q.p["Wy"], q.p["by"][:, 0]
 
 

@@ -191,7 +191,7 @@ def forms(rows):
         ]  # fmt: skip
         if shown:
             where = f"on {threads} thread{'s' * (threads > 1)}"
-            lines.append(f"- GRU, reset before the product, its time over that of reset after {where}: {'; '.join(shown)}.")
+            lines.append(f"- GRU, time of reset before over that of reset after {where}: {'; '.join(shown)}.")
     return lines
 
 

@@ -141,3 +141,6 @@ GRU_AFTER = replace(
 )
 CELLS = [RNN, LSTM, GRU_BEFORE, GRU_AFTER]
 IDS = [cell.name for cell in CELLS]
+# For long tests of what knows no cell: one stage with one state and with two, two stages.
+STAGES = [RNN, LSTM, GRU_BEFORE]
+STAGE_IDS = [cell.name for cell in STAGES]

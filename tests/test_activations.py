@@ -255,7 +255,7 @@ def test_softmax_of_any_logits_sums_to_one(n, m, scale, special, seed):
 
 
 def test_predictions_sum_to_one():
-    """The output layer of both cells, the logits that no weight was drawn for included."""
+    """The output layer of every cell, the logits that no weight was drawn for included."""
     for n_y in (3, 15, 16, 1000):
         for cell in CELLS:
             q = problem(cell.name, 4, 6, n_y, 3, 5)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cells import CELLS, IDS
+from cells import STAGE_IDS, STAGES
 from numpy.testing import assert_array_equal
 from reference import problem
 
@@ -63,7 +63,7 @@ def several_threads(count):
 
 
 @pytest.mark.usefixtures("build")
-@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+@pytest.mark.parametrize("cell", STAGES, ids=STAGE_IDS)
 @pytest.mark.parametrize("count", [1, 3])
 def test_floating_point_control_and_flags_stay_as_they_were(cell, count, several_threads):
     """Inexact results, overflows to infinity and underflows are in all of these; every thread is looked at."""
@@ -147,7 +147,7 @@ def alarm():
     signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+@pytest.mark.parametrize("cell", STAGES, ids=STAGE_IDS)
 @pytest.mark.parametrize("size", [(20, 30, 5, 4, 10_000), (8, 4, 2, 1, 100_000), (200, 900, 50, 32, 20)], ids=str)
 @pytest.mark.parametrize("way", ["examples", "rows", "alone"])
 def test_a_signal_ends_a_long_call(cell, size, way, alarm, request):
@@ -192,7 +192,7 @@ def ends_in_time(call, alarm):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+@pytest.mark.parametrize("cell", STAGES, ids=STAGE_IDS)
 def test_a_signal_ends_a_long_call_with_lengths(cell, count, alarm, request):
     cyrnn.set_num_threads(count)
     request.addfinalizer(lambda: cyrnn.set_num_threads(None))

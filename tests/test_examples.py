@@ -18,6 +18,7 @@ NEEDS = {
     "digits": ("sklearn", "tqdm", "matplotlib"),
     "names": ("names", "tqdm", "matplotlib"),
     "series": ("statsmodels", "tqdm", "matplotlib"),
+    "keywords": ("tqdm", "matplotlib"),
     "data_parallel": ("sklearn", "tqdm", "distributed"),
 }
 
@@ -83,6 +84,16 @@ def test_series(tmp_path):
     assert wrong.keys() == {"", "naive", "linear"}
     assert wrong[""] < wrong["naive"]
     assert drawn(tmp_path / "series.png")
+
+
+@pytest.mark.parametrize("reset", ["before", "after"])
+def test_keywords(tmp_path, reset):
+    needs("keywords")
+    printed = run("keywords", "--reset", reset, "--picture", str(tmp_path / "keywords.png"))
+    heard, others = map(float, re.findall(r"([\d.]+)% of \d+ (?:keywords heard|other words)", printed))
+    assert heard > 85
+    assert others < 20
+    assert drawn(tmp_path / "keywords.png")
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cells import CELLS, IDS
+from cells import CELLS, IDS, STAGES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -111,10 +111,16 @@ def orders(m, T_x):
     }  # fmt: skip
 
 
+def orders_for(cell, m, T_x):
+    """All of them, or for a cell whose way through time another one goes too, two."""
+    found = orders(m, T_x)
+    return found.values() if cell in STAGES else [found["random"], found["one long"]]
+
+
 @every_build
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_each_example_as_if_alone(cell, shape):
-    for lengths in orders(*shape[3:]).values():
+    for lengths in orders_for(cell, *shape[3:]):
         check_against_each_alone(cell, draw(cell, *shape), lengths)
 
 
@@ -131,7 +137,7 @@ def test_each_example_as_if_alone_for_any_shape(cell, data):
 @pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
 def test_same_bits_for_every_number_of_threads(cell, shape):
     try:
-        for lengths in orders(*shape[3:]).values():
+        for lengths in orders_for(cell, *shape[3:]):
             cyrnn.set_num_threads(1)
             q = draw(cell, *shape)
             spoil(q, lengths)

@@ -154,19 +154,20 @@ def test_the_times(capsys, monkeypatch):
     assert status == 0
     assert "NumPy uses as many BLAS threads as it is set to; cyrnn takes one thread" in out
     lines = [line.split() for line in out.splitlines() if line.endswith("2.5")]
-    assert [line[0] for line in lines[:10]] == [
+    assert [line[0] for line in lines[:14]] == [
         "softmax", "sigmoid",
         "rnn_cell_forward", "rnn_forward", "rnn_cell_backward", "rnn_backward",
         "lstm_cell_forward", "lstm_forward", "lstm_cell_backward", "lstm_backward",
+        "gru_cell_forward", "gru_forward", "gru_cell_backward", "gru_backward",
     ]  # fmt: skip
     assert lines[0][1:] == ["5000.0", "µs", "2000.0", "µs", "2.5"]
-    assert [line[0] for line in lines[10:]] == [
+    assert [line[0] for line in lines[14:]] == [
         "lstm_forward",
         "lstm_backward",
         "rnn_forward",
         "rnn_backward",
     ]
-    assert lines[10][1:] == ["5.0", "ms", "2.0", "ms", "2.5"]
+    assert lines[14][1:] == ["5.0", "ms", "2.0", "ms", "2.5"]
 
 
 def test_calls_are_timed_in_turn():

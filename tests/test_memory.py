@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from cells import CELLS, IDS
+from cells import CELLS, IDS, STAGE_IDS, STAGES
 from layouts import WRONG
 from numpy.testing import assert_array_equal
 from reference import problem
@@ -180,7 +180,7 @@ import gc, resource, sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 import cyrnn
-from cells import CELLS
+from cells import STAGES
 from cyrnn._kernels.runtime import buffers, threads
 from reference import problem
 from test_memory import arrays_of, functions, referred
@@ -192,7 +192,7 @@ def size():
 cyrnn.set_num_threads(1)
 hard = resource.getrlimit(resource.RLIMIT_AS)[1]
 refused = {}
-for cell in CELLS:
+for cell in STAGES:
     q = problem(cell.name, 90, 250, 120, 90, 9)
     small = problem(cell.name, 3, 5, 2, 4, 3)
     for name, args in functions(cell, q).items():
@@ -248,7 +248,7 @@ def test_no_memory_left_at_any_point():
 
 
 @pytest.mark.usefixtures("build")
-@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+@pytest.mark.parametrize("cell", STAGES, ids=STAGE_IDS)
 def test_no_memory_for_any_one_object(cell):
     """The n-th allocation of the interpreter fails, for every n: MemoryError, and the next call is right.
 
@@ -325,7 +325,7 @@ def calls_of(cell, q, lengths=None):
     }
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+@pytest.mark.parametrize("cell", STAGES, ids=STAGE_IDS)
 @pytest.mark.parametrize("way", ["forward", "forward_only", "backward"])
 @pytest.mark.parametrize(
     "size", [(32, 64, 32, 16, 50), (64, 128, 64, 32, 60), (40, 200, 30, 20, 100), (128, 256, 64, 64, 20)], ids=str
@@ -347,7 +347,7 @@ def test_a_call_needs_little_beside_what_it_returns(cell, way, size, short):
         assert returned == states + outputs
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+@pytest.mark.parametrize("cell", STAGES, ids=STAGE_IDS)
 @pytest.mark.parametrize("way", ["forward_only", "backward"])
 def test_what_is_not_returned_does_not_grow_with_the_sequence(cell, way):
     extra = []

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from cells import CELLS, IDS
+from cells import CELLS, STAGE_IDS, STAGES
 from numpy.testing import assert_array_equal
 from reference import problem
 
@@ -42,7 +42,7 @@ def _every_call_is_worth_it():
 @needs_openmp
 @pytest.mark.usefixtures("build", "_every_call_is_worth_it")
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+@pytest.mark.parametrize("cell", STAGES, ids=STAGE_IDS)
 def test_same_bits_for_every_number(cell, size):
     q = problem(cell.name, *size)
     cyrnn.set_num_threads(1)
@@ -68,7 +68,7 @@ def test_same_bits_for_every_number(cell, size):
 
 @needs_openmp
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
-@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+@pytest.mark.parametrize("cell", STAGES, ids=STAGE_IDS)
 def test_a_large_call_takes_threads_and_a_small_one_does_not(cell):
     """In a process of its own, where nothing else has started threads."""
     code = (

@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from cells import CELLS, IDS
+from cells import STAGE_IDS, STAGES
 from numpy.testing import assert_array_equal
 from reference import problem
 
@@ -65,7 +65,7 @@ def test_workers(kind, when, tmp_path):
     assert done.stdout == "right\n", done.stderr
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+@pytest.mark.parametrize("cell", STAGES, ids=STAGE_IDS)
 def test_the_same_inputs_in_eight_threads(cell):
     """Also while the setting changes all the time, from 1 to 8."""
     q = problem(cell.name, 30, 200, 20, 40, 12)

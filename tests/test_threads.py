@@ -5,13 +5,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from cells import CELLS, IDS
+from cells import STAGE_IDS, STAGES
 from numpy.testing import assert_array_equal
 from reference import problem
 
 
 @pytest.mark.usefixtures("build")
-@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+@pytest.mark.parametrize("cell", STAGES, ids=STAGE_IDS)
 def test_eight_threads(cell):
     problems = [problem(cell.name, 3 + k, 20 + k, 5, 7, 30, seed=k) for k in range(8)]
 
@@ -28,7 +28,7 @@ def test_eight_threads(cell):
                     assert_array_equal(value, gradients_want[name])
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+@pytest.mark.parametrize("cell", STAGES, ids=STAGE_IDS)
 def test_the_gil_is_let_go(cell):
     """Another thread goes on while one long call computes."""
     q = problem(cell.name, 64, 256, 64, 64, 80)

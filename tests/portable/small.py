@@ -1,4 +1,4 @@
-"""A few numbers on another processor: which build was picked, and whether both cells agree with plain NumPy.
+"""A few numbers on another processor: which build was picked, and whether every cell agrees with plain NumPy.
 
     python tests/portable/small.py baseline [refused build ...]
 

@@ -29,6 +29,7 @@ FUNCTIONS = (
     "softmax", "sigmoid",
     "rnn_cell_forward", "rnn_forward", "rnn_cell_backward", "rnn_backward",
     "lstm_cell_forward", "lstm_forward", "lstm_cell_backward", "lstm_backward",
+    "gru_cell_forward", "gru_forward", "gru_cell_backward", "gru_backward",
 )  # fmt: skip
 M, T_X, N_A = 32, 100, 64  # of the real text
 TOLERANCE = 1e-11  # there: the largest difference over the largest value of plain NumPy's array
@@ -140,15 +141,32 @@ def in_turn(
     return a, b, statistics.median(t[0] / t[1] for t in times)
 
 
+def gru_arguments(module: Any, cells: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    """Make arguments for the GRU, which the notebook has not, from those of the LSTM, with three of its gates."""
+    xt, a_prev, _, p = cells["lstm_cell_forward"]
+    x, a0, _ = cells["lstm_forward"]
+    parameters = {part + ours: p[part + its] for ours, its in zip("urc", "fic", strict=True) for part in "Wb"}
+    parameters |= {"Wy": p["Wy"], "by": p["by"]}
+    *_, cache = module.gru_cell_forward(xt, a_prev, parameters)
+    *_, caches = module.gru_forward(x, a0, parameters)
+    return {
+        "gru_cell_forward": (xt, a_prev, parameters),
+        "gru_forward": (x, a0, parameters),
+        "gru_cell_backward": (cells["lstm_cell_backward"][0], cache),
+        "gru_backward": (cells["lstm_backward"][0], caches),
+    }
+
+
 def show_times(screen: Screen) -> None:
     """Time each function against the plain one at the notebook's sizes."""
     screen.section(
         "Speed at the notebook's sizes",
-        "   3 inputs, 5 units, 10 examples, 4 steps (7 in lstm_forward). Medians of 21 rounds.",
+        "   3 inputs, 5 units, 10 examples, 4 steps (7 in lstm_forward, gru_forward). Medians of 21 rounds.",
         "   NumPy uses as many BLAS threads as it is set to; cyrnn takes one thread for so little.",
     )
     sides = [(module, arguments(module)) for module in (numpy_reference, cyrnn)]
-    for _, cells in sides:
+    for module, cells in sides:
+        cells |= gru_arguments(module, cells)
         a_prev = cells["lstm_cell_forward"][1]
         cells["sigmoid"] = (a_prev,)  # (n_a, m), as for a gate
         cells["softmax"] = (a_prev[:2],)  # (n_y, m)
