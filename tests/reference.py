@@ -88,6 +88,56 @@ def lstm(x, a0, c0, p, da=None, dc_last=0.0, dc=None):
     return out
 
 
+def gru(x, a0, p, da=None):
+    """Both forms: with p["bca"] the reset is after the product, without it before the product."""
+    n_a, m, T_x = a0.shape[0], x.shape[1], x.shape[2]
+    after = "bca" in p
+    Wca, Wcx = p["Wc"][:, :n_a], p["Wc"][:, n_a:]
+    a, y = [np.broadcast_to(a0, (n_a, m))], []
+    u, r, g, h = [], [], [], []
+    for t in range(T_x):
+        both = np.vstack([a[t], x[:, :, t]])
+        u.append(sigmoid(p["Wu"] @ both + p["bu"]))
+        r.append(sigmoid(p["Wr"] @ both + p["br"]))
+        h.append(Wca @ a[t] + p["bca"] if after else r[t] * a[t])
+        if after:
+            g.append(np.tanh(Wcx @ x[:, :, t] + p["bc"] + r[t] * h[t]))
+        else:
+            g.append(np.tanh(p["Wc"] @ np.vstack([h[t], x[:, :, t]]) + p["bc"]))
+        a.append(u[t] * g[t] + (1 - u[t]) * a[t])
+        y.append(softmax(p["Wy"] @ a[t + 1] + p["by"]))
+    out = SimpleNamespace(a=np.stack(a[1:], 2), y=np.stack(y, 2), gates=(g, u, r, h))
+    if da is None:
+        return out
+    T = da.shape[2]
+    into = np.zeros((n_a, m))
+    dx = np.zeros((x.shape[0], m, T))
+    dW = {q: np.zeros((n_a, n_a + x.shape[0])) for q in "urc"}
+    db = {q: np.zeros((n_a, 1)) for q in ("u", "r", "c", "ca")}
+    for t in reversed(range(T)):
+        da_t = da[:, :, t] + into
+        dg = da_t * u[t] / np.cosh(np.arctanh(np.clip(g[t], -1 + 1e-16, 1 - 1e-16))) ** 2
+        du = da_t * (g[t] - a[t]) * u[t] * (1 - u[t])
+        dh = dg * r[t] if after else Wca.T @ dg
+        dr = (dg * h[t] if after else dh * a[t]) * r[t] * (1 - r[t])
+        both = np.vstack([a[t], x[:, :, t]])
+        back = p["Wu"].T @ du + p["Wr"].T @ dr
+        into = da_t * (1 - u[t]) + back[:n_a] + (Wca.T @ dh if after else dh * r[t])
+        dx[:, :, t] = back[n_a:] + Wcx.T @ dg
+        dW["c"][:, :n_a] += np.einsum("um,vm->uv", dh, a[t]) if after else np.einsum("um,vm->uv", dg, h[t])
+        dW["c"][:, n_a:] += np.einsum("um,vm->uv", dg, x[:, :, t])
+        for q, dz in (("u", du), ("r", dr)):
+            dW[q] += np.einsum("um,vm->uv", dz, both)
+        for q, dz in (("u", du), ("r", dr), ("c", dg), ("ca", dh)):
+            db[q] += dz.sum(axis=1, keepdims=True)
+    out.gradients = {"dx": dx, "da0": into}
+    for q in "urc":
+        out.gradients |= {"dW" + q: dW[q], "db" + q: db[q]}
+    if after:
+        out.gradients["dbca"] = db["ca"]
+    return out
+
+
 def close(got, expected, tolerance):
     """Assert that two arrays agree, relative to the largest expected value (at least 1)."""
     assert got.shape == expected.shape
@@ -96,7 +146,10 @@ def close(got, expected, tolerance):
 
 
 def problem(cell, n_x, n_a, n_y, m, T_x, seed=0):
-    """Random input of one cell: every size different where it is called, nothing zero."""
+    """Random input of one cell: every size different where it is called, nothing zero.
+
+    The cell is "rnn", "lstm", or a GRU by its form: "gru_before", "gru_after".
+    """
     rng = np.random.default_rng([seed, n_x, n_a, n_y, m, T_x])
 
     def draw(*shape):
@@ -108,8 +161,10 @@ def problem(cell, n_x, n_a, n_y, m, T_x, seed=0):
         p |= {"Wya": draw(n_y, n_a), "by": draw(n_y, 1)}
     else:
         p = {}
-        for gate in "fico":
+        for gate in "fico" if cell == "lstm" else "urc":
             p |= {"W" + gate: draw(n_a, n_a + n_x) * spread, "b" + gate: draw(n_a, 1)}
+        if cell == "gru_after":
+            p["bca"] = draw(n_a, 1)
         p |= {"Wy": draw(n_y, n_a), "by": draw(n_y, 1)}
     return SimpleNamespace(
         x=draw(n_x, m, T_x), a0=draw(n_a, m), c0=draw(n_a, m), p=p, da=draw(n_a, m, T_x), dc=draw(n_a, m)

@@ -58,6 +58,6 @@ def test_lstm(n):
 def test_unknown_cells_and_wrong_shapes_are_refused():
     slots, states = np.zeros((4, 3)), np.zeros((2, 3))
     with pytest.raises(ValueError, match="cell"):
-        _kernels.pointwise.forward("gru", 0, slots, states, states)
+        _kernels.pointwise.forward("gru?", 0, slots, states, states)
     with pytest.raises(ValueError, match="fit"):
         _kernels.pointwise.forward("lstm", 0, slots[:3], states, states)

@@ -10,6 +10,7 @@ from ._version import __version__
 from .interop.onnx import export_onnx, import_onnx
 from .interop.torch_keras import from_keras, from_torch, to_keras, to_torch
 from .recurrent.activations import sigmoid, softmax
+from .recurrent.gru import gru_backward, gru_cell_backward, gru_cell_forward, gru_forward
 from .recurrent.lstm import lstm_backward, lstm_cell_backward, lstm_cell_forward, lstm_forward
 from .recurrent.rnn import rnn_backward, rnn_cell_backward, rnn_cell_forward, rnn_forward
 from .recurrent.stream import Stream
@@ -27,6 +28,10 @@ __all__ = [
     "from_keras",
     "from_torch",
     "get_num_threads",
+    "gru_backward",
+    "gru_cell_backward",
+    "gru_cell_forward",
+    "gru_forward",
     "import_onnx",
     "initialize_adam",
     "initialize_parameters",

@@ -208,9 +208,12 @@ static void steps_of_cells(Py_ssize_t n, Py_ssize_t K, Py_ssize_t m)
     plain(want, m, 1, n, w, K, 1, K, x, 1, m, m, ADD, NULL);
     CHECK(same(c, want, n * m), "step %td x %td x %td", n, K, m);
     weights W = {.gate = {w, w2}, .n_gates = 2, .unpacked = 1, .n = n, .K = K, .ld = K};
-    matmul_t_unpacked(back, K, m, &W, d, room, serial);
-    for (int g = 0; g < 2; g++) plain(want_back, m, 1, K, W.gate[g], 1, K, n, d + g * n * m, 1, m, m, g ? ADD : ZERO, NULL);
-    CHECK(same(back, want_back, K * m), "step back %td x %td x %td", n, K, m);
+    for (int add = 0; add < 2; add++) {
+        matmul_t_unpacked(back, K, m, &W, d, add ? ADD : ZERO, room, serial);
+        for (int g = 0; g < 2; g++)
+            plain(want_back, m, 1, K, W.gate[g], 1, K, n, d + g * n * m, 1, m, m, g || add ? ADD : ZERO, NULL);
+        CHECK(same(back, want_back, K * m), "step back %td x %td x %td, start %d", n, K, m, add);
+    }
     free(w), free(x), free(c), free(want), free(d), free(back), free(want_back), free(room), free(w2);
 }
 

@@ -11,7 +11,7 @@ one that cannot run here is refused before it is loaded.
 
 The modules, which are the entry points:
 
-- ``rnn``, ``lstm``: the passes over a sequence and over one step, forward and backward
+- ``rnn``, ``lstm``, ``gru``: the passes over a sequence and over one step, forward and backward
 - ``stream``: a network prepared once and stepped many times
 - ``dense``, ``losses``, ``optimizers``: the output layer without its softmax, the losses, the updates of the
   parameters

@@ -11,7 +11,7 @@ n_y outputs, n_a hidden units, columns: m T_x.  One step is a sequence with T_x 
 """
 
 from .linalg.linalg cimport (
-    as_matrix, matmul_t_unpacked, matmul_unpacked, outer_unpacked, thread_rows, weights, weights_init,
+    ZERO, as_matrix, matmul_t_unpacked, matmul_unpacked, outer_unpacked, thread_rows, weights, weights_init,
 )
 from .linalg.softmax cimport row_sum
 from .runtime.buffers cimport buffer_alloc, buffer_free, new_array, workspace_alloc
@@ -52,7 +52,7 @@ cdef void dense_backward(void *problem, thread thr) noexcept nogil:
     cdef dense *task = <dense *> problem
     cdef index_range own = thread_rows(task.n_y, task.columns, thr)
     cdef Py_ssize_t u
-    matmul_t_unpacked(task.da, task.n_a, task.columns, &task.W, task.dz.data, task.transposed, thr)
+    matmul_t_unpacked(task.da, task.n_a, task.columns, &task.W, task.dz.data, ZERO, task.transposed, thr)
     outer_unpacked(task.dW, task.n_a, task.n_a, task.dz.data, task.a.data, task.columns, own, thr)
     for u in range(own.begin, own.end):
         task.db[u] = row_sum(task.dz.data + u * task.columns, task.columns)

@@ -12,6 +12,7 @@ from .schedule.backward cimport run_backward
 from .schedule.forward cimport run_forward
 from .schedule.layer cimport (
     gradients, layer, layer_init, new_cache, parameters, parameters_init, read_cache, set_gate,
+    set_gradient,
 )
 from .schedule.one_step cimport one_step, run_step_backward, run_step_forward
 from .schedule.output cimport activation, new_output, new_step_output, output_init
@@ -43,8 +44,10 @@ cdef inline void set_gradients(
     double[:, :, ::1] dW,               # OUT (4, n_a, n_a + n_x)
     double[:, :, ::1] db,               # OUT (4, n_a, 1)
 ) noexcept:
-    out.dW_h[0], out.ld_h, out.ld_x = new_cube(dW), dW.shape[2], dW.shape[2]
-    out.dW_x = out.dW_h[0] + dW.shape[1]
+    cdef Py_ssize_t n_a = dW.shape[1], ld = dW.shape[2]
+    cdef int k
+    for k in range(4):
+        set_gradient(out, k, new_cube(dW) + k * n_a * ld, n_a, ld)
     out.db = new_cube(db)
 
 

@@ -32,7 +32,7 @@ cdef inline void set_gradients(
     gradients *out,
     double[:, ::1] dWax, double[:, ::1] dWaa, double[:, ::1] dba,
 ) noexcept:
-    out.dW_x, out.ld_x = new_matrix(dWax), dWax.shape[1]
+    out.dW_x[0], out.ld_x = new_matrix(dWax), dWax.shape[1]
     out.dW_h[0], out.ld_h = new_matrix(dWaa), dWaa.shape[1]
     out.db = new_matrix(dba)
 

@@ -53,6 +53,14 @@ cdef int recurrent_slot(const cell *c, int gate) noexcept nogil:
     return slot
 
 
+cdef int n_biases(const cell *c) noexcept nogil:
+    """Slots that are sums: those of the gates, and then those of a product alone."""
+    cdef int count = c.x_count, k
+    for k in range(c.n_slots):
+        count += in_product(c, k) and not gets_input(c, k)
+    return count
+
+
 cdef strided no_values() noexcept:
     cdef strided x
     memset(&x, 0, sizeof(x))
@@ -81,8 +89,8 @@ cdef class Stream:
 
     def __cinit__(
         self, str name, Py_ssize_t m,
-        const double[:, :, ::1] W not None,     # IN  (gates, n_a, n_a + n_x), columns of a before columns of x
-        const double[:, :, ::1] b not None,     # IN  (n_slots, n_a, 1)
+        const double[:, :, ::1] W not None,     # IN  (n_gates, n_a, n_a + n_x), columns of a before columns of x
+        const double[:, :, ::1] b not None,     # IN  (n_biases, n_a, 1), of the first slots
         const double[:, ::1] Wy,                # IN  (n_y, n_a); None without an output
         const double[:, ::1] by,                # IN  (n_y, 1); None without an output
         activation f,                           # of the output
@@ -90,7 +98,7 @@ cdef class Stream:
         cdef cell c = cell_named(name)
         cdef Py_ssize_t n_a = W.shape[1], K = W.shape[2]
         cdef const double *W_in = cube(W, c.x_count, n_a, K)
-        cdef const double *b_in = cube(b, c.n_slots, n_a, 1)
+        cdef const double *b_in = cube(b, n_biases(&c), n_a, 1)
         cdef parameters *p = &self.layer.p
         cdef int k
         if K < n_a or n_a < 1 or m < 1:
@@ -99,7 +107,7 @@ cdef class Stream:
         for k in range(c.x_count):
             set_input_weights(p, c.x_first + k, W_in + k * n_a * K + n_a, K)
             set_recurrent_weights(p, recurrent_slot(&c, k), W_in + k * n_a * K, K)
-        for k in range(c.n_slots):
+        for k in range(n_biases(&c)):
             p.b[k] = b_in + k * n_a
         output_init(&self.layer.output, Wy, by, f, n_a)
         batch_init(&self.layer.batch, None, m, 1, 1)
@@ -315,7 +323,7 @@ cdef class Stream:
         cdef const parameters *p = &self.layer.p
         cdef Py_ssize_t n_a = p.n_a, n_x = p.n_x, K = n_a + n_x, n_y = self.layer.output.n_y
         cdef int k, stage, slot
-        W_out, b_out = new_array((p.cell.x_count, n_a, K)), new_array((p.cell.n_slots, n_a, 1))
+        W_out, b_out = new_array((p.cell.x_count, n_a, K)), new_array((n_biases(&p.cell), n_a, 1))
         cdef double[:, :, ::1] W = W_out, b = b_out
         cdef double[:, ::1] Wy, by
         for k in range(p.cell.x_count):
@@ -326,7 +334,7 @@ cdef class Stream:
                     weights_unpack(
                         &p.W_h[stage], slot - p.cell.products[stage].first, new_cube(W) + k * n_a * K, K,
                     )
-        memcpy(new_cube(b), self.layer.bias, p.cell.n_slots * n_a * sizeof(double))
+        memcpy(new_cube(b), self.layer.bias, n_biases(&p.cell) * n_a * sizeof(double))
         if self.layer.output.f == NO_OUTPUT:
             return W_out, b_out, None, None
         Wy_out, by_out = new_array((n_y, n_a)), new_array((n_y, 1))

@@ -234,7 +234,7 @@ def sequence_of(steps: Any, spec: CellSpec, T_x: int) -> SequenceCache | None:
     if len(steps) < T_x:
         raise ValueError(f"da: expected at most T_x = {len(steps)} steps, as the caches have, got {T_x}")
     sequence = steps.sequence if isinstance(steps, CacheList) else None
-    if sequence is not None and sequence.spec is not spec:
+    if sequence is not None and sequence.spec.name != spec.name:
         raise TypeError(f"caches: expected the caches of {spec.name}_forward, got those of another cell")
     if sequence is None and len(steps) == 0:
         raise ValueError("caches[0]: expected at least one step, got an empty list")
@@ -278,6 +278,8 @@ def backward_by_steps(
         else:
             if dxt.shape != dx.shape[:2]:
                 raise ValueError(f"caches[0][{t}]: expected n_x = {len(dx)} as in the step after, got {len(dxt)}")
+            if step.keys() != sums.keys():
+                raise ValueError(f"caches[0][{t}]: expected the form of the GRU of the step after, got the other one")
             for name, value in step.items():
                 sums[name] += value
         dx[:, :, t] = dxt

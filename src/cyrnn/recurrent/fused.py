@@ -25,18 +25,20 @@ class Fused:
     W_x: Array  # (g n_a, n_x)
     W_a: Array  # (g n_a, n_a)
     b: Array  # (g n_a,)
+    bca: Array | None = None  # (n_a,), of a GRU with its reset after the product
     Wy: Array | None = None  # (n_y, n_a)
     by: Array | None = None  # (n_y,)
 
 
-def fuse(parameters: Any, orders: Orders) -> Fused:
-    """Check the caller's parameters and stack their gates in this order, in new arrays."""
+def fuse(parameters: Any, orders: Orders, with_output: bool = True) -> Fused:
+    """Check the caller's parameters and stack their gates in this order, in new arrays; the output layer if there is one
+    and it is wanted."""
     spec = cell_of(parameters)
     n_a, n_x = spec.sizes(parameters)
     wanted, key = spec.parameters(n_a, n_x), spec.output
     if n_a == 0:
         raise ValueError("parameters: expected one unit at least, got n_a = 0")
-    if key in parameters or "by" in parameters:
+    if with_output and (key in parameters or "by" in parameters):
         n_y, _ = _checks.output_sizes(parameters, key)
         wanted |= _checks.output_shapes(key, n_y, n_a)
     p = _checks.weights(parameters, wanted)
@@ -45,6 +47,8 @@ def fuse(parameters: Any, orders: Orders) -> Fused:
         W = np.concatenate([p["W" + gate] for gate in order])
         b = np.concatenate([p["b" + gate] for gate in order])
         fused = Fused(spec, W[:, n_a:].copy(), W[:, :n_a].copy(), b[:, 0].copy())
+        if "bca" in p:
+            fused.bca = p["bca"][:, 0].copy()
     else:
         fused = Fused(spec, p["Wax"].copy(), p["Waa"].copy(), p["ba"][:, 0].copy())
     if key in p:
@@ -58,7 +62,9 @@ def split(fused: Fused, orders: Orders) -> dict[str, Array]:
     if spec.gates:
         W, b = np.hstack([fused.W_a, fused.W_x]), fused.b[:, None]
         rows = {gate: slice(k * n_a, (k + 1) * n_a) for k, gate in enumerate(orders[spec.name])}
-        p = {kind + gate: of[rows[gate]].copy() for gate in spec.gates for kind, of in (("W", W), ("b", b))}
+        p = {key: {"W": W, "b": b}[key[0]][rows[key[1:]]].copy() for key in spec.entries if key != "bca"}
+        if fused.bca is not None:
+            p["bca"] = fused.bca[:, None].copy()
     else:
         p = {"Wax": fused.W_x.copy("C"), "Waa": fused.W_a.copy("C"), "ba": fused.b[:, None].copy()}
     if fused.Wy is not None and fused.by is not None:

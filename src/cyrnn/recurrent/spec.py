@@ -4,7 +4,7 @@ The kernels have a table of their own, of slots and products: ``_kernels/cells/`
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ Shapes = dict[str, tuple[str, tuple[int, int]]]  # of the entries: the letters t
 class CellSpec:
     """A cell's parameters and states."""
 
-    name: str  # as in the functions' names
+    name: str  # as in the functions' names; the two forms of the GRU share it
+    form: str  # as in the kernels' table
     title: str  # in messages
     long_title: str  # in messages that do not show an entry's name
     states: tuple[str, ...]  # what a step carries to the next one
@@ -30,7 +31,7 @@ class CellSpec:
     output: str  # the entry of the output layer's weights
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return cell_named, (self.name,)  # a copy is the row of the table itself
+        return cell_named, (self.form,)  # a copy is the row of the table itself
 
     @property
     def n_gates(self) -> int:
@@ -119,6 +120,7 @@ class CellSpec:
 
 RNN = CellSpec(
     name="rnn",
+    form="rnn",
     title="an RNN",
     long_title="a basic RNN",
     states=("a",),
@@ -130,6 +132,7 @@ RNN = CellSpec(
 )
 LSTM = CellSpec(
     name="lstm",
+    form="lstm",
     title="an LSTM",
     long_title="an LSTM",
     states=("a", "c"),
@@ -139,7 +142,32 @@ LSTM = CellSpec(
     identifier="Wf",
     output="Wy",
 )
-CELLS = {spec.name: spec for spec in (RNN, LSTM)}
+GRU = CellSpec(
+    name="gru",
+    form="gru_before",
+    title="a GRU, reset before the product",
+    long_title="a GRU, reset before the product",
+    states=("a",),
+    gates="cur",
+    slots=("cct", "ut", "rt", "hct"),
+    entries={part + gate: letters for gate in "urc" for part, letters in (("W", "n_a, n_a + n_x"), ("b", "n_a, 1"))},
+    identifier="Wu",
+    output="Wy",
+)
+GRU_AFTER = replace(
+    GRU,
+    form="gru_after",
+    title="a GRU, reset after the product",
+    long_title="a GRU, reset after the product",
+    entries={**GRU.entries, "bca": "n_a, 1"},
+)
+CELLS = {spec.form: spec for spec in (RNN, LSTM, GRU, GRU_AFTER)}
+NAMES = tuple(dict.fromkeys(spec.name for spec in CELLS.values()))
+
+
+def gru_form(parameters: Any) -> CellSpec:
+    """Return the form of the GRU that parameters belong to: with an entry ``bca`` its reset is after the product."""
+    return GRU_AFTER if "bca" in parameters else GRU
 
 
 def check_output(output: Any) -> None:
@@ -150,9 +178,9 @@ def check_output(output: Any) -> None:
         raise ValueError(f"output: expected 'softmax', 'sigmoid', 'linear' or None, got {output!r}")
 
 
-def cell_named(name: str) -> CellSpec:
+def cell_named(form: str) -> CellSpec:
     """Return a row of the table."""
-    return CELLS[name]
+    return CELLS[form]
 
 
 def cell_of(parameters: Any) -> CellSpec:
@@ -166,11 +194,13 @@ def cell_of(parameters: Any) -> CellSpec:
         If they have the entries of several cells, or of none.
     """
     _checks.mapping(parameters)
-    found = [spec for spec in CELLS.values() if spec.identifier in parameters]
+    cells = [RNN, LSTM, gru_form(parameters)]
+    found = [spec for spec in cells if spec.identifier in parameters]
     if len(found) == 1:
         return found[0]
+    titles = {spec.identifier: spec.title.partition(",")[0] for spec in cells}
     if found:
-        wanted = " or ".join(f"of {spec.title} ({spec.identifier!r})" for spec in found)
+        wanted = " or ".join(f"of {titles[spec.identifier]} ({spec.identifier!r})" for spec in found)
         raise ValueError(f"parameters: expected the entries {wanted}, got {'both' if len(found) == 2 else 'all'}")
-    wanted = " or ".join(f"{spec.identifier!r} (of {spec.title})" for spec in CELLS.values())
+    wanted = " or ".join(f"{key!r} (of {title})" for key, title in titles.items())
     raise _checks.Missing(f"parameters: expected an entry {wanted}, got only {sorted(map(str, parameters))}")

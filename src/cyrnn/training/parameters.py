@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .. import _checks
 from .._checks import Array
-from ..recurrent.spec import CELLS, CellSpec, Shapes
+from ..recurrent.spec import CELLS, NAMES, CellSpec, Shapes
 
 __all__ = ["initialize_parameters", "load_parameters"]
 
@@ -38,7 +38,20 @@ def _size(name: str, value: Any) -> int:
     return size
 
 
-def initialize_parameters(cell: str, n_x: int, n_a: int, n_y: int, rng: np.random.Generator | int) -> dict[str, Array]:
+def _spec(cell: str, reset: Any) -> CellSpec:
+    """Return the row of the cell's table, of a GRU that of its form."""
+    if cell != "gru":
+        if reset is not None:
+            raise ValueError(f"reset: expected None for a cell without a reset gate ({cell!r}), got {reset!r}")
+        return CELLS[cell]
+    if reset not in (None, "before", "after"):
+        raise ValueError(f"reset: expected 'before' or 'after', got {reset!r}")
+    return CELLS[f"gru_{reset or 'before'}"]
+
+
+def initialize_parameters(
+    cell: str, n_x: int, n_a: int, n_y: int, rng: np.random.Generator | int, *, reset: str | None = None
+) -> dict[str, Array]:
     """Random parameters to begin a training with.
 
     The weights of the inputs and of the output layer are uniform in ``+- sqrt(6 / (columns + rows))`` of their matrix
@@ -48,17 +61,21 @@ def initialize_parameters(cell: str, n_x: int, n_a: int, n_y: int, rng: np.rando
 
     Parameters
     ----------
-    cell : {"rnn", "lstm"}
+    cell : {"rnn", "lstm", "gru"}
     n_x, n_a, n_y : int
         Inputs, hidden units, outputs; at least 1.
     rng : numpy.random.Generator or int
         For the draws: ``numpy.random.default_rng(seed)``, or the seed of one.
+    reset : {"before", "after"}, optional
+        Of a GRU: whether the reset gate acts before the recurrent product of the candidate (the default) or after it.
 
     Returns
     -------
     dict of new float64 arrays
         "rnn": ``Wax`` (n_a, n_x), ``Waa`` (n_a, n_a), ``ba`` (n_a, 1), ``Wya`` (n_y, n_a), ``by`` (n_y, 1).
         "lstm": ``Wf Wi Wc Wo`` (n_a, n_a + n_x), ``bf bi bc bo`` (n_a, 1), ``Wy`` (n_y, n_a), ``by`` (n_y, 1).
+        "gru": ``Wu Wr Wc`` (n_a, n_a + n_x), ``bu br bc`` (n_a, 1), ``Wy`` (n_y, n_a), ``by`` (n_y, 1); with
+        ``reset="after"`` also ``bca`` (n_a, 1).
 
     Raises
     ------
@@ -72,9 +89,9 @@ def initialize_parameters(cell: str, n_x: int, n_a: int, n_y: int, rng: np.rando
     >>> p["Wf"].shape, p["bf"][0], p["Wy"].shape
     ((5, 8), array([1.]), (2, 5))
     """
-    if cell not in tuple(CELLS):  # a tuple compares with anything, a dict wants it hashable
-        raise ValueError(f"cell: expected {' or '.join(map(repr, CELLS))}, got {cell!r}")
-    spec = CELLS[cell]
+    if cell not in NAMES:  # a tuple compares with anything, a dict wants it hashable
+        raise ValueError(f"cell: expected {' or '.join(map(repr, NAMES))}, got {cell!r}")
+    spec = _spec(cell, reset)
     n_x, n_a, n_y = _size("n_x", n_x), _size("n_a", n_a), _size("n_y", n_y)
     if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
         if rng < 0:
@@ -165,7 +182,7 @@ def load_parameters(path: str | os.PathLike[str], *, strict: bool = True) -> dic
     Returns
     -------
     dict of new C-contiguous float64 arrays
-        The parameters of a basic RNN or of an LSTM, in the order of `initialize_parameters`; without an output layer
+        The parameters of a basic RNN, an LSTM or a GRU, in the order of `initialize_parameters`; without an output layer
         if the file has none.
 
     Raises
@@ -174,7 +191,7 @@ def load_parameters(path: str | os.PathLike[str], *, strict: bool = True) -> dic
         If the file cannot be opened.
     ValueError
         If it is no such file, holds pickled objects (they are never read), lacks an entry, or has one that belongs
-        to neither cell, is of a wrong type or shape, or is not finite.  The message names the path and the entry.
+        to no cell, is of a wrong type or shape, or is not finite.  The message names the path and the entry.
     TypeError
         If `path` is no path.
 

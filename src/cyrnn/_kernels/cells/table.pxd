@@ -1,6 +1,7 @@
 """The cells by name."""
 
 from .cell cimport cell
+from .gru cimport gru_after, gru_before
 from .lstm cimport lstm
 from .rnn cimport rnn
 
@@ -11,4 +12,8 @@ cdef inline cell cell_named(str name) except *:
         return rnn()
     if name == "lstm":
         return lstm()
+    if name == "gru_before":
+        return gru_before()
+    if name == "gru_after":
+        return gru_after()
     raise ValueError("not a cell")

@@ -85,7 +85,8 @@ cdef extern from "linalg/unpacked.h" nogil:
         thread thr,
     )
     void matmul_t_unpacked(
-        double *c, Py_ssize_t K, Py_ssize_t m, const weights *W, const double *d, double *workspace, thread thr,
+        double *c, Py_ssize_t K, Py_ssize_t m, const weights *W, const double *d, start how, double *workspace,
+        thread thr,
     )
     void sum_rows(double *db, const double *d, Py_ssize_t m, index_range own)
     void outer_unpacked(

@@ -31,11 +31,11 @@ static inline void matmul_unpacked(double *c, Py_ssize_t m, const double *w, Py_
     }
 }
 
-/* C (K, m) = W' D for this thread's range of the rows, gate g of D (n, m) at d + g * n * m.  Where examples are few next
+/* C (K, m) = start + W' D for this thread's range of the rows, gate g of D (n, m) at d + g * n * m.  Where examples are few next
  * to K, the columns of W fill the vectors and the result is transposed in `workspace` (m * K): W read by columns would
  * miss the cache at every value. */
 static inline void matmul_t_unpacked(double *c, Py_ssize_t K, Py_ssize_t m, const weights *W, const double *d,
-                                     double *workspace, thread thr)
+                                     enum start start, double *workspace, thread thr)
 {
     const int by_units = m <= K;
     double *to = by_units && m > 1 ? workspace : c;
@@ -44,12 +44,13 @@ static inline void matmul_t_unpacked(double *c, Py_ssize_t K, Py_ssize_t m, cons
     index_range part = {own.begin, own.begin};
     while (next_part(&part, own, by_units ? MR : NR, flops, thr)) {
         const Py_ssize_t count = part.end - part.begin;
+        if (to != c && start == ADD) transpose(workspace + part.begin, K, c + part.begin * m, m, count, m);
         for (int g = 0; g < W->n_gates; g++) {
-            const enum start start = g ? ADD : ZERO;
+            const enum start from = g ? ADD : start;
             const double *w = W->gate[g] + part.begin, *dg = d + g * W->n * m;
             if (by_units)
-                gemm_unpacked(to + part.begin, K, count, w, 1, W->ld, W->n, dg, 1, m, m, start, NULL, NULL);
-            else gemm_unpacked(to + part.begin * m, m, m, dg, 1, m, W->n, w, 1, W->ld, count, start, NULL, NULL);
+                gemm_unpacked(to + part.begin, K, count, w, 1, W->ld, W->n, dg, 1, m, m, from, NULL, NULL);
+            else gemm_unpacked(to + part.begin * m, m, m, dg, 1, m, W->n, w, 1, W->ld, count, from, NULL, NULL);
         }
         if (to != c) transpose(c + part.begin * m, m, workspace + part.begin, K, m, count);
     }

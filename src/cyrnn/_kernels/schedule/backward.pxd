@@ -90,7 +90,7 @@ cdef inline void add_weight_gradients(
 ) noexcept nogil:
     """dW (+)= sum d x', sum d a' and db += sum d over the columns of a block, which begin at `first`."""
     cdef const cell *c = &task.p.cell
-    cdef Py_ssize_t n_a = task.p.n_a, n_x = task.p.n_x, ld = task.d_ld, rows, row
+    cdef Py_ssize_t n_a = task.p.n_a, n_x = task.p.n_x, ld = task.d_ld, rows
     cdef index_range units = thread_range(n_a, NR, thr)
     cdef double *workspace = task.outer_workspace + thr.id * task.outer_size
     cdef const product *p
@@ -104,8 +104,7 @@ cdef inline void add_weight_gradients(
         for stage in range(c.n_stages):
             p = &c.products[stage]
             if adds_to(p, k):
-                row = (k - p.first) * n_a + units.begin
-                dW = task.out.dW_h[stage] + row * task.out.ld_h
+                dW = task.out.dW_h[k] + units.begin * task.out.ld_h
                 if p.source < 0:
                     add_outer(dW, task.out.ld_h, d, ld, rows, before, n_a, at, n_a, columns, how, workspace, thr)
                 else:
@@ -114,8 +113,7 @@ cdef inline void add_weight_gradients(
                         dW, task.out.ld_h, d, ld, rows, source, task.slot_ld, NULL, n_a, columns, how, workspace, thr,
                     )
         if gets_input(c, k):
-            row = (k - c.x_first) * n_a + units.begin
-            dW = task.out.dW_x + row * task.out.ld_x
+            dW = task.out.dW_x[k] + units.begin * task.out.ld_x
             add_outer(dW, task.out.ld_x, d, ld, rows, x, ldx, NULL, n_x, columns, how, workspace, thr)
         add_rows(task.out.db + k * n_a + units.begin, d, ld, rows, columns)
 
@@ -124,12 +122,13 @@ cdef inline void clear_gradients(const layer *task) noexcept nogil:
     """Zeros, where there is no step."""
     cdef const cell *c = &task.p.cell
     cdef Py_ssize_t n_a = task.p.n_a, row
-    cdef int stage
-    for row in range(c.x_count * n_a):
-        memset(task.out.dW_x + row * task.out.ld_x, 0, task.p.n_x * sizeof(double))
-    for stage in range(c.n_stages):
-        for row in range(c.products[stage].count * n_a):
-            memset(task.out.dW_h[stage] + row * task.out.ld_h, 0, n_a * sizeof(double))
+    cdef int k, stage
+    for k in range(c.n_slots):
+        for row in range(n_a if gets_input(c, k) else 0):
+            memset(task.out.dW_x[k] + row * task.out.ld_x, 0, task.p.n_x * sizeof(double))
+        for stage in range(c.n_stages):
+            for row in range(n_a if adds_to(&c.products[stage], k) else 0):
+                memset(task.out.dW_h[k] + row * task.out.ld_h, 0, n_a * sizeof(double))
 
 
 cdef inline void backward_pass(void *problem, thread thr) noexcept nogil:

@@ -85,7 +85,7 @@ cdef inline void project_block(
                 columns.end - columns.begin, BIAS, task.bias + c.x_first * n_a, thr,
             )
         for k in range(c.n_slots):
-            if not gets_input(c, k):
+            if not gets_input(c, k) and task.p.b[k] != NULL:
                 own = thread_range(columns.end - columns.begin, 1, thr)
                 for j in range(own.begin, own.end):
                     memcpy(z + k * task.slot_stride + j * ld, task.bias + k * n_a, n_a * sizeof(double))
@@ -104,7 +104,8 @@ cdef inline void prepare_forward(layer *task, thread thr) noexcept nogil:
     weights_pack(&task.output.Wy, thr)
     if thr.id == 0:
         for k in range(c.n_slots):
-            memcpy(task.bias + k * n_a, task.p.b[k], n_a * sizeof(double))
+            if task.p.b[k] != NULL:
+                memcpy(task.bias + k * n_a, task.p.b[k], n_a * sizeof(double))
     clear_padding(task.output.y, b, thread_range(task.output.n_y, LINE, thr))
     for k in range(c.n_states):
         clear_padding(task.states[k], b, units)

@@ -27,12 +27,12 @@ cdef struct parameters:
     bint one_hot                        # the input is one-hot and given by indices: a column of W_x is picked
     weights W_x                         # of the slots that get the input
     weights W_h[MAX_STAGES]             # of the recurrent product of each stage
-    const double *b[MAX_SLOTS]          # (n_a) of each slot
+    const double *b[MAX_SLOTS]          # (n_a) of each slot; NULL for a slot that is no sum
 
 
-cdef struct gradients:                  # gate g of a gradient begins g * n_a rows after the first
-    double *dW_x                        # (x_count, n_a, n_x)
-    double *dW_h[MAX_STAGES]            # (count, n_a, n_a)
+cdef struct gradients:
+    double *dW_x[MAX_SLOTS]             # (n_a, n_x) of each slot that gets the input
+    double *dW_h[MAX_SLOTS]             # (n_a, n_a) of each slot that a product is added to
     Py_ssize_t ld_x, ld_h               # their row lengths
     double *db                          # (n_slots, n_a)
 
@@ -77,6 +77,8 @@ cdef inline void parameters_init(
     """The sizes of the weight matrices; the matrices are still to come."""
     cdef int k
     p.cell, p.n_x, p.n_a, p.one_hot = c, n_x, n_a, False
+    for k in range(MAX_SLOTS):
+        p.b[k] = NULL
     p.W_x = weights_init(c.x_count, 0, n_a, n_x, fused and c.x_count > 1, unpacked)
     for k in range(c.n_stages):
         p.W_h[k] = weights_init(c.products[k].count, 0, n_a, n_a, fused and c.products[k].count > 1, unpacked)
@@ -107,6 +109,11 @@ cdef inline int set_gate(
     set_recurrent_weights(p, slot, data, ld)
     set_input_weights(p, slot, data + p.n_a, ld)
     return 0
+
+
+cdef inline void set_gradient(gradients *out, int slot, double *dW, Py_ssize_t n_a, Py_ssize_t ld) noexcept nogil:
+    """The gradient (n_a, n_a + n_x) of both weights of a slot."""
+    out.dW_h[slot], out.dW_x[slot], out.ld_h, out.ld_x = dW, dW + n_a, ld, ld
 
 
 cdef inline double recurrent_gates(const cell *c) noexcept nogil:

@@ -8,7 +8,7 @@ from libc.string cimport memcpy, memset
 
 from ..cells.cell cimport MAX_SLOTS, MAX_STATES, adds_to, cell, gets_input, product, step
 from ..linalg.linalg cimport (
-    as_matrix, matmul_t_unpacked, matmul_unpacked, outer_unpacked, sum_rows, thread_rows,
+    ADD, ZERO, as_matrix, matmul_t_unpacked, matmul_unpacked, outer_unpacked, sum_rows, thread_rows,
 )
 from ..runtime.buffers cimport buffer_alloc, buffer_free, workspace_alloc
 from ..runtime.limits cimport MR
@@ -57,7 +57,8 @@ cdef inline void step_forward(void *problem, thread thr) noexcept nogil:
     cdef int k, stage
     for k in range(c.n_slots):
         s.slot[k] = task.slots + k * row + begin
-        fill_rows(task.slots + k * row, task.p.b[k], m, own)
+        if task.p.b[k] != NULL:
+            fill_rows(task.slots + k * row, task.p.b[k], m, own)
         if gets_input(c, k):
             matmul_unpacked(
                 task.slots + k * row, m, task.p.W_x.gate[k - c.x_first], task.p.W_x.ld, task.p.n_x,
@@ -109,7 +110,7 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
             barrier(thr)
             matmul_t_unpacked(
                 task.d_slots + p.source * row, n_a, m, &task.p.W_h[stage], task.d_slots + p.first * row,
-                task.transposed, thr,
+                ZERO, task.transposed, thr,
             )
             barrier(thr)
     for k in range(c.n_slots):
@@ -119,18 +120,21 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
             p = &c.products[stage]
             if adds_to(p, k):
                 outer_unpacked(
-                    task.out.dW_h[stage] + (k - p.first) * n_a * task.out.ld_h, task.out.ld_h, n_a, d,
+                    task.out.dW_h[k], task.out.ld_h, n_a, d,
                     task.before[0].data if stage == 0 else task.slot[p.source].data, m, own, thr,
                 )
         if gets_input(c, k):
             outer_unpacked(
-                task.out.dW_x + (k - c.x_first) * n_a * task.out.ld_x, task.out.ld_x, n_x, d, task.x.data, m, own, thr,
+                task.out.dW_x[k], task.out.ld_x, n_x, d, task.x.data, m, own, thr,
             )
     barrier(thr)
-    matmul_t_unpacked(task.dx.data, n_x, m, &task.p.W_x, task.d_slots + c.x_first * row, task.transposed, thr)
+    matmul_t_unpacked(task.dx.data, n_x, m, &task.p.W_x, task.d_slots + c.x_first * row, ZERO, task.transposed, thr)
     barrier(thr)
     p = &c.products[0]
-    matmul_t_unpacked(task.d_before[0].data, n_a, m, &task.p.W_h[0], task.d_slots + p.first * row, task.transposed, thr)
+    matmul_t_unpacked(
+        task.d_before[0].data, n_a, m, &task.p.W_h[0], task.d_slots + p.first * row, ADD if c.keeps_da else ZERO,
+        task.transposed, thr,
+    )
 
 
 cdef inline int run_step_forward(one_step *task) except -1:

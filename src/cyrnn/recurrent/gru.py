@@ -1,0 +1,352 @@
+"""The GRU: one cell and the whole sequence, forward and backward, in both forms.
+
+    ut = sigmoid(Wu [a<t-1>, x<t>] + bu)                                update gate
+    rt = sigmoid(Wr [a<t-1>, x<t>] + br)                                reset gate
+    cct = tanh(Wc [rt * a<t-1>, x<t>] + bc)                             candidate, reset before the product
+    cct = tanh(Wcx x<t> + bc + rt * (Wca a<t-1> + bca))                 candidate, reset after the product
+    a<t> = ut * cct + (1 - ut) * a<t-1>
+    y<t> = softmax(Wy a<t> + by)
+
+In every weight matrix the n_a columns of the hidden state come before the n_x columns of the input: Wc = [Wca, Wcx].
+Parameters with an entry ``bca`` are those of the second form.  Cho et al. 2014 (arXiv:1406.1078) reset before the
+product; PyTorch, Keras by default and ONNX with linear_before_reset = 1 reset after it.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from .. import _checks, _kernels, _updates
+from .._checks import Array, Parameters
+from .caches import CacheList, SequenceCache, backward_by_steps, sequence_of
+from .spec import GRU, GRU_AFTER, CellSpec, gru_form
+
+__all__ = ["gru_backward", "gru_cell_backward", "gru_cell_forward", "gru_forward"]
+
+CACHE = "a_next, a_prev, cct, ut, rt, hct, xt, parameters"
+
+
+def _weights(p: Parameters) -> tuple[Any, ...]:
+    """Return the recurrent parameters as the kernels take them; without `bca` None stands for it."""
+    bca = None
+    if "bca" in p:
+        bca = p["bca"]
+        if bca is None:
+            raise TypeError  # None would be the other form
+    return p["Wu"], p["Wr"], p["Wc"], p["bu"], p["br"], p["bc"], bca
+
+
+def _run(x: Array, a0: Array | None, p: Parameters, lengths: Any, cache: bool, output: str | None) -> tuple[Any, ...]:
+    """All steps: a (n_a, m, T_x), y (n_y, m, T_x), and what the backward pass needs: the lengths and a buffer."""
+    if lengths is not None:
+        lengths = _checks.lengths(lengths, *x.shape[1:])
+    a, y, kept = _kernels.gru.forward(x, a0, *_weights(p), *GRU.output_layer(p, output), lengths, cache)
+    return a, y, lengths, kept
+
+
+def _step(xt: Array, a_prev: Array | None, p: Parameters, output: str | None) -> tuple[Array, ...]:
+    """One step: a_next (n_a, m), yt (n_y, m), the slots (4, n_a, m)."""
+    result: tuple[Array, ...] = _kernels.gru.cell_forward(xt, a_prev, *_weights(p), *GRU.output_layer(p, output))
+    return result
+
+
+def _form(parameters: Any) -> CellSpec:
+    """Return the form of the GRU, of anything that was passed as its parameters."""
+    _checks.mapping(parameters)
+    return gru_form(parameters)
+
+
+@overload
+def gru_cell_forward(
+    xt: Any, a_prev: Any, parameters: Parameters, *, output: str = ...
+) -> tuple[Array, Array, tuple[Any, ...]]: ...
+@overload
+def gru_cell_forward(
+    xt: Any, a_prev: Any, parameters: Parameters, *, output: str | None
+) -> tuple[Array, Any, tuple[Any, ...]]: ...
+def gru_cell_forward(
+    xt: Any, a_prev: Any, parameters: Parameters, *, output: str | None = "softmax"
+) -> tuple[Array, Any, tuple[Any, ...]]:
+    """One step of the GRU.
+
+    The equations stand at the top of this module.
+
+    Parameters
+    ----------
+    xt : array_like, shape (n_x, m)
+        Input at this step.
+    a_prev : array_like, shape (n_a, m), or (n_a, 1) for all examples
+        Hidden state before the step.
+    parameters : mapping
+        ``Wu Wr Wc`` (n_a, n_a + n_x), ``bu br bc`` (n_a, 1), ``Wy`` (n_y, n_a), ``by`` (n_y, 1).  With ``bca``
+        (n_a, 1) the reset gate acts after the product, without it before the product.
+    output : str or None
+        The output layer's activation: ``"softmax"`` (the notebook's), ``"sigmoid"``, ``"linear"``; None for no output
+        layer: y is None and its two entries are not read.
+
+    Returns
+    -------
+    a_next : numpy.ndarray of float64, shape (n_a, m)
+        Hidden state after the step, a new array.
+    yt_pred : numpy.ndarray of float64, shape (n_y, m)
+        Prediction, a new array; None without an output.
+    cache : tuple
+        ``(a_next, a_prev, cct, ut, rt, hct, xt, parameters)``: the first is the array returned; a_prev, xt and
+        parameters are what was passed; the gates are new, and so is hct, what the hidden state contributes to the
+        candidate: ``rt * a_prev``, or ``Wca a_prev + bca`` where the reset is after the product.
+        `gru_cell_backward` reads them as they are when it runs.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        If an argument is of a wrong type or shape or `parameters` lacks an entry; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np, cyrnn
+    >>> p = {"W" + gate: np.ones((2, 5)) for gate in "urc"} | {"b" + gate: np.zeros((2, 1)) for gate in "urc"}
+    >>> p |= {"Wy": np.eye(2), "by": np.zeros((2, 1))}
+    >>> a_next, yt_pred, cache = cyrnn.gru_cell_forward(np.ones((3, 4)), np.zeros((2, 1)), p)
+    >>> a_next[0]
+    array([0.94786341, 0.94786341, 0.94786341, 0.94786341])
+    """
+    try:
+        result = _step(xt, a_prev, parameters, output)
+    except _checks.MISFIT:
+        result = ()
+    if not result:
+        x = _checks.dimensions("xt", xt, "n_x, m")
+        _checks.real("a_prev", a_prev)  # which may not be None
+        (a,), weights = _form(parameters).checked("xt", x, parameters, output, a_prev=a_prev)
+        result = _step(x, a, weights, output)
+    a_next, yt_pred, slots = result
+    return a_next, yt_pred, (a_next, a_prev, *slots, xt, parameters)
+
+
+@overload
+def gru_forward(
+    x: Any, a0: Any, parameters: Parameters, *, lengths: Any = ..., output: str = ..., cache: Literal[True] = ...
+) -> tuple[Array, Array, tuple[CacheList, Any]]: ...
+@overload
+def gru_forward(
+    x: Any, a0: Any, parameters: Parameters, *, lengths: Any = ..., output: str = ..., cache: Literal[False]
+) -> tuple[Array, Array, None]: ...
+@overload
+def gru_forward(
+    x: Any, a0: Any, parameters: Parameters, *, lengths: Any = ..., output: str = ..., cache: bool
+) -> tuple[Array, Array, tuple[CacheList, Any] | None]: ...
+@overload
+def gru_forward(
+    x: Any, a0: Any, parameters: Parameters, *, lengths: Any = ..., output: str | None, cache: bool = ...
+) -> tuple[Array, Any, Any]: ...
+def gru_forward(
+    x: Any,
+    a0: Any,
+    parameters: Parameters,
+    *,
+    lengths: Any = None,
+    output: str | None = "softmax",
+    cache: bool = True,
+) -> tuple[Array, Any, Any]:
+    """Run the GRU over all steps.
+
+    Parameters
+    ----------
+    x : array_like, shape (n_x, m, T_x)
+        Input of every step.  Used without a conversion if it is float64.
+    a0 : array_like, shape (n_a, m), or (n_a, 1) for all examples, or None
+        Initial hidden state; copied.  None for zeros.
+    parameters : mapping
+        As for `gru_cell_forward`.
+    lengths : array_like of integers, shape (m,), optional
+        Steps of each example, 0 to T_x; copied.  What `x` holds past them is not used.  The result of an
+        example is bit for bit that of running it alone without padding, in time proportional to the sum
+        of the lengths.  All steps by default, as in the notebook.
+    output : str or None
+        The output layer's activation: ``"softmax"`` (the notebook's), ``"sigmoid"``, ``"linear"``; None for no output
+        layer: y is None and its two entries are not read.
+    cache : bool
+        False to keep nothing for the backward pass: `caches` is None, and no memory but the results
+        grows with T_x (with lengths a table too, 8 bytes a step, or a step and example in a small call).
+
+    Returns
+    -------
+    a : numpy.ndarray of float64, shape (n_a, m, T_x)
+        Hidden states, a new array that shares memory with nothing; zero past the lengths.
+    y_pred : numpy.ndarray of float64, shape (n_y, m, T_x)
+        Predictions, a new array; zero past the lengths.  None without an output.
+    caches : tuple
+        ``(steps, x)``: `steps` behaves as a list of the cells' caches, one per step, and `x` is the
+        very object passed.  `gru_backward` reads `x` and `parameters` as they are when it runs.
+        With lengths the arrays of a step are read-only copies, zero past the lengths.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        If an argument is of a wrong type or shape or `parameters` lacks an entry; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np, cyrnn
+    >>> rng = np.random.default_rng(0)
+    >>> p = cyrnn.initialize_parameters("gru", n_x=3, n_a=5, n_y=2, rng=rng, reset="after")
+    >>> a, y_pred, caches = cyrnn.gru_forward(rng.normal(size=(3, 10, 4)), np.zeros((5, 1)), p)
+    >>> a.shape, y_pred.shape, len(caches[0])
+    ((5, 10, 4), (2, 10, 4), 4)
+    """
+    made = _updates.count
+    try:
+        result = _run(x, a0, parameters, lengths, cache, output)
+    except _checks.MISFIT:
+        result = ()
+    array = x
+    if not result:
+        array = _checks.dimensions("x", x, "n_x, m, T_x")
+        states, weights = _form(parameters).checked("x", array, parameters, output, a0=a0)
+        result = _run(array, states[0], weights, lengths, cache, output)
+    a, y_pred, lengths, kept = result
+    if kept is None:
+        return a, y_pred, None
+    array = x if isinstance(x, np.ndarray) else np.asarray(array)
+    form = gru_form(parameters)
+    return a, y_pred, (CacheList(SequenceCache(form, kept, a.shape, lengths, array, parameters, made)), x)
+
+
+def _named(form: CellSpec, dW: Array, db: Array) -> dict[str, Array]:
+    """Return the gradients of the weights by name; dW is of cct, ut, rt, db of the slots."""
+    (dWc, dWu, dWr), (dbc, dbu, dbr, dbca) = dW, db
+    gradients = {"dWu": dWu, "dbu": dbu, "dWr": dWr, "dbr": dbr, "dWc": dWc, "dbc": dbc}
+    return gradients if form is GRU else {**gradients, "dbca": dbca}
+
+
+def _run_back(da: Array, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
+    """Gradients of the first steps of a sequence, as many as `da` has."""
+    after = sequence.spec is GRU_AFTER
+    dx, da0, dW, db = _kernels.gru.backward(da, x, sequence.lengths, sequence.buffer, after, p["Wu"], p["Wr"], p["Wc"])
+    return {"dx": dx, "da0": da0, **_named(sequence.spec, dW, db)}
+
+
+def _step_back(da: Array, cache: Sequence[Any], p: Parameters, form: CellSpec) -> dict[str, Array]:
+    """Gradients of one step from its cache."""
+    a_next, a_prev, cct, ut, rt, hct, xt, _ = cache
+    if a_next.shape != cct.shape:
+        raise ValueError  # not read here, but all parts of a cache must fit together
+    dxt, da_prev, dW, db = _kernels.gru.cell_backward(
+        da, a_prev, cct, ut, rt, hct, xt, form is GRU_AFTER, p["Wu"], p["Wr"], p["Wc"]
+    )
+    return {"dxt": dxt, "da_prev": da_prev, **_named(form, dW, db)}
+
+
+def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
+    """`gru_cell_backward` of (da_next, cache), with the names that its caller gives them."""
+    da_next, cache = values
+    try:
+        return _step_back(da_next, cache, cache[-1], gru_form(cache[-1]))
+    except _checks.MISFIT:
+        pass
+    da_name, name = names
+    _checks.unpacked(name, cache, CACHE)
+    entries = dict(zip(CACHE.split(", "), cache, strict=True))
+    spelled = {letter: f"{name}[{k}] ({letter})" for k, letter in enumerate(entries)}
+    n_a, m = _checks.dimensions(spelled["a_next"], cache[0], "n_a, m").shape
+    _checks.columns_fit(da_name, m)
+    for letter in ("a_next", *GRU.slots):
+        entries[letter] = _checks.shaped(spelled[letter], entries[letter], "n_a, m", (n_a, m))
+    entries["a_prev"] = _checks.state(spelled["a_prev"], entries["a_prev"], n_a, m)
+    xt = entries["xt"] = _checks.columns(spelled["xt"], entries["xt"], "n_x", m)
+    da_next = _checks.shaped(da_name, da_next, "n_a, m", (n_a, m))
+    form = _form(cache[7])
+    return _step_back(da_next, list(entries.values()), _checks.weights(cache[7], form.weights(n_a, len(xt))), form)
+
+
+def gru_cell_backward(da_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
+    """Gradients of one step of the GRU.
+
+    The equations stand at the top of ``_kernels/cells/gru.pxd``.
+
+    Parameters
+    ----------
+    da_next : array_like, shape (n_a, m)
+        Gradient of the loss with respect to the hidden state after the step.
+    cache : tuple
+        As `gru_cell_forward` returns it, or made by hand.
+
+    Returns
+    -------
+    dict of new float64 arrays
+        ``dxt`` (n_x, m), ``da_prev`` (n_a, m), ``dWu dWr dWc`` (n_a, n_a + n_x), ``dbu dbr dbc`` (n_a, 1); where the
+        reset is after the product also ``dbca`` (n_a, 1).
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        If an argument or an entry of the cache is of a wrong type or shape; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np, cyrnn
+    >>> p = {"W" + gate: np.ones((2, 5)) for gate in "urc"} | {"b" + gate: np.zeros((2, 1)) for gate in "urc"}
+    >>> p |= {"Wy": np.eye(2), "by": np.zeros((2, 1))}
+    >>> a_next, yt_pred, cache = cyrnn.gru_cell_forward(np.ones((3, 4)), np.zeros((2, 4)), p)
+    >>> cyrnn.gru_cell_backward(np.ones((2, 4)), cache)["dbu"][0]
+    array([0.17980983])
+    """
+    return _cell_back(("da_next", "cache"), (da_next, cache))
+
+
+def gru_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
+    """Gradients through all steps of the GRU.
+
+    Parameters
+    ----------
+    da : array_like, shape (n_a, m, T_x)
+        Gradient of the loss with respect to every hidden state.  It may have fewer steps than the
+        caches: then the gradients are those of the first T_x steps.  What it holds past the lengths that
+        `gru_forward` was given is not used, and dx is zero there.
+    caches : tuple
+        ``(steps, x)`` as `gru_forward` returns it.  `steps` may also be any sequence of the cells'
+        caches: made in a loop, sliced, joined, edited.  Its arrays, `x` and the `parameters` it holds
+        are read as they are now.
+
+    Returns
+    -------
+    dict of new float64 arrays
+        ``dx`` (n_x, m, T_x), ``da0`` (n_a, m), ``dWu dWr dWc`` (n_a, n_a + n_x), ``dbu dbr dbc`` (n_a, 1); where the
+        reset is after the product also ``dbca`` (n_a, 1).
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        If an argument or an entry of the caches is of a wrong type or shape; the message names it.
+    RuntimeError
+        If `update_parameters_with_adam` or `update_parameters_with_gd` changed one of the parameters in place since the
+        forward pass.  A change by other code cannot be detected: the gradients are then those of neither network.
+
+    Examples
+    --------
+    >>> import numpy as np, cyrnn
+    >>> p = cyrnn.initialize_parameters("gru", n_x=2, n_a=2, n_y=2, rng=0)
+    >>> a, y_pred, caches = cyrnn.gru_forward(np.ones((2, 3, 7)), np.zeros((2, 3)), p)
+    >>> gradients = cyrnn.gru_backward(np.ones((2, 3, 7)), caches)
+    >>> gradients["dx"].shape, gradients["da0"].shape, gradients["dWu"].shape, gradients["dbu"].shape
+    ((2, 3, 7), (2, 3), (2, 4), (2, 1))
+    """
+    try:
+        sequence = caches[0].sequence
+        if sequence.spec.name == GRU.name and len(caches) == 2:
+            sequence.check()
+            return _run_back(da, sequence.x, sequence, sequence.parameters)
+    except _checks.MISFIT:
+        pass
+    steps, _ = _checks.unpacked("caches", caches, "steps, x")
+    da = _checks.dimensions("da", da, "n_a, m, T_x")
+    _checks.columns_fit("da", *da.shape[1:])
+    sequence = sequence_of(steps, GRU, da.shape[2])
+    if sequence is None:
+        return backward_by_steps(_cell_back, {"da": da}, steps)
+    sequence.check()
+    n_a, m, _ = sequence.shape
+    _checks.shaped("da", da, "n_a, m, T_x", (n_a, m, da.shape[2]))
+    x = _checks.columns("x", sequence.x, "n_x", m, len(sequence))
+    return _run_back(da, x, sequence, _checks.weights(sequence.parameters, GRU.weights(n_a, len(x))))
