@@ -53,6 +53,7 @@ cdef extern from "linalg/weights.h" nogil:
 
     Py_ssize_t weights_size(const weights *W)
     void weights_pack(const weights *W, thread thr)
+    void weights_unpack(const weights *W, int gate, double *dst, Py_ssize_t ld)
     void weights_pack_t(const weights *W, thread thr)
     void matmul(
         double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const double *x, Py_ssize_t ldx,
@@ -91,6 +92,13 @@ cdef extern from "linalg/unpacked.h" nogil:
     void outer_unpacked(
         double *dW, Py_ssize_t lddW, Py_ssize_t K, const double *d, const double *x, Py_ssize_t m, index_range own,
         thread thr,
+    )
+
+
+cdef extern from "linalg/one_hot.h" nogil:
+    void matmul_one_hot(
+        double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const Py_ssize_t *at, Py_ssize_t cols,
+        const double *bias, thread thr,
     )
 
 

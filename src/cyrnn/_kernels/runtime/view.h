@@ -4,6 +4,7 @@
 
 /* The address of the first value; of an empty array too, which a bounds check would refuse. */
 #define VIEW_DATA(slice) ((double *)(slice).data)
+#define VIEW_INDICES(slice) ((const Py_ssize_t *)(slice).data)
 
 /* Whether that object is of exactly this type, and its values are plain doubles, not a field of a structured array. */
 #define VIEW_IS_OF(slice, type) ((void *)Py_TYPE((slice).memview->obj) == (type))

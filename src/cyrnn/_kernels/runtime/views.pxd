@@ -19,12 +19,24 @@ cdef extern from "runtime/strided.h" nogil:
         Py_ssize_t s_example
         Py_ssize_t s_step
 
+    ctypedef struct indices:
+        # element (j, t) of an array (m, T_x) is at data[j * s_example + t * s_step]
+        const Py_ssize_t *data
+        Py_ssize_t s_example
+        Py_ssize_t s_step
+
+    Py_ssize_t safe_index(indices x, Py_ssize_t j, Py_ssize_t t, Py_ssize_t n)
+
 
 cdef extern from "runtime/view.h":
     double *data_2 "VIEW_DATA" (const double[:, :] view)
     double *data_2c "VIEW_DATA" (const double[:, ::1] view)
     double *data_3 "VIEW_DATA" (const double[:, :, :] view)
     double *data_3c "VIEW_DATA" (const double[:, :, ::1] view)
+    const Py_ssize_t *data_1n "VIEW_INDICES" (const Py_ssize_t[:] view)
+    const Py_ssize_t *data_2n "VIEW_INDICES" (const Py_ssize_t[:, :] view)
+    bint is_plain_1s "VIEW_IS_OF" (const Py_ssize_t[:] view, void *type)
+    bint is_plain_2n "VIEW_IS_OF" (const Py_ssize_t[:, :] view, void *type)
     bint is_plain_1i "VIEW_IS_OF" (const int64_t[::1] view, void *type)
     bint is_plain_2i "VIEW_IS_OF" (const int64_t[:, ::1] view, void *type)
     bint is_plain_1n "VIEW_IS_OF" (const Py_ssize_t[::1] view, void *type)
@@ -86,6 +98,52 @@ cdef inline int state(
     out.data = <double *> data_2(view)
     out.s_unit, out.s_example, out.s_step = view.strides[0] // 8, view.strides[1] // 8 if view.shape[1] > 1 else 0, 0
     return 0
+
+
+cdef inline int check_indices(
+    const indices *x, Py_ssize_t n_x, Py_ssize_t m,
+    const Py_ssize_t *lengths,          # IN  (m); NULL if every example has all steps
+    Py_ssize_t T_x,
+) except -1:
+    """Refuse an index that is not from 0 to n_x - 1, within the lengths and the first T_x steps."""
+    cdef size_t outside = 0, index, last = <size_t> (n_x - 1)   # unsigned: arithmetic out of range may wrap around
+    cdef Py_ssize_t j, t, steps
+    if n_x < 0:
+        refuse()
+    for j in range(m):
+        steps = T_x if lengths == NULL else min(lengths[j], T_x)
+        for t in range(steps):          # by the sign bits, as `lengths.copy`
+            index = <size_t> x.data[j * x.s_example + t * x.s_step]
+            outside |= index | last - index
+    if outside >> (8 * sizeof(size_t) - 1):
+        raise ValueError("an index is out of range")
+    return 0
+
+
+cdef inline int index_sequence(
+    const Py_ssize_t[:, :] view, Py_ssize_t n_x, Py_ssize_t m, Py_ssize_t T,
+    const Py_ssize_t *lengths,          # IN  (m); NULL if every example has all steps
+    Py_ssize_t T_x,                     # of the T steps those that are read
+    indices *out,
+) except -1:
+    """Indices (m, T) of any strides, each from 0 to n_x - 1."""
+    cdef Py_ssize_t size = sizeof(Py_ssize_t)
+    cdef uintptr_t bits = <uintptr_t> data_2n(view) | view.strides[0] | view.strides[1]
+    if view.shape[0] != m or view.shape[1] != T or bits % sizeof(Py_ssize_t):
+        refuse()
+    if <double> m * <double> T > MAX_COLUMNS or not is_plain_2n(view, array_type):
+        refuse()
+    out.data, out.s_example, out.s_step = data_2n(view), view.strides[0] // size, view.strides[1] // size
+    return check_indices(out, n_x, m, lengths, T_x)
+
+
+cdef inline int index_state(const Py_ssize_t[:] view, Py_ssize_t n_x, Py_ssize_t m, indices *out) except -1:
+    """Indices (m) of any stride, each from 0 to n_x - 1."""
+    cdef uintptr_t bits = <uintptr_t> data_1n(view) | view.strides[0]
+    if view.shape[0] != m or bits % sizeof(Py_ssize_t) or m > MAX_COLUMNS or not is_plain_1s(view, array_type):
+        refuse()
+    out.data, out.s_example, out.s_step = data_1n(view), view.strides[0] // <Py_ssize_t> sizeof(Py_ssize_t), 0
+    return check_indices(out, n_x, m, NULL, 1)
 
 
 cdef inline double *new_matrix(double[:, ::1] view) noexcept:

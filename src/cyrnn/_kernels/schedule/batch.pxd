@@ -7,8 +7,8 @@ a block of steps are contiguous: to one thread, or to all together, one product 
 from libc.string cimport memset
 
 from ..runtime.buffers cimport workspace_alloc
-from ..runtime.parallel cimport index_range, thread, thread_range
-from ..runtime.views cimport strided
+from ..runtime.parallel cimport clamp, index_range, thread, thread_range
+from ..runtime.views cimport indices, safe_index, strided
 
 
 cdef extern from "schedule/batch.h" nogil:
@@ -174,6 +174,21 @@ cdef inline const Py_ssize_t *columns_before(
         for j in range(batch_size_at(b, t)):
             column[j] = column_before(b, t) - column_before(b, t0) + j
     return table
+
+
+cdef inline void pack_indices(
+    Py_ssize_t *picked,                 # OUT (columns of the block)
+    indices x, Py_ssize_t n_x, const batch *b, Py_ssize_t t0, Py_ssize_t t1, index_range of, thread thr,
+) noexcept nogil:
+    """The indices of the packed examples `of` at steps t0 ... t1 - 1, by all threads together."""
+    cdef index_range own = thread_range(t1 - t0, 1, thr), examples
+    cdef Py_ssize_t first = offset_at(b, t0), j, t
+    for t in range(t0 + own.begin, t0 + own.end):
+        examples = clamp(of, batch_size_at(b, t))
+        for j in range(examples.begin, examples.end):
+            picked[offset_at(b, t) - first + j] = safe_index(
+                x, j if b.lengths == NULL else b.sorted_indices[j], t, n_x,
+            )
 
 
 cdef inline Py_ssize_t examples_with(const batch *b, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t columns) noexcept nogil:

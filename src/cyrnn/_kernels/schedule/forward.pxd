@@ -8,7 +8,7 @@ the caller's arrays while they are in a cache.
 from libc.string cimport memcpy, memset
 
 from ..cells.cell cimport cell, gets_input, product, slots_kept, step
-from ..linalg.linalg cimport ADD, BIAS, matmul, matmul_shared, weights_alloc, weights_pack
+from ..linalg.linalg cimport ADD, BIAS, matmul, matmul_one_hot, matmul_shared, weights_alloc, weights_pack
 from ..runtime.buffers cimport buffer_alloc, workspace_alloc
 from ..runtime.limits cimport FORWARD_COLUMNS, LINE
 from ..runtime.parallel cimport (
@@ -18,10 +18,10 @@ from ..runtime.parallel cimport (
 from ..runtime.threads cimport run_on_threads, threads_for
 from .batch cimport (
     batch, batch_alloc, batch_as_columns, batch_size_at, clear_padding, column_before, n_segments, offset_at,
-    pack_state, segment, sort_batch, thread_examples, unpack_batch,
+    pack_indices, pack_state, segment, sort_batch, thread_examples, unpack_batch,
 )
 from .blocks cimport block_end, set_block
-from .layer cimport cache_rows, forward_flops, layer, projected_once, set_cache, split_work
+from .layer cimport cache_rows, forward_flops, input_size, layer, projected_once, set_cache, split_work
 from .output cimport output_block
 
 
@@ -62,7 +62,7 @@ cdef inline void forward_step(
 
 cdef inline void project_block(
     const layer *task,
-    const double *x, Py_ssize_t ldx,            # the block as columns
+    const double *x, Py_ssize_t ldx,            # the block as columns; not read if they are one-hot
     Py_ssize_t first, Py_ssize_t t0, Py_ssize_t t1, index_range of, thread thr,
 ) noexcept nogil:
     """Every slot of the block, whose columns begin at `first`, becomes its bias and the projection of the input."""
@@ -74,10 +74,16 @@ cdef inline void project_block(
     for i in range(n_segments(&task.batch, t0, t1, of)):
         columns = segment(&task.batch, t0, t1, of, i)
         z = task.slots + (first + columns.begin) * ld
-        matmul_shared(
-            z + c.x_first * task.slot_stride, task.slot_stride, ld, &task.p.W_x, x + columns.begin * ldx, ldx,
-            columns.end - columns.begin, BIAS, task.bias + c.x_first * n_a, thr,
-        )
+        if task.p.one_hot:
+            matmul_one_hot(
+                z + c.x_first * task.slot_stride, task.slot_stride, ld, &task.p.W_x, task.x_picked + columns.begin,
+                columns.end - columns.begin, task.bias + c.x_first * n_a, thr,
+            )
+        else:
+            matmul_shared(
+                z + c.x_first * task.slot_stride, task.slot_stride, ld, &task.p.W_x, x + columns.begin * ldx, ldx,
+                columns.end - columns.begin, BIAS, task.bias + c.x_first * n_a, thr,
+            )
         for k in range(c.n_slots):
             if not gets_input(c, k) and task.p.b[k] != NULL:
                 own = thread_range(columns.end - columns.begin, 1, thr)
@@ -85,19 +91,13 @@ cdef inline void project_block(
                     memcpy(z + k * task.slot_stride + j * ld, task.bias + k * n_a, n_a * sizeof(double))
 
 
-cdef inline void forward_pass(void *problem, thread thr) noexcept nogil:
-    """One thread's part of a layer."""
-    cdef layer *task = <layer *> problem
+cdef inline void prepare_forward(layer *task, thread thr) noexcept nogil:
+    """One thread's part of what comes before the first step: packed weights, biases, initial states."""
     cdef const batch *b = &task.batch
     cdef const cell *c = &task.p.cell
-    cdef Py_ssize_t n_a = task.p.n_a, t0 = 0, t1, t, n, before, after, first_column, ldx
-    cdef const double *x
+    cdef Py_ssize_t n_a = task.p.n_a
     cdef index_range units = thread_range(n_a, LINE, thr), values = thread_range(b.n_active * n_a, LINE, thr)
-    cdef index_range own, of, columns
-    cdef thread step_threads = thr if task.split_units else one_thread(thr)
-    cdef thread block_threads = thr if task.joint_projection else step_threads
     cdef int k
-
     weights_pack(&task.p.W_x, thr)
     for k in range(c.n_stages):
         weights_pack(&task.p.W_h[k], thr)
@@ -114,15 +114,30 @@ cdef inline void forward_pass(void *problem, thread thr) noexcept nogil:
         else:
             memset(task.state[k] + values.begin, 0, (values.end - values.begin) * sizeof(double))
     barrier(thr)
+
+
+cdef inline void forward_steps(layer *task, thread thr) noexcept nogil:
+    """One thread's part of all steps, block by block."""
+    cdef const batch *b = &task.batch
+    cdef const cell *c = &task.p.cell
+    cdef Py_ssize_t n_a = task.p.n_a, t0 = 0, t1, t, n, before, after, first_column, ldx = 0
+    cdef const double *x = NULL
+    cdef index_range values = full_range(b.n_active * n_a), own, of, columns
+    cdef thread step_threads = thr if task.split_units else one_thread(thr)
+    cdef thread block_threads = thr if task.joint_projection else step_threads
+    cdef int k
     while t0 < b.T and not interrupted(thr):
         t1 = block_end(b, t0)
         before = column_before(b, t0) if task.keep else 0
         after = first_column = b.n_active + (offset_at(b, t0) if task.keep else 0)
         own = full_range(b.m) if task.split_units else thread_examples(b, t0, t1, thr)
         of = full_range(b.m) if task.joint_projection else own
-        x = batch_as_columns(
-            task.x, task.p.n_x, b, t0, t1, task.x_columns, &ldx, thread_range(task.p.n_x, LINE, block_threads), of,
-        )
+        if task.p.one_hot:
+            pack_indices(task.x_picked, task.x_indices, task.p.n_x, b, t0, t1, of, block_threads)
+        else:
+            x = batch_as_columns(
+                task.x, task.p.n_x, b, t0, t1, task.x_columns, &ldx, thread_range(task.p.n_x, LINE, block_threads), of,
+            )
         barrier(block_threads)
         project_block(task, x, ldx, first_column - b.n_active, t0, t1, of, block_threads)
         barrier(thr)            # the output of a block has the place of x_columns; `publish` is between two barriers
@@ -137,10 +152,11 @@ cdef inline void forward_pass(void *problem, thread thr) noexcept nogil:
         barrier(block_threads)
         publish(thr)
         for k in range(c.n_states):
-            unpack_batch(
-                task.states[k], task.state[k] + first_column * n_a, n_a, b, t0, t1,
-                thread_range(n_a, LINE, block_threads), of,
-            )
+            if task.states[k].data != NULL:
+                unpack_batch(
+                    task.states[k], task.state[k] + first_column * n_a, n_a, b, t0, t1,
+                    thread_range(n_a, LINE, block_threads), of,
+                )
             if not task.keep:      # the last states become the ones before the next block
                 memcpy(
                     task.state[k] + values.begin, task.state[k] + before * n_a + values.begin,
@@ -149,6 +165,13 @@ cdef inline void forward_pass(void *problem, thread thr) noexcept nogil:
         output_block(&task.output, task.state[0] + first_column * n_a, n_a, b, t0, t1, of, block_threads)
         barrier(thr)
         t0 = t1
+
+
+cdef inline void forward_pass(void *problem, thread thr) noexcept nogil:
+    """One thread's part of a layer."""
+    cdef layer *task = <layer *> problem
+    prepare_forward(task, thr)
+    forward_steps(task, thr)
 
 
 cdef inline double *forward_alloc(layer *task, double *workspace) noexcept nogil:
@@ -161,7 +184,8 @@ cdef inline double *forward_alloc(layer *task, double *workspace) noexcept nogil
     weights_alloc(&task.output.Wy, &workspace)
     batch_alloc(&task.batch, &workspace)
     task.bias = workspace_alloc(&workspace, task.p.cell.n_slots * task.p.n_a)
-    task.x_columns = task.output.z = workspace_alloc(&workspace, columns * max(task.p.n_x, task.output.n_y))
+    task.x_columns = task.output.z = workspace_alloc(&workspace, columns * max(input_size(&task.p), task.output.n_y))
+    task.x_picked = <Py_ssize_t *> workspace_alloc(&workspace, columns if task.p.one_hot else 0)
     if not task.keep:
         rows = cache_rows(&task.p.cell, &task.batch, columns)
         set_cache(task, workspace_alloc(&workspace, rows * task.p.n_a), columns)
@@ -171,7 +195,7 @@ cdef inline double *forward_alloc(layer *task, double *workspace) noexcept nogil
 cdef inline void forward_blocks(layer *task) noexcept nogil:
     """The size of a block."""
     cdef double n_a = task.p.n_a, n_y = task.output.n_y, cached = slots_kept(&task.p.cell) * n_a
-    cdef double column = max(task.p.n_x, task.output.n_y)
+    cdef double column = max(input_size(&task.p), task.output.n_y)
     cdef double returned = (task.p.cell.n_states * n_a + n_y) * task.batch.m * task.batch.T_x
     if task.keep:
         returned += cached * task.batch.columns
@@ -188,7 +212,8 @@ cdef inline int run_forward(layer *task) except -1:
     cdef int max_threads = split_work(task, &task.output.Wy)
     task.flops = forward_flops(&task.p, task.output.n_y)
     cdef int threads = threads_for(task.flops * task.batch.columns, max_threads)
-    task.p.W_x.unpacked = task.output.Wy.unpacked = projected_once(task, threads)
+    task.output.Wy.unpacked = projected_once(task, threads)
+    task.p.W_x.unpacked = task.output.Wy.unpacked or task.p.one_hot
     cdef double *workspace = buffer_alloc(forward_alloc(task, NULL) - <double *> NULL)
     forward_alloc(task, workspace)
     sort_batch(&task.batch)

@@ -16,7 +16,7 @@ or states.
 from ..cells.cell cimport MAX_SLOTS, MAX_STAGES, MAX_STATES, adds_to, cell, slots_kept
 from ..linalg.linalg cimport exceeds_cache, split_by_units, weights, weights_init
 from ..runtime.buffers cimport new_array
-from ..runtime.views cimport matrix, new_matrix, strided
+from ..runtime.views cimport index_sequence, indices, matrix, new_matrix, refuse, sequence, strided
 from .batch cimport batch, batch_init, mean_batch_size
 from .output cimport output
 
@@ -24,6 +24,7 @@ from .output cimport output
 cdef struct parameters:
     cell cell
     Py_ssize_t n_x, n_a
+    bint one_hot                        # the input is one-hot and given by indices: a column of W_x is picked
     weights W_x                         # of the slots that get the input
     weights W_h[MAX_STAGES]             # of the recurrent product of each stage
     const double *b[MAX_SLOTS]          # (n_a) of each slot; NULL for a slot that is no sum
@@ -42,7 +43,9 @@ cdef struct layer:
     double flops                        # of a column
     bint split_units                    # threads split the units of every step, else the examples of a block
     bint joint_projection               # and project a block together, else each thread its own examples
-    strided x                           # (n_x, m, T_x)
+    strided x                           # (n_x, m, T_x), or
+    indices x_indices                   # (m, T_x)
+    Py_ssize_t *x_picked                # workspace (columns of a block), the indices of its columns
     double *x_columns                   # workspace (columns of a block, n_x); backward: dx, when x is done with
     double *state[MAX_STATES]           # as at the top
     double *slots                       # as at the top
@@ -51,7 +54,7 @@ cdef struct layer:
     bint keep                           # states and slots of all steps, else of one block at a time
     bint initial_given[MAX_STATES]      # else zeros
     strided initial[MAX_STATES]         # IN  (n_a, m)
-    strided states[MAX_STATES]          # OUT (n_a, m, T_x)
+    strided states[MAX_STATES]          # OUT (n_a, m, T_x); no address: not wanted
     output output
     double *bias                        # workspace (n_slots, n_a)
     # backward
@@ -73,7 +76,7 @@ cdef inline void parameters_init(
 ) noexcept nogil:
     """The sizes of the weight matrices; the matrices are still to come."""
     cdef int k
-    p.cell, p.n_x, p.n_a = c, n_x, n_a
+    p.cell, p.n_x, p.n_a, p.one_hot = c, n_x, n_a, False
     for k in range(MAX_SLOTS):
         p.b[k] = NULL
     p.W_x = weights_init(c.x_count, 0, n_a, n_x, fused and c.x_count > 1, unpacked)
@@ -122,14 +125,19 @@ cdef inline double recurrent_gates(const cell *c) noexcept nogil:
     return count
 
 
+cdef inline Py_ssize_t input_size(const parameters *p) noexcept nogil:
+    """The values of a column of the input that are read and multiplied."""
+    return 1 if p.one_hot else p.n_x
+
+
 cdef inline double forward_flops(const parameters *p, Py_ssize_t n_y) noexcept nogil:
     """Floating-point operations of a column."""
-    return 2.0 * p.n_a * (p.cell.x_count * <double> p.n_x + recurrent_gates(&p.cell) * p.n_a + n_y)
+    return 2.0 * p.n_a * (p.cell.x_count * <double> input_size(p) + recurrent_gates(&p.cell) * p.n_a + n_y)
 
 
 cdef inline double backward_flops(const parameters *p) noexcept nogil:
     """Floating-point operations of a column."""
-    return 4.0 * p.n_a * (p.cell.x_count * <double> p.n_x + recurrent_gates(&p.cell) * p.n_a)
+    return 4.0 * p.n_a * (p.cell.x_count * <double> input_size(p) + recurrent_gates(&p.cell) * p.n_a)
 
 
 cdef inline int layer_init(
@@ -145,6 +153,33 @@ cdef inline int layer_init(
     for k in range(c.n_stages):
         task.p.W_h[k].unpacked = task.batch.T == 1
     return 0
+
+
+cdef inline int input_shape(
+    const double[:, :, :] x, const Py_ssize_t[:, :] index, Py_ssize_t *m, Py_ssize_t *T_x,
+) except -1:
+    """The examples and steps of the input, (n_x, m, T_x) or (m, T_x): one of the two is None."""
+    if (x is None) == (index is None):
+        refuse()
+    if x is None:
+        m[0], T_x[0] = index.shape[0], index.shape[1]
+    else:
+        m[0], T_x[0] = x.shape[1], x.shape[2]
+    return 0
+
+
+cdef inline int set_input(
+    layer *task,
+    const double[:, :, :] x,            # IN  (n_x, m, T_cache), or
+    const Py_ssize_t[:, :] index,       # IN  (m, T_cache)
+    Py_ssize_t T_cache,
+) except -1:
+    """The input of a layer that has its sizes and lengths."""
+    cdef const batch *b = &task.batch
+    if x is not None:
+        return sequence(x, task.p.n_x, b.m, T_cache, &task.x)
+    task.p.one_hot = task.p.W_x.unpacked = True
+    return index_sequence(index, task.p.n_x, b.m, T_cache, b.lengths, b.T_x, &task.x_indices)
 
 
 cdef inline Py_ssize_t cache_rows(const cell *c, const batch *b, Py_ssize_t columns) noexcept nogil:
@@ -189,7 +224,9 @@ cdef inline int split_work(layer *task, const weights *Wy) noexcept nogil:
     """What threads split; how many can share the work."""
     cdef Py_ssize_t max_threads
     task.split_units = split_by_units(&task.p.W_h[0], mean_batch_size(&task.batch), &max_threads)
-    task.joint_projection = task.split_units or task.batch.single_block or exceeds_cache(&task.p.W_x)
+    task.joint_projection = task.split_units or task.batch.single_block
+    if not task.p.one_hot:
+        task.joint_projection = task.joint_projection or exceeds_cache(&task.p.W_x)
     if Wy != NULL:
         task.joint_projection = task.joint_projection or exceeds_cache(Wy)
     return max_threads
