@@ -327,7 +327,7 @@ cdef class Stream:
         cdef double[:, :, ::1] W = W_out, b = b_out
         cdef double[:, ::1] Wy, by
         for k in range(p.cell.x_count):
-            weights_unpack(&p.W_x, k, new_cube(W) + k * n_a * K + n_a, K)
+            weights_unpack(&p.W_x[0], k, new_cube(W) + k * n_a * K + n_a, K)
             slot = recurrent_slot(&p.cell, k)
             for stage in range(p.cell.n_stages):
                 if adds_to(&p.cell.products[stage], slot):

@@ -61,7 +61,7 @@ cdef inline void step_forward(void *problem, thread thr) noexcept nogil:
             fill_rows(task.slots + k * row, task.p.b[k], m, own)
         if gets_input(c, k):
             matmul_unpacked(
-                task.slots + k * row, m, task.p.W_x.gate[k - c.x_first], task.p.W_x.ld, task.p.n_x,
+                task.slots + k * row, m, task.p.W_x[0].gate[k - c.x_first], task.p.W_x[0].ld, task.p.n_x,
                 task.x.data, own, thr,
             )
         p = &c.products[0]      # at once, while this slot's rows of the weights are in a cache
@@ -128,7 +128,7 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
                 task.out.dW_x[k], task.out.ld_x, n_x, d, task.x.data, m, own, thr,
             )
     barrier(thr)
-    matmul_t_unpacked(task.dx.data, n_x, m, &task.p.W_x, task.d_slots + c.x_first * row, ZERO, task.transposed, thr)
+    matmul_t_unpacked(task.dx.data, n_x, m, &task.p.W_x[0], task.d_slots + c.x_first * row, ZERO, task.transposed, thr)
     barrier(thr)
     p = &c.products[0]
     matmul_t_unpacked(
