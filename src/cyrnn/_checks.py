@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
 
 FLOAT64 = np.dtype(np.float64)
+INTP = np.dtype(np.intp)  # of indices
 MOST_COLUMNS = _lengths.MAX_COLUMNS  # examples times steps
 
 # A function first calls its kernel with the arguments as they are: the kernel checks
@@ -79,10 +80,15 @@ def real(name: str, value: Any) -> Array:
     if array.dtype.kind not in "fiub":
         got = f"dtype {array.dtype}" if array.dtype.kind != "O" else f"{type(value).__name__} of objects"
         raise TypeError(f"{name}: expected real numbers, got {'None' if value is None else got}")
-    array = np.require(array, FLOAT64, ["ALIGNED"])
+    return _aligned(array, FLOAT64)
+
+
+def _aligned(array: NDArray[Any], dtype: np.dtype[Any]) -> Any:
+    """Return an array as an aligned one of this type, of any layout."""
+    array = np.require(array, dtype, ["ALIGNED"])
     # When NumPy says "aligned" it counts neither the strides of a dimension of one nor the address of an empty
     # array; kernels do.
-    whole_items = math.gcd(FLOAT64.itemsize, *array.strides) == FLOAT64.itemsize
+    whole_items = math.gcd(dtype.itemsize, *array.strides) == dtype.itemsize
     return array if array.size and whole_items else array.copy()
 
 
@@ -111,6 +117,47 @@ def columns(name: str, value: Any, letter: str, *rest: int) -> Array:
         expected = f"({letter}, {', '.join(map(str, rest))})"
         raise ValueError(f"{name}: expected shape ({letters}) = {expected}, got {array.shape}")
     return array
+
+
+def dense_or_indices(x: Any) -> tuple[Any, Any]:
+    """Return an input as the kernels take it: x and None, or None and the indices that stand for one-hot columns."""
+    return (None, x) if x.dtype.kind == "i" else (x, None)
+
+
+def are_indices(array: NDArray[Any], ndim: int) -> bool:
+    """Whether an input that would have `ndim` dimensions if it were dense is of indices."""
+    return array.dtype.kind in "iu" and array.ndim == ndim - 1
+
+
+def dense(name: str, value: Any, letters: str) -> Array:
+    """Return an input that is not of indices as `dimensions` does; the error says what indices are."""
+    try:
+        return dimensions(name, value, letters)
+    except ValueError as error:
+        array = any_array(name, value)
+        if array.ndim != letters.count(","):
+            raise
+        short = letters.partition(", ")[2]
+        hint = f"({short}) is for indices, which are integers and not {array.dtype}"
+        raise ValueError(f"{error}; {hint}") from error
+
+
+def indices(name: str, array: NDArray[Any], n_x: int, kept: bytes | None = None) -> NDArray[np.intp]:
+    """Return indices, (m, T_x) or (m,) of integers, as an aligned numpy.intp array of any layout.
+
+    Raises
+    ------
+    ValueError
+        If one within the lengths, which are as `lengths` returns them, is not from 0 to n_x - 1.
+    """
+    outside = (array < 0) | (array >= n_x)
+    if kept is not None:
+        outside &= np.arange(array.shape[1]) < np.frombuffer(kept, np.intp)[:, None]
+    for at in np.argwhere(outside)[:1].tolist():
+        where = f"example {at[0]}" + "".join(f" at step {t}" for t in at[1:])
+        raise ValueError(f"{name}: expected indices from 0 to n_x - 1 = {n_x - 1}, got {array[tuple(at)]} for {where}")
+    aligned: NDArray[np.intp] = _aligned(array, INTP)
+    return aligned
 
 
 def state(name: str, value: Any, n_a: int, m: int) -> Array:
@@ -171,10 +218,12 @@ def entry(parameters: Parameters, key: str, name: str = "parameters") -> Any:
     raise Missing(f"{name}: expected an entry {key!r}, got only {sorted(map(str, parameters))}")
 
 
-def weights(parameters: Parameters, wanted: dict[str, tuple[str, tuple[int, int]]]) -> dict[str, Array]:
+def weights(
+    parameters: Parameters, wanted: dict[str, tuple[str, tuple[int, int]]], name: str = "parameters"
+) -> dict[str, Array]:
     """Return the wanted entries, C-contiguous and of exactly the shapes given with them."""
     return {
-        key: np.ascontiguousarray(shaped(f"parameters[{key!r}]", entry(parameters, key), letters, shape))
+        key: np.ascontiguousarray(shaped(f"{name}[{key!r}]", entry(parameters, key, name), letters, shape))
         for key, (letters, shape) in wanted.items()
     }
 

@@ -11,10 +11,10 @@ from .runtime.views cimport matrix, new_cube, new_sequence, new_state, sequence,
 from .schedule.backward cimport run_backward
 from .schedule.forward cimport run_forward
 from .schedule.layer cimport (
-    gradients, layer, layer_init, new_cache, parameters, parameters_init, read_cache, set_gate,
-    set_gradient,
+    gradients, input_shape, layer, layer_init, new_cache, parameters, parameters_init, read_cache, set_gate,
+    set_gradient, set_input,
 )
-from .schedule.one_step cimport one_step, run_step_backward, run_step_forward
+from .schedule.one_step cimport one_step, run_step_backward, run_step_forward, set_step_input, step_examples
 from .schedule.output cimport activation, new_output, new_step_output, output_init
 
 
@@ -52,7 +52,8 @@ cdef inline void set_gradients(
 
 
 def forward(
-    const double[:, :, :] x not None,   # IN  (n_x, m, T_x)
+    const double[:, :, :] x,            # IN  (n_x, m, T_x), or
+    const Py_ssize_t[:, :] index,       # IN  (m, T_x), the places of the ones of one-hot columns; one of the two is None
     const double[:, :] a0,              # IN  (n_a, m) or (n_a, 1); None for zeros
     const double[:, :] c0,              # IN  (n_a, m) or (n_a, 1); None for zeros
     const double[:, ::1] Wf not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
@@ -70,13 +71,14 @@ def forward(
     bint keep,                          # whether to return the cache for `backward`
 ) -> tuple:
     """The forward pass: a (n_a, m, T_x), y (n_y, m, T_x) or None, c (n_a, m, T_x), the cache (cache_rows, n_a) or None."""
-    cdef Py_ssize_t n_x = x.shape[0], m = x.shape[1], T_x = x.shape[2], n_a = Wf.shape[0]
+    cdef Py_ssize_t n_a = Wf.shape[0], n_x = Wf.shape[1] - n_a, m, T_x
     cdef layer task
+    input_shape(x, index, &m, &T_x)
     layer_init(&task, lstm(), n_x, n_a, m, T_x, T_x, lengths)
     set_weights(&task.p, Wf, Wi, Wc, Wo)
     set_biases(&task.p, bf, bi, bc, bo)
     output_init(&task.output, Wy, by, f, n_a)
-    sequence(x, n_x, m, T_x, &task.x)
+    set_input(&task, x, index, T_x)
     task.initial_given[0], task.initial_given[1] = a0 is not None, c0 is not None
     if a0 is not None:
         state(a0, n_a, m, True, &task.initial[0])
@@ -95,7 +97,8 @@ def forward(
 def backward(
     const double[:, :, :] da not None,  # IN  (n_a, m, T_x)
     const double[:, :, :] dc,           # IN  (n_a, m, T_x); None for zeros
-    const double[:, :, :] x not None,   # IN  (n_x, m, T_cache), T_cache at least T_x
+    const double[:, :, :] x,            # IN  (n_x, m, T_cache), T_cache at least T_x, or
+    const Py_ssize_t[:, :] index,       # IN  (m, T_cache); one of the two is None
     bytes lengths,                      # IN  as `forward` had them
     const double[:, ::1] cache not None,    # IN  (cache_rows, n_a), as `forward` returned it
     const double[:, ::1] Wf not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
@@ -103,30 +106,36 @@ def backward(
     const double[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
     const double[:, ::1] Wo not None,   # IN  (n_a, n_a + n_x)
 ) -> tuple:
-    """The backward pass, over the first T_x steps: dx (n_x, m, T_x), da0, dc0 (n_a, m), dW (4, n_a, n_a + n_x), db."""
-    cdef Py_ssize_t n_a = da.shape[0], m = da.shape[1], T_x = da.shape[2], n_x = x.shape[0], T_cache = x.shape[2]
+    """The backward pass, over the first T_x steps: dx (n_x, m, T_x) or None, da0, dc0 (n_a, m),
+    dW (4, n_a, n_a + n_x), db."""
+    cdef Py_ssize_t n_a = da.shape[0], m = da.shape[1], T_x = da.shape[2], n_x = Wf.shape[1] - n_a, m_x, T_cache
     cdef layer task
+    input_shape(x, index, &m_x, &T_cache)
     layer_init(&task, lstm(), n_x, n_a, m, T_x, T_cache, lengths)
     set_weights(&task.p, Wf, Wi, Wc, Wo)
     sequence(da, n_a, m, T_x, &task.d_states[0])
     task.d_given[0], task.d_given[1] = True, dc is not None
     if dc is not None:
         sequence(dc, n_a, m, T_x, &task.d_states[1])
-    sequence(x, n_x, m, T_cache, &task.x)
+    set_input(&task, x, index, T_cache)
     read_cache(&task, cache)
 
-    dx_out, da0_out, dc0_out = new_array((n_x, m, T_x)), new_array((n_a, m)), new_array((n_a, m))
+    dx_out = None if x is None else new_array((n_x, m, T_x))
+    da0_out, dc0_out = new_array((n_a, m)), new_array((n_a, m))
     dW_out, db_out = new_array((4, n_a, n_a + n_x)), new_array((4, n_a, 1))
     cdef double[:, :, ::1] dx = dx_out, dW = dW_out, db = db_out
     cdef double[:, ::1] da0 = da0_out, dc0 = dc0_out
-    task.dx, task.d_initial[0], task.d_initial[1] = new_sequence(dx), new_state(da0), new_state(dc0)
+    task.d_initial[0], task.d_initial[1] = new_state(da0), new_state(dc0)
+    if x is not None:
+        task.dx = new_sequence(dx)
     set_gradients(&task.out, dW, db)
     run_backward(&task)
     return dx_out, da0_out, dc0_out, dW_out, db_out
 
 
 def cell_forward(
-    const double[:, :] xt not None,     # IN  (n_x, m)
+    const double[:, :] xt,              # IN  (n_x, m), or
+    const Py_ssize_t[:] index,          # IN  (m), the places of the ones of one-hot columns; one of the two is None
     const double[:, :] a_prev not None,     # IN  (n_a, m) or (n_a, 1)
     const double[:, :] c_prev not None,     # IN  (n_a, m) or (n_a, 1)
     const double[:, ::1] Wf not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
@@ -142,14 +151,14 @@ def cell_forward(
     activation f,                       # of the output
 ) -> tuple:
     """One step: a_next, c_next (n_a, m), yt (n_y, m) or None, the gates (4, n_a, m)."""
-    cdef Py_ssize_t n_x = xt.shape[0], m = xt.shape[1], n_a = Wf.shape[0]
+    cdef Py_ssize_t n_a = Wf.shape[0], n_x = Wf.shape[1] - n_a, m = step_examples(xt, index)
     cdef one_step task
     parameters_init(&task.p, lstm(), n_x, n_a, False, True)
     set_weights(&task.p, Wf, Wi, Wc, Wo)
     set_biases(&task.p, bf, bi, bc, bo)
     output_init(&task.output, Wy, by, f, n_a)
     task.m = m
-    state(xt, n_x, m, False, &task.x)
+    set_step_input(&task, xt, index)
     state(a_prev, n_a, m, True, &task.before[0])
     state(c_prev, n_a, m, True, &task.before[1])
 
@@ -172,15 +181,18 @@ def cell_backward(
     const double[:, :] it not None,     # IN  (n_a, m)
     const double[:, :] cct not None,    # IN  (n_a, m)
     const double[:, :] ot not None,     # IN  (n_a, m)
-    const double[:, :] xt not None,     # IN  (n_x, m)
+    const double[:, :] xt,              # IN  (n_x, m), or
+    const Py_ssize_t[:] index,          # IN  (m); one of the two is None
     const double[:, ::1] Wf not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
     const double[:, ::1] Wi not None,   # IN  (n_a, n_a + n_x)
     const double[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
     const double[:, ::1] Wo not None,   # IN  (n_a, n_a + n_x)
 ) -> tuple:
-    """The gradients of one step: dxt (n_x, m), da_prev, dc_prev (n_a, m), dW (4, n_a, n_a + n_x), db (4, n_a, 1)."""
-    cdef Py_ssize_t n_x = xt.shape[0], n_a = c_next.shape[0], m = c_next.shape[1]
+    """The gradients of one step: dxt (n_x, m) or None, da_prev, dc_prev (n_a, m), dW (4, n_a, n_a + n_x),
+    db (4, n_a, 1)."""
+    cdef Py_ssize_t n_a = c_next.shape[0], n_x = Wf.shape[1] - n_a, m = c_next.shape[1]
     cdef one_step task
+    step_examples(xt, index)
     parameters_init(&task.p, lstm(), n_x, n_a, False, True)
     set_weights(&task.p, Wf, Wi, Wc, Wo)
     task.m = m
@@ -194,13 +206,16 @@ def cell_backward(
     state(it, n_a, m, False, &task.slot[INPUT])
     state(cct, n_a, m, False, &task.slot[CANDIDATE])
     state(ot, n_a, m, False, &task.slot[OUTPUT])
-    state(xt, n_x, m, False, &task.x)
+    set_step_input(&task, xt, index)
 
-    dx_out, da_out, dc_out = new_array((n_x, m)), new_array((n_a, m)), new_array((n_a, m))
+    dx_out = None if xt is None else new_array((n_x, m))
+    da_out, dc_out = new_array((n_a, m)), new_array((n_a, m))
     dW_out, db_out = new_array((4, n_a, n_a + n_x)), new_array((4, n_a, 1))
     cdef double[:, ::1] dxt = dx_out, da_prev = da_out, dc_prev = dc_out
     cdef double[:, :, ::1] dW = dW_out, db = db_out
-    task.dx, task.d_before[0], task.d_before[1] = new_state(dxt), new_state(da_prev), new_state(dc_prev)
+    task.d_before[0], task.d_before[1] = new_state(da_prev), new_state(dc_prev)
+    if xt is not None:
+        task.dx = new_state(dxt)
     set_gradients(&task.out, dW, db)
     run_step_backward(&task)
     return dx_out, da_out, dc_out, dW_out, db_out

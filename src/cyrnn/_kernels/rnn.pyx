@@ -11,10 +11,10 @@ from .runtime.views cimport matrix, new_matrix, new_sequence, new_state, sequenc
 from .schedule.backward cimport run_backward
 from .schedule.forward cimport run_forward
 from .schedule.layer cimport (
-    gradients, layer, layer_init, new_cache, parameters, parameters_init, read_cache, set_input_weights,
-    set_recurrent_weights,
+    gradients, input_shape, layer, layer_init, new_cache, parameters, parameters_init, read_cache, set_input,
+    set_input_weights, set_recurrent_weights,
 )
-from .schedule.one_step cimport one_step, run_step_backward, run_step_forward
+from .schedule.one_step cimport one_step, run_step_backward, run_step_forward, set_step_input, step_examples
 from .schedule.output cimport activation, new_output, new_step_output, output_init
 
 
@@ -38,7 +38,8 @@ cdef inline void set_gradients(
 
 
 def forward(
-    const double[:, :, :] x not None,   # IN  (n_x, m, T_x)
+    const double[:, :, :] x,            # IN  (n_x, m, T_x), or
+    const Py_ssize_t[:, :] index,       # IN  (m, T_x), the places of the ones of one-hot columns; one of the two is None
     const double[:, :] a0,              # IN  (n_a, m) or (n_a, 1); None for zeros
     const double[:, ::1] Wax not None,  # IN  (n_a, n_x)
     const double[:, ::1] Waa not None,  # IN  (n_a, n_a)
@@ -50,13 +51,14 @@ def forward(
     bint keep,                          # whether to return the cache for `backward`
 ) -> tuple:
     """The forward pass: a (n_a, m, T_x), y (n_y, m, T_x) or None, the cache (cache_rows, n_a) or None."""
-    cdef Py_ssize_t n_x = x.shape[0], m = x.shape[1], T_x = x.shape[2], n_a = Waa.shape[0]
+    cdef Py_ssize_t n_x = Wax.shape[1], m, T_x, n_a = Waa.shape[0]
     cdef layer task
+    input_shape(x, index, &m, &T_x)
     layer_init(&task, rnn(), n_x, n_a, m, T_x, T_x, lengths)
     set_weights(&task.p, Wax, Waa)
     task.p.b[0] = matrix(ba, n_a, 1)
     output_init(&task.output, Wya, by, f, n_a)
-    sequence(x, n_x, m, T_x, &task.x)
+    set_input(&task, x, index, T_x)
     task.initial_given[0] = a0 is not None
     if a0 is not None:
         state(a0, n_a, m, True, &task.initial[0])
@@ -71,33 +73,39 @@ def forward(
 
 def backward(
     const double[:, :, :] da not None,  # IN  (n_a, m, T_x)
-    const double[:, :, :] x not None,   # IN  (n_x, m, T_cache), T_cache at least T_x
+    const double[:, :, :] x,            # IN  (n_x, m, T_cache), T_cache at least T_x, or
+    const Py_ssize_t[:, :] index,       # IN  (m, T_cache); one of the two is None
     bytes lengths,                      # IN  as `forward` had them
     const double[:, ::1] cache not None,    # IN  (cache_rows, n_a), as `forward` returned it
     const double[:, ::1] Wax not None,  # IN  (n_a, n_x)
     const double[:, ::1] Waa not None,  # IN  (n_a, n_a)
 ) -> tuple:
-    """The backward pass, over the first T_x steps: dx (n_x, m, T_x), da0 (n_a, m), dWax, dWaa, dba."""
-    cdef Py_ssize_t n_a = da.shape[0], m = da.shape[1], T_x = da.shape[2], n_x = x.shape[0], T_cache = x.shape[2]
+    """The backward pass, over the first T_x steps: dx (n_x, m, T_x) or None, da0 (n_a, m), dWax, dWaa,
+    dba."""
+    cdef Py_ssize_t n_a = da.shape[0], m = da.shape[1], T_x = da.shape[2], n_x = Wax.shape[1], m_x, T_cache
     cdef layer task
+    input_shape(x, index, &m_x, &T_cache)
     layer_init(&task, rnn(), n_x, n_a, m, T_x, T_cache, lengths)
     set_weights(&task.p, Wax, Waa)
     sequence(da, n_a, m, T_x, &task.d_states[0])
-    sequence(x, n_x, m, T_cache, &task.x)
+    set_input(&task, x, index, T_cache)
     read_cache(&task, cache)
 
-    dx_out, da0_out = new_array((n_x, m, T_x)), new_array((n_a, m))
+    dx_out, da0_out = None if x is None else new_array((n_x, m, T_x)), new_array((n_a, m))
     dWax_out, dWaa_out, dba_out = new_array((n_a, n_x)), new_array((n_a, n_a)), new_array((n_a, 1))
     cdef double[:, :, ::1] dx = dx_out
     cdef double[:, ::1] da0 = da0_out, dWax = dWax_out, dWaa = dWaa_out, dba = dba_out
-    task.dx, task.d_initial[0] = new_sequence(dx), new_state(da0)
+    task.d_initial[0] = new_state(da0)
+    if x is not None:
+        task.dx = new_sequence(dx)
     set_gradients(&task.out, dWax, dWaa, dba)
     run_backward(&task)
     return dx_out, da0_out, dWax_out, dWaa_out, dba_out
 
 
 def cell_forward(
-    const double[:, :] xt not None,     # IN  (n_x, m)
+    const double[:, :] xt,              # IN  (n_x, m), or
+    const Py_ssize_t[:] index,          # IN  (m), the places of the ones of one-hot columns; one of the two is None
     const double[:, :] a_prev not None,     # IN  (n_a, m) or (n_a, 1)
     const double[:, ::1] Wax not None,  # IN  (n_a, n_x)
     const double[:, ::1] Waa not None,  # IN  (n_a, n_a)
@@ -107,14 +115,14 @@ def cell_forward(
     activation f,                       # of the output
 ) -> tuple:
     """One step: a_next (n_a, m), yt (n_y, m) or None."""
-    cdef Py_ssize_t n_x = xt.shape[0], m = xt.shape[1], n_a = Waa.shape[0]
+    cdef Py_ssize_t n_x = Wax.shape[1], m = step_examples(xt, index), n_a = Waa.shape[0]
     cdef one_step task
     parameters_init(&task.p, rnn(), n_x, n_a, False, True)
     set_weights(&task.p, Wax, Waa)
     task.p.b[0] = matrix(ba, n_a, 1)
     output_init(&task.output, Wya, by, f, n_a)
     task.m = m
-    state(xt, n_x, m, False, &task.x)
+    set_step_input(&task, xt, index)
     state(a_prev, n_a, m, True, &task.before[0])
 
     a_out, y_out = new_array((n_a, m)), new_step_output(&task.output, m)
@@ -128,25 +136,29 @@ def cell_backward(
     const double[:, :] da_next not None,    # IN  (n_a, m)
     const double[:, :] a_next not None,     # IN  (n_a, m)
     const double[:, :] a_prev not None,     # IN  (n_a, m) or (n_a, 1)
-    const double[:, :] xt not None,     # IN  (n_x, m)
+    const double[:, :] xt,              # IN  (n_x, m), or
+    const Py_ssize_t[:] index,          # IN  (m); one of the two is None
     const double[:, ::1] Wax not None,  # IN  (n_a, n_x)
     const double[:, ::1] Waa not None,  # IN  (n_a, n_a)
 ) -> tuple:
-    """The gradients of one step: dxt (n_x, m), da_prev (n_a, m), dWax, dWaa, dba."""
-    cdef Py_ssize_t n_x = xt.shape[0], n_a = a_next.shape[0], m = a_next.shape[1]
+    """The gradients of one step: dxt (n_x, m) or None, da_prev (n_a, m), dWax, dWaa, dba."""
+    cdef Py_ssize_t n_x = Wax.shape[1], n_a = a_next.shape[0], m = a_next.shape[1]
     cdef one_step task
+    step_examples(xt, index)
     parameters_init(&task.p, rnn(), n_x, n_a, False, True)
     set_weights(&task.p, Wax, Waa)
     task.m = m
     state(da_next, n_a, m, False, &task.d_after[0])
     state(a_next, n_a, m, False, &task.after[0])
     state(a_prev, n_a, m, True, &task.before[0])
-    state(xt, n_x, m, False, &task.x)
+    set_step_input(&task, xt, index)
 
-    dx_out, da_out = new_array((n_x, m)), new_array((n_a, m))
+    dx_out, da_out = None if xt is None else new_array((n_x, m)), new_array((n_a, m))
     dWax_out, dWaa_out, dba_out = new_array((n_a, n_x)), new_array((n_a, n_a)), new_array((n_a, 1))
     cdef double[:, ::1] dxt = dx_out, da_prev = da_out, dWax = dWax_out, dWaa = dWaa_out, dba = dba_out
-    task.dx, task.d_before[0] = new_state(dxt), new_state(da_prev)
+    task.d_before[0] = new_state(da_prev)
+    if xt is not None:
+        task.dx = new_state(dxt)
     set_gradients(&task.out, dWax, dWaa, dba)
     run_step_backward(&task)
     return dx_out, da_out, dWax_out, dWaa_out, dba_out

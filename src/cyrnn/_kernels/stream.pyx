@@ -12,7 +12,7 @@ n_x inputs, n_a hidden units, n_y outputs, m examples, T_x steps.
 
 from libc.string cimport memcpy, memset
 
-from .cells.cell cimport MAX_STATES, adds_to, cell, gets_input
+from .cells.cell cimport MAX_STATES, adds_to, cell
 from .cells.table cimport cell_named
 from .linalg.linalg cimport columns_to_steps, steps_to_columns, weights_unpack
 from .runtime.buffers cimport buffer_alloc, buffer_free, new_array, workspace_alloc
@@ -28,37 +28,10 @@ from .runtime.views cimport (
 from .schedule.batch cimport batch_init
 from .schedule.forward cimport forward_alloc, forward_steps, prepare_forward
 from .schedule.layer cimport (
-    forward_flops, layer, parameters, parameters_init, set_input_weights, set_recurrent_weights,
+    forward_flops, layer, n_biases, parameters, parameters_init, recurrent_slot, set_input_weights,
+    set_recurrent_weights,
 )
 from .schedule.output cimport NO_OUTPUT, activation, output_init
-
-
-cdef bint in_product(const cell *c, int slot) noexcept nogil:
-    """Whether a recurrent product is added to a slot."""
-    cdef int k
-    for k in range(c.n_stages):
-        if adds_to(&c.products[k], slot):
-            return True
-    return False
-
-
-cdef int recurrent_slot(const cell *c, int gate) noexcept nogil:
-    """The slot that the recurrent weights of a gate belong to: its own, or that of a product without an input."""
-    cdef int slot = c.x_first + gate, k
-    if in_product(c, slot):
-        return slot
-    for k in range(c.n_slots):
-        if in_product(c, k) and not gets_input(c, k):
-            return k
-    return slot
-
-
-cdef int n_biases(const cell *c) noexcept nogil:
-    """Slots that are sums: those of the gates, and then those of a product alone."""
-    cdef int count = c.x_count, k
-    for k in range(c.n_slots):
-        count += in_product(c, k) and not gets_input(c, k)
-    return count
 
 
 cdef strided no_values() noexcept:

@@ -25,7 +25,7 @@ class SequenceCache:
     buffer: Array  # (rows, n_a): each state, the initial one first, then the slots; see _kernels/schedule/layer.pxd
     shape: tuple[int, int, int]  # n_a, m, T_x
     lengths: bytes | None  # as `_checks.lengths` keeps them
-    x: Any  # (n_x, m, T_x), the caller's array
+    x: Any  # (n_x, m, T_x) or indices (m, T_x), the caller's array
     parameters: Parameters
     made: int  # `_updates.count` at the forward pass
 
@@ -60,7 +60,7 @@ class SequenceCache:
         states = [a.reshape(T_x + 1, m, n_a) for a in states]
         after, before = [a[t + 1].T for a in states], [a[t].T for a in states]
         gates = slots[:, t * m : (t + 1) * m].transpose(0, 2, 1)
-        return *after, *before, *gates, self.x[:, :, t], self.parameters
+        return *after, *before, *gates, self.x[..., t], self.parameters
 
 
 FIRST_EDIT = threading.Lock()  # two threads that edit a list of caches at once must get the same list
@@ -215,8 +215,9 @@ class PaddedStep:
         return self._spread(columns[self._before : self._before + len(self._examples)])
 
     def input(self, x: Any) -> Any:
-        """Return (n_x, m) of x (n_x, m, T_x), without what it holds past the lengths."""
-        return self._spread(x[:, self._examples, self._t].T)
+        """Return (n_x, m) of x (n_x, m, T_x), or (m,) of indices (m, T_x), without what it holds past the lengths."""
+        columns = self._spread(np.atleast_2d(x[..., self._examples, self._t]).T)
+        return columns if x.ndim == 3 else columns[0]
 
 
 def sequence_of(steps: Any, spec: CellSpec, T_x: int) -> SequenceCache | None:
@@ -242,15 +243,15 @@ def sequence_of(steps: Any, spec: CellSpec, T_x: int) -> SequenceCache | None:
 
 
 def backward_by_steps(
-    cell_back: Callable[..., dict[str, Array]], reaching: dict[str, Array | None], steps: Sequence[Any]
-) -> dict[str, Array]:
+    cell_back: Callable[..., dict[str, Any]], reaching: dict[str, Array | None], steps: Sequence[Any]
+) -> dict[str, Any]:
     """Go back through an ordinary sequence of cell caches, one cell at a time, as the notebook does.
 
     Parameters
     ----------
     cell_back : callable
         The cell's backward pass: called with the names and then the values of the gradients of the states
-        after the step and of the step's cache, it returns dxt, the gradients of the states before the
+        after the step and of the step's cache, it returns dxt (None for indices), the gradients of the states before the
         step (``da_prev``, ``dc_prev``), and those of the weights.
     reaching : dict
         The gradients that reach the states from outside, by name and in this order: ``da`` (n_a, m, T_x),
@@ -273,18 +274,26 @@ def backward_by_steps(
         step = cell_back([*names, f"caches[0][{t}]"], [*carried.values(), steps[t]])
         dxt = step.pop("dxt")
         carried = {name: step.pop(f"{name}_prev") for name in reaching}
-        if dx is None:
-            dx, sums = np.empty((len(dxt), m, T_x)), step
+        if not sums:
+            dx, sums = None if dxt is None else np.empty((len(dxt), m, T_x)), step
         else:
-            if dxt.shape != dx.shape[:2]:
+            if (dx is None) != (dxt is None):
+                kinds = ("indices", "a dense input")[:: -1 if dxt is None else 1]
+                raise ValueError(f"caches[0][{t}]: expected {kinds[0]} as in the step after, got {kinds[1]}")
+            if dx is not None and dxt.shape != dx.shape[:2]:
                 raise ValueError(f"caches[0][{t}]: expected n_x = {len(dx)} as in the step after, got {len(dxt)}")
             if step.keys() != sums.keys():
                 raise ValueError(f"caches[0][{t}]: expected the form of the GRU of the step after, got the other one")
             for name, value in step.items():
+                if value.shape != sums[name].shape:  # of another n_x, which only the weights tell where x is of indices
+                    expected = f"weights of the shape {sums[name].shape} as in the step after"
+                    raise ValueError(f"caches[0][{t}]: expected {expected}, got {value.shape}")
                 sums[name] += value
-        dx[:, :, t] = dxt
-    if dx is None:  # no step at all: the first cache still tells the shapes
+        if dx is not None:
+            dx[:, :, t] = dxt
+    if not sums:  # no step at all: the first cache still tells the shapes
         step = cell_back([*reaching, "caches[0][0]"], [*carried.values(), steps[0]])
-        dx = np.zeros((*step.pop("dxt").shape, 0))
+        dxt = step.pop("dxt")
+        dx = None if dxt is None else np.zeros((*dxt.shape, 0))
         sums = {name: np.zeros(value.shape) for name, value in step.items() if not name.endswith("_prev")}
     return {"dx": dx, **{f"{name}0": value for name, value in carried.items()}, **sums}

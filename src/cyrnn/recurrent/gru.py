@@ -40,14 +40,18 @@ def _weights(p: Parameters) -> tuple[Any, ...]:
 def _run(x: Array, a0: Array | None, p: Parameters, lengths: Any, cache: bool, output: str | None) -> tuple[Any, ...]:
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), and what the backward pass needs: the lengths and a buffer."""
     if lengths is not None:
-        lengths = _checks.lengths(lengths, *x.shape[1:])
-    a, y, kept = _kernels.gru.forward(x, a0, *_weights(p), *GRU.output_layer(p, output), lengths, cache)
+        lengths = _checks.lengths(lengths, *x.shape[-2:])
+    a, y, kept = _kernels.gru.forward(
+        *_checks.dense_or_indices(x), a0, *_weights(p), *GRU.output_layer(p, output), lengths, cache
+    )
     return a, y, lengths, kept
 
 
 def _step(xt: Array, a_prev: Array | None, p: Parameters, output: str | None) -> tuple[Array, ...]:
     """One step: a_next (n_a, m), yt (n_y, m), the slots (4, n_a, m)."""
-    result: tuple[Array, ...] = _kernels.gru.cell_forward(xt, a_prev, *_weights(p), *GRU.output_layer(p, output))
+    result: tuple[Array, ...] = _kernels.gru.cell_forward(
+        *_checks.dense_or_indices(xt), a_prev, *_weights(p), *GRU.output_layer(p, output)
+    )
     return result
 
 
@@ -74,8 +78,8 @@ def gru_cell_forward(
 
     Parameters
     ----------
-    xt : array_like, shape (n_x, m)
-        Input at this step.
+    xt : array_like, shape (n_x, m), or of integers, shape (m,)
+        Input at this step.  Integers (m,) are indices, from 0 to n_x - 1, that stand for one-hot columns.
     a_prev : array_like, shape (n_a, m), or (n_a, 1) for all examples
         Hidden state before the step.
     parameters : mapping
@@ -116,7 +120,7 @@ def gru_cell_forward(
     except _checks.MISFIT:
         result = ()
     if not result:
-        x = _checks.dimensions("xt", xt, "n_x, m")
+        x = _form(parameters).input("xt", xt, "n_x, m", parameters)
         _checks.real("a_prev", a_prev)  # which may not be None
         (a,), weights = _form(parameters).checked("xt", x, parameters, output, a_prev=a_prev)
         result = _step(x, a, weights, output)
@@ -153,8 +157,10 @@ def gru_forward(
 
     Parameters
     ----------
-    x : array_like, shape (n_x, m, T_x)
-        Input of every step.  Used without a conversion if it is float64.
+    x : array_like, shape (n_x, m, T_x), or of integers, shape (m, T_x)
+        Input of every step.  Used without a conversion if it is float64.  Integers (m, T_x) are indices, from 0 to
+        n_x - 1: each stands for a one-hot column, with the same bits in every result, and n_x is what the weights have.
+        They are used without a conversion if they are numpy.intp.
     a0 : array_like, shape (n_a, m), or (n_a, 1) for all examples, or None
         Initial hidden state; copied.  None for zeros.
     parameters : mapping
@@ -202,7 +208,7 @@ def gru_forward(
         result = ()
     array = x
     if not result:
-        array = _checks.dimensions("x", x, "n_x, m, T_x")
+        array = _form(parameters).input("x", x, "n_x, m, T_x", parameters, lengths)
         states, weights = _form(parameters).checked("x", array, parameters, output, a0=a0)
         result = _run(array, states[0], weights, lengths, cache, output)
     a, y_pred, lengths, kept = result
@@ -223,7 +229,9 @@ def _named(form: CellSpec, dW: Array, db: Array) -> dict[str, Array]:
 def _run_back(da: Array, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
     """Gradients of the first steps of a sequence, as many as `da` has."""
     after = sequence.spec is GRU_AFTER
-    dx, da0, dW, db = _kernels.gru.backward(da, x, sequence.lengths, sequence.buffer, after, p["Wu"], p["Wr"], p["Wc"])
+    dx, da0, dW, db = _kernels.gru.backward(
+        da, *_checks.dense_or_indices(x), sequence.lengths, sequence.buffer, after, p["Wu"], p["Wr"], p["Wc"]
+    )
     return {"dx": dx, "da0": da0, **_named(sequence.spec, dW, db)}
 
 
@@ -233,7 +241,7 @@ def _step_back(da: Array, cache: Sequence[Any], p: Parameters, form: CellSpec) -
     if a_next.shape != cct.shape:
         raise ValueError  # not read here, but all parts of a cache must fit together
     dxt, da_prev, dW, db = _kernels.gru.cell_backward(
-        da, a_prev, cct, ut, rt, hct, xt, form is GRU_AFTER, p["Wu"], p["Wr"], p["Wc"]
+        da, a_prev, cct, ut, rt, hct, *_checks.dense_or_indices(xt), form is GRU_AFTER, p["Wu"], p["Wr"], p["Wc"]
     )
     return {"dxt": dxt, "da_prev": da_prev, **_named(form, dW, db)}
 
@@ -254,10 +262,10 @@ def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
     for letter in ("a_next", *GRU.slots):
         entries[letter] = _checks.shaped(spelled[letter], entries[letter], "n_a, m", (n_a, m))
     entries["a_prev"] = _checks.state(spelled["a_prev"], entries["a_prev"], n_a, m)
-    xt = entries["xt"] = _checks.columns(spelled["xt"], entries["xt"], "n_x", m)
-    da_next = _checks.shaped(da_name, da_next, "n_a, m", (n_a, m))
     form = _form(cache[7])
-    return _step_back(da_next, list(entries.values()), _checks.weights(cache[7], form.weights(n_a, len(xt))), form)
+    entries["xt"], n_x = form.cached_input(spelled["xt"], entries["xt"], cache[7], m)
+    da_next = _checks.shaped(da_name, da_next, "n_a, m", (n_a, m))
+    return _step_back(da_next, list(entries.values()), _checks.weights(cache[7], form.weights(n_a, n_x)), form)
 
 
 def gru_cell_backward(da_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
@@ -277,6 +285,7 @@ def gru_cell_backward(da_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
     dict of new float64 arrays
         ``dxt`` (n_x, m), ``da_prev`` (n_a, m), ``dWu dWr dWc`` (n_a, n_a + n_x), ``dbu dbr dbc`` (n_a, 1); where the
         reset is after the product also ``dbca`` (n_a, 1).
+        ``dxt`` is None where `xt` was of indices.
 
     Raises
     ------
@@ -314,6 +323,7 @@ def gru_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     dict of new float64 arrays
         ``dx`` (n_x, m, T_x), ``da0`` (n_a, m), ``dWu dWr dWc`` (n_a, n_a + n_x), ``dbu dbr dbc`` (n_a, 1); where the
         reset is after the product also ``dbca`` (n_a, 1).
+        ``dx`` is None where `x` was of indices.
 
     Raises
     ------
@@ -348,5 +358,5 @@ def gru_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     sequence.check()
     n_a, m, _ = sequence.shape
     _checks.shaped("da", da, "n_a, m, T_x", (n_a, m, da.shape[2]))
-    x = _checks.columns("x", sequence.x, "n_x", m, len(sequence))
-    return _run_back(da, x, sequence, _checks.weights(sequence.parameters, GRU.weights(n_a, len(x))))
+    x, n_x = GRU.cached_input("x", sequence.x, sequence.parameters, m, len(sequence), sequence.lengths)
+    return _run_back(da, x, sequence, _checks.weights(sequence.parameters, GRU.weights(n_a, n_x)))

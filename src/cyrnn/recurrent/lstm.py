@@ -31,9 +31,9 @@ def _run(
 ) -> tuple[Any, ...]:
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), c (n_a, m, T_x), and what the backward pass needs."""
     if lengths is not None:
-        lengths = _checks.lengths(lengths, *x.shape[1:])
+        lengths = _checks.lengths(lengths, *x.shape[-2:])
     a, y, c, kept = _kernels.lstm.forward(
-        x, a0, c0, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"],
+        *_checks.dense_or_indices(x), a0, c0, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"],
         *LSTM.output_layer(p, output), lengths, cache,
     )  # fmt: skip
     return a, y, c, lengths, kept
@@ -44,7 +44,7 @@ def _step(
 ) -> tuple[Array, ...]:
     """One step: a_next, c_next (n_a, m), yt (n_y, m), the gates (4, n_a, m)."""
     result: tuple[Array, ...] = _kernels.lstm.cell_forward(
-        xt, a_prev, c_prev, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"],
+        *_checks.dense_or_indices(xt), a_prev, c_prev, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"],
         *LSTM.output_layer(p, output),
     )  # fmt: skip
     return result
@@ -107,7 +107,7 @@ def lstm_cell_forward(
     except _checks.MISFIT:
         result = ()
     if not result:
-        x = _checks.dimensions("xt", xt, "n_x, m")
+        x = LSTM.input("xt", xt, "n_x, m", parameters)
         for name, value in (("a_prev", a_prev), ("c_prev", c_prev)):
             _checks.real(name, value)  # which may not be None
         (a, c), weights = LSTM.checked("xt", x, parameters, output, a_prev=a_prev, c_prev=c_prev)
@@ -216,7 +216,7 @@ def lstm_forward(
         result = ()
     array = x
     if not result:
-        array = _checks.dimensions("x", x, "n_x, m, T_x")
+        array = LSTM.input("x", x, "n_x, m, T_x", parameters, lengths)
         states, weights = LSTM.checked("x", array, parameters, output, a0=a0, c0=c0)
         result = _run(array, states[0], states[1], weights, lengths, cache, output)
     a, y, c, lengths, kept = result
@@ -229,7 +229,7 @@ def lstm_forward(
 def _run_back(da: Array, dc: Array | None, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
     """Gradients of the first steps of a sequence, as many as `da` has."""
     dx, da0, dc0, dW, db = _kernels.lstm.backward(
-        da, dc, x, sequence.lengths, sequence.buffer, p["Wf"], p["Wi"], p["Wc"], p["Wo"]
+        da, dc, *_checks.dense_or_indices(x), sequence.lengths, sequence.buffer, p["Wf"], p["Wi"], p["Wc"], p["Wo"]
     )
     (dWf, dWi, dWc, dWo), (dbf, dbi, dbc, dbo) = dW, db
     return {
@@ -244,8 +244,9 @@ def _step_back(da: Array, dc: Array, cache: Sequence[Any], p: Parameters) -> dic
     if a_next.shape != c_next.shape:
         raise ValueError  # not read here, but all parts of a cache must fit together
     dxt, da_prev, dc_prev, dW, db = _kernels.lstm.cell_backward(
-        da, dc, c_next, a_prev, c_prev, ft, it, cct, ot, xt, p["Wf"], p["Wi"], p["Wc"], p["Wo"]
-    )
+        da, dc, c_next, a_prev, c_prev, ft, it, cct, ot, *_checks.dense_or_indices(xt),
+        p["Wf"], p["Wi"], p["Wc"], p["Wo"],
+    )  # fmt: skip
     (dWf, dWi, dWc, dWo), (dbf, dbi, dbc, dbo) = dW, db
     return {
         "dxt": dxt, "da_prev": da_prev, "dc_prev": dc_prev,
@@ -270,10 +271,10 @@ def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
         entries[letter] = _checks.shaped(spelled[letter], entries[letter], "n_a, m", (n_a, m))
     for letter in ("a_prev", "c_prev"):
         entries[letter] = _checks.state(spelled[letter], entries[letter], n_a, m)
-    xt = entries["xt"] = _checks.columns(spelled["xt"], entries["xt"], "n_x", m)
+    entries["xt"], n_x = LSTM.cached_input(spelled["xt"], entries["xt"], cache[9], m)
     da = _checks.shaped(da_name, da_next, "n_a, m", (n_a, m))
     dc = _checks.shaped(dc_name, dc_next, "n_a, m", (n_a, m))
-    return _step_back(da, dc, list(entries.values()), _checks.weights(cache[9], LSTM.weights(n_a, len(xt))))
+    return _step_back(da, dc, list(entries.values()), _checks.weights(cache[9], LSTM.weights(n_a, n_x)))
 
 
 def lstm_cell_backward(da_next: Any, dc_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
@@ -380,5 +381,5 @@ def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str
     if sequence is None:
         return backward_by_steps(_cell_back, {"da": da, "dc": dc}, steps)
     n_a, m, _ = sequence.shape
-    x = _checks.columns("x", sequence.x, "n_x", m, len(sequence))
-    return _run_back(da, dc, x, sequence, _checks.weights(sequence.parameters, LSTM.weights(n_a, len(x))))
+    x, n_x = LSTM.cached_input("x", sequence.x, sequence.parameters, m, len(sequence), sequence.lengths)
+    return _run_back(da, dc, x, sequence, _checks.weights(sequence.parameters, LSTM.weights(n_a, n_x)))

@@ -22,15 +22,17 @@ CACHE = "a_next, a_prev, xt, parameters"
 def _run(x: Array, a0: Array | None, p: Parameters, lengths: Any, cache: bool, output: str | None) -> tuple[Any, ...]:
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), and what the backward pass needs: the lengths and a buffer."""
     if lengths is not None:
-        lengths = _checks.lengths(lengths, *x.shape[1:])
-    a, y, kept = _kernels.rnn.forward(x, a0, p["Wax"], p["Waa"], p["ba"], *RNN.output_layer(p, output), lengths, cache)
+        lengths = _checks.lengths(lengths, *x.shape[-2:])
+    a, y, kept = _kernels.rnn.forward(
+        *_checks.dense_or_indices(x), a0, p["Wax"], p["Waa"], p["ba"], *RNN.output_layer(p, output), lengths, cache
+    )
     return a, y, lengths, kept
 
 
 def _step(xt: Array, a_prev: Array | None, p: Parameters, output: str | None) -> tuple[Array, ...]:
     """One step: a_next (n_a, m) and yt (n_y, m)."""
     result: tuple[Array, ...] = _kernels.rnn.cell_forward(
-        xt, a_prev, p["Wax"], p["Waa"], p["ba"], *RNN.output_layer(p, output)
+        *_checks.dense_or_indices(xt), a_prev, p["Wax"], p["Waa"], p["ba"], *RNN.output_layer(p, output)
     )
     return result
 
@@ -90,7 +92,7 @@ def rnn_cell_forward(
     except _checks.MISFIT:
         result = ()
     if not result:
-        x = _checks.dimensions("xt", xt, "n_x, m")
+        x = RNN.input("xt", xt, "n_x, m", parameters)
         _checks.real("a_prev", a_prev)  # which may not be None
         (a,), weights = RNN.checked("xt", x, parameters, output, a_prev=a_prev)
         result = _step(x, a, weights, output)
@@ -178,7 +180,7 @@ def rnn_forward(
         result = ()
     array = x
     if not result:
-        array = _checks.dimensions("x", x, "n_x, m, T_x")
+        array = RNN.input("x", x, "n_x, m, T_x", parameters, lengths)
         states, weights = RNN.checked("x", array, parameters, output, a0=a0)
         result = _run(array, states[0], weights, lengths, cache, output)
     a, y_pred, lengths, kept = result
@@ -190,14 +192,18 @@ def rnn_forward(
 
 def _run_back(da: Array, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
     """Gradients of the first steps of a sequence, as many as `da` has."""
-    dx, da0, dWax, dWaa, dba = _kernels.rnn.backward(da, x, sequence.lengths, sequence.buffer, p["Wax"], p["Waa"])
+    dx, da0, dWax, dWaa, dba = _kernels.rnn.backward(
+        da, *_checks.dense_or_indices(x), sequence.lengths, sequence.buffer, p["Wax"], p["Waa"]
+    )
     return {"dx": dx, "da0": da0, "dWax": dWax, "dWaa": dWaa, "dba": dba}
 
 
 def _step_back(da: Array, cache: Sequence[Any], p: Parameters) -> dict[str, Array]:
     """Gradients of one step from its cache."""
     a_next, a_prev, xt, _ = cache
-    dxt, da_prev, dWax, dWaa, dba = _kernels.rnn.cell_backward(da, a_next, a_prev, xt, p["Wax"], p["Waa"])
+    dxt, da_prev, dWax, dWaa, dba = _kernels.rnn.cell_backward(
+        da, a_next, a_prev, *_checks.dense_or_indices(xt), p["Wax"], p["Waa"]
+    )
     return {"dxt": dxt, "da_prev": da_prev, "dWax": dWax, "dWaa": dWaa, "dba": dba}
 
 
@@ -214,9 +220,9 @@ def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
     n_a, m = a_next.shape
     a_prev = _checks.state(f"{name}[1] (a_prev)", a_prev, n_a, m)
     _checks.columns_fit(da_name, m)
-    xt = _checks.columns(f"{name}[2] (xt)", xt, "n_x", m)
+    xt, n_x = RNN.cached_input(f"{name}[2] (xt)", xt, p, m)
     da_next = _checks.shaped(da_name, da_next, "n_a, m", (n_a, m))
-    return _step_back(da_next, (a_next, a_prev, xt, p), _checks.weights(p, RNN.weights(n_a, len(xt))))
+    return _step_back(da_next, (a_next, a_prev, xt, p), _checks.weights(p, RNN.weights(n_a, n_x)))
 
 
 def rnn_cell_backward(da_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
@@ -307,5 +313,5 @@ def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
         return backward_by_steps(_cell_back, {"da": da}, steps)
     n_a, m, _ = sequence.shape
     _checks.shaped("da", da, "n_a, m, T_x", (n_a, m, da.shape[2]))
-    x = _checks.columns("x", sequence.x, "n_x", m, len(sequence))
-    return _run_back(da, x, sequence, _checks.weights(sequence.parameters, RNN.weights(n_a, len(x))))
+    x, n_x = RNN.cached_input("x", sequence.x, sequence.parameters, m, len(sequence), sequence.lengths)
+    return _run_back(da, x, sequence, _checks.weights(sequence.parameters, RNN.weights(n_a, n_x)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _checks
 
@@ -60,7 +61,7 @@ class CellSpec:
                 shapes[key] = letters, (sizes[rows], sizes[columns])
         return shapes
 
-    def sizes(self, parameters: Any) -> tuple[int, int]:
+    def sizes(self, parameters: Any, where: str = "parameters") -> tuple[int, int]:
         """Return n_a and n_x, read off the entry that tells the cell.
 
         Raises
@@ -68,8 +69,8 @@ class CellSpec:
         ValueError
             If it has not the dimensions of a weight matrix.
         """
-        letters, name = self.entries[self.identifier], f"parameters[{self.identifier!r}]"
-        n_a, columns = _checks.dimensions(name, _checks.entry(parameters, self.identifier), letters).shape
+        letters, name = self.entries[self.identifier], f"{where}[{self.identifier!r}]"
+        n_a, columns = _checks.dimensions(name, _checks.entry(parameters, self.identifier, where), letters).shape
         if letters == "n_a, n_x":
             return n_a, columns
         if columns < n_a:
@@ -82,19 +83,49 @@ class CellSpec:
             return None, None, OUTPUTS[None]
         return parameters[self.output], parameters["by"], OUTPUTS[output]
 
+    def input(self, name: str, value: Any, letters: str, parameters: Any, lengths: Any = None) -> NDArray[Any]:
+        """Convert the input of a forward pass: to float64, or to numpy.intp if it is of indices.
+
+        Indices are checked, the shape of a dense input is not.
+        """
+        array = _checks.any_array(name, value)
+        if not _checks.are_indices(array, letters.count(",") + 1):
+            return _checks.dense(name, array, letters)
+        kept = None if lengths is None else _checks.lengths(lengths, *array.shape)
+        return _checks.indices(name, array, self.sizes(parameters)[1], kept)
+
+    def cached_input(
+        self, name: str, value: Any, parameters: Any, m: int, T_x: int | None = None, lengths: bytes | None = None
+    ) -> tuple[NDArray[Any], int]:
+        """Convert the input that a cache holds, of a step or of T_x steps, for the backward pass; also return n_x."""
+        rest = (m,) if T_x is None else (m, T_x)
+        array = _checks.any_array(name, value)
+        if not _checks.are_indices(array, len(rest) + 1):
+            x = _checks.columns(name, array, "n_x", *rest)
+            return x, len(x)
+        if array.shape != rest:
+            letters = "m" if T_x is None else "m, T_x"
+            raise ValueError(f"{name}: expected shape ({letters}) = {rest}, got {array.shape}")
+        n_x = self.sizes(parameters)[1]
+        return _checks.indices(name, array, n_x, lengths), n_x
+
     def checked(
-        self, name: str, x: _checks.Array, parameters: Any, output: Any, **states: Any
+        self, name: str, x: NDArray[Any], parameters: Any, output: Any, **states: Any
     ) -> tuple[list[_checks.Array | None], dict[str, _checks.Array]]:
         """Convert the states and parameters that a forward pass reads, or raise the error that names the misfit."""
-        n_x, m = x.shape[:2]
-        _checks.columns_fit(name, *x.shape[1:])
+        by_index = x.dtype == _checks.INTP
+        n_x = self.sizes(parameters)[1] if by_index else x.shape[0]
+        rest = x.shape if by_index else x.shape[1:]
+        m = rest[0]
+        _checks.columns_fit(name, *rest)
         check_output(output)
         if output is None:
             n_a, layer = self.sizes(parameters)[0], {}
         else:
             n_y, n_a = _checks.output_sizes(parameters, self.output)
             layer = _checks.output_shapes(self.output, n_y, n_a)
-        self.check_input(name, x, parameters)
+        if not by_index:
+            self.check_input(name, x, parameters)
         converted = [None if value is None else _checks.state(key, value, n_a, m) for key, value in states.items()]
         return converted, _checks.weights(parameters, self.parameters(n_a, n_x) | layer)
 

@@ -100,6 +100,18 @@ cdef extern from "linalg/one_hot.h" nogil:
         double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const Py_ssize_t *at, Py_ssize_t cols,
         const double *bias, thread thr,
     )
+    void add_outer_one_hot(
+        double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n, const Py_ssize_t *at, Py_ssize_t K,
+        Py_ssize_t cols, start how, thread thr,
+    )
+    void matmul_one_hot_unpacked(
+        double *c, Py_ssize_t m, const double *w, Py_ssize_t ld, Py_ssize_t K, const Py_ssize_t *at, index_range own,
+        thread thr,
+    )
+    void outer_one_hot_unpacked(
+        double *dW, Py_ssize_t lddW, Py_ssize_t K, const double *d, const Py_ssize_t *at, Py_ssize_t m,
+        index_range own, thread thr,
+    )
 
 
 cdef inline weights weights_init(

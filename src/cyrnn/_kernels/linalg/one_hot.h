@@ -8,7 +8,7 @@
 #define CYRNN_ONE_HOT_H
 
 #include <math.h>
-#include "weights.h"
+#include "unpacked.h"
 
 /* start + w[at] is -0.0, and stays so if none of the terms w[k] * 0.0 is 0.0.  Those before the one count where -0.0 was
  * the sum there too.  Term k of the row is w[k * s_k]. */
@@ -42,6 +42,53 @@ static inline void matmul_one_hot(double *c, Py_ssize_t sc, Py_ssize_t ldc, cons
             for (Py_ssize_t j = 0; j < cols; j++)
                 for (Py_ssize_t u = r; u < end; u++)
                     c[g * sc + j * ldc + u] = one_hot_sum(b[u], w + (u - r) * s_row, s_k, W->K, at[j]);
+        }
+}
+
+/* dW (n, K) = start + D' X, the sum over the rows of D (cols, n) and X (cols, K) one-hot.  start: ZERO or ADD. */
+static inline void add_outer_one_hot(double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
+                                     const Py_ssize_t *at, Py_ssize_t K, Py_ssize_t cols, enum start start, thread thr)
+{
+    for (Py_ssize_t r = 0; r < n && !cancelled(thr); r += LINE) {
+        const int rows = n - r < LINE ? (int)(n - r) : LINE;
+        double *to = dW + r * lddW;
+        for (int i = 0; i < rows && start == ZERO; i++) memset(to + i * lddW, 0, (size_t)K * sizeof *to);
+        for (Py_ssize_t j = 0; j < cols; j++)
+            for (int i = 0; i < rows; i++) to[i * lddW + at[j]] += d[j * ldd + r + i];
+    }
+}
+
+/* C (n, m) += W X for the rows of `own`, as `matmul_unpacked`; X (K, m) one-hot. */
+static inline void matmul_one_hot_unpacked(double *c, Py_ssize_t m, const double *w, Py_ssize_t ld, Py_ssize_t K,
+                                           const Py_ssize_t *at, index_range own, thread thr)
+{
+    index_range part = {own.begin, own.begin};
+    while (next_part(&part, own, MR, 2.0 * (double)m, thr))
+        for (Py_ssize_t u = part.begin; u < part.end; u++)
+            for (Py_ssize_t j = 0; j < m; j++) c[u * m + j] = one_hot_sum(c[u * m + j], w + u * ld, 1, K, at[j]);
+}
+
+/* dW (n, K) = D X' for the rows of `own`, as `outer_unpacked`; X (K, m) one-hot. */
+static inline void outer_one_hot_unpacked(double *dW, Py_ssize_t lddW, Py_ssize_t K, const double *d,
+                                          const Py_ssize_t *at, Py_ssize_t m, index_range own, thread thr)
+{
+    index_range part = {own.begin, own.begin};
+    while (next_part(&part, own, MC, 2.0 * (double)(K + m), thr))
+        for (Py_ssize_t u = part.begin; u < part.end; u++) {
+            double *row = dW + u * lddW, lane[2 * MR];
+            const double *du = d + u * m;
+            if (m == 1) { /* a product of one term: d * 0.0 is -0.0 where d is negative */
+                for (Py_ssize_t k = 0; k < K; k++) row[k] = k == at[0] ? du[0] : du[0] * 0.0;
+                continue;
+            }
+            memset(row, 0, (size_t)K * sizeof *row);
+            const Py_ssize_t lanes = sums_in_lanes(m, K) ? VLEN : 1;
+            for (Py_ssize_t l = 0; l < lanes; l++) {
+                double *sum = lanes > 1 ? lane : row;
+                if (lanes > 1) memset(lane, 0, (size_t)K * sizeof *lane);
+                for (Py_ssize_t j = l; j < m; j += lanes) sum[at[j]] += du[j];
+                for (Py_ssize_t k = 0; k < K && lanes > 1; k++) row[k] += lane[k];
+            }
         }
 }
 

@@ -82,8 +82,11 @@ static inline void sum_rows(double *db, const double *d, Py_ssize_t m, index_ran
     }
 }
 
-/* dW (n, K) with row length lddW = D X' for the rows of `own`; D (n, m), X (K, m).  With few inputs and many examples
- * each sum is cut into lanes: a panel of so few rows would be mostly padding. */
+/* With few inputs and many examples each sum of a gradient is cut into lanes: a panel of so few rows would be mostly
+ * padding. */
+static inline int sums_in_lanes(Py_ssize_t m, Py_ssize_t K) { return m >= DOT_FROM && K < 2 * MR; }
+
+/* dW (n, K) with row length lddW = D X' for the rows of `own`; D (n, m), X (K, m). */
 static inline void outer_part(double *restrict dW, Py_ssize_t lddW, Py_ssize_t K, const double *d, const double *x,
                               Py_ssize_t m, index_range own)
 {
@@ -92,7 +95,7 @@ static inline void outer_part(double *restrict dW, Py_ssize_t lddW, Py_ssize_t K
             for (Py_ssize_t k = 0; k < K; k++) dW[u * lddW + k] = d[u] * x[k];
         return;
     }
-    if (m < DOT_FROM || K >= 2 * MR) {
+    if (!sums_in_lanes(m, K)) {
         for (Py_ssize_t g = own.begin; g < own.end; g += MC)
             gemm_unpacked(dW + g * lddW, lddW, K, x, m, 1, m, d + g * m, m, 1,
                           own.end - g < MC ? own.end - g : MC, ZERO, NULL, NULL);

@@ -193,7 +193,7 @@ cdef inline void forward_steps(layer *task, thread thr) noexcept nogil:
     cdef const batch *b = &task.batch
     cdef const cell *c = &task.p.cell
     cdef bint reverse = task.reverse
-    cdef Py_ssize_t n_a = task.p.n_a, t0 = b.T if reverse else 0, t1 = t0, base, first, i, t, n
+    cdef Py_ssize_t n_a = task.p.n_a, t0 = b.T if reverse else 0, t1 = t0, base, slot_base, first, i, t, n
     cdef Py_ssize_t ldx[MAX_INPUTS]
     cdef const double *x[MAX_INPUTS]
     cdef const double *a
@@ -203,7 +203,8 @@ cdef inline void forward_steps(layer *task, thread thr) noexcept nogil:
     cdef int k
     while next_block(b, reverse, &t0, &t1) and not interrupted(thr):
         base = 0 if task.keep else t0
-        first = offset_at(b, t0) - offset_at(b, base)
+        slot_base = t0 if task.slots_apart else base
+        first = offset_at(b, t0) - offset_at(b, slot_base)
         own = full_range(b.m) if task.split_units else thread_examples(b, t0, t1, thr)
         of = full_range(b.m) if task.joint_projection else own
         if task.p.one_hot:
@@ -224,7 +225,7 @@ cdef inline void forward_steps(layer *task, thread thr) noexcept nogil:
             values = thread_range(n * n_a, LINE, thr) if task.split_units else scaled(columns, n_a)
             forward_step(
                 task, state_column(task, t + reverse, base), state_column(task, t + 1 - reverse, base),
-                offset_at(b, t) - offset_at(b, base), columns, values, step_threads,
+                offset_at(b, t) - offset_at(b, slot_base), columns, values, step_threads,
             )
         barrier(block_threads)
         publish(thr)
@@ -278,6 +279,9 @@ cdef inline double *forward_alloc(layer *task, double *workspace) noexcept nogil
     if not task.keep:
         rows = cache_rows(&task.p.cell, &task.batch, columns)
         set_cache(task, workspace_alloc(&workspace, rows * task.p.n_a), columns)
+    task.slots_apart = task.reverse and task.p.cell.slot_is_state
+    if task.slots_apart:
+        task.slots = workspace_alloc(&workspace, columns * task.p.n_a)
     return workspace
 
 

@@ -15,7 +15,7 @@ or states.
 
 from libc.string cimport memset
 
-from ..cells.cell cimport MAX_SLOTS, MAX_STAGES, MAX_STATES, adds_to, cell, slots_kept
+from ..cells.cell cimport MAX_SLOTS, MAX_STAGES, MAX_STATES, adds_to, cell, gets_input, slots_kept
 from ..linalg.linalg cimport exceeds_cache, split_by_units, weights, weights_init
 from ..runtime.buffers cimport new_array
 from ..runtime.limits cimport LINE
@@ -62,6 +62,7 @@ cdef struct layer:
     double *state[MAX_STATES]           # as at the top
     double *slots                       # as at the top
     Py_ssize_t slot_stride, slot_ld     # from slot to slot, from column to column
+    bint slots_apart                    # slots that are states have a place of their own, for one block at a time
     # forward
     bint keep                           # states and slots of all steps, else of one block at a time
     bint initial_given[MAX_STATES]      # else zeros
@@ -147,6 +148,39 @@ cdef inline int set_gate(
 cdef inline void set_gradient(gradients *out, int slot, double *dW, Py_ssize_t n_a, Py_ssize_t ld) noexcept nogil:
     """The gradient (n_a, n_a + n_x) of both weights of a slot."""
     out.dW_h[slot], out.dW_x[slot], out.ld_h, out.ld_x = dW, dW + n_a, ld, ld
+
+
+cdef inline bint in_product(const cell *c, int slot) noexcept nogil:
+    """Whether a recurrent product is added to a slot."""
+    cdef int k
+    for k in range(c.n_stages):
+        if adds_to(&c.products[k], slot):
+            return True
+    return False
+
+
+cdef inline int recurrent_slot(const cell *c, int gate) noexcept nogil:
+    """The slot that the recurrent weights of a gate belong to: its own, or that of a product without an input."""
+    cdef int slot = c.x_first + gate, k
+    if in_product(c, slot):
+        return slot
+    for k in range(c.n_slots):
+        if in_product(c, k) and not gets_input(c, k):
+            return k
+    return slot
+
+
+cdef inline int n_biases(const cell *c) noexcept nogil:
+    """Slots that are sums: those of the gates, and then those of a product alone."""
+    cdef int count = c.x_count, k
+    for k in range(c.n_slots):
+        count += in_product(c, k) and not gets_input(c, k)
+    return count
+
+
+cdef inline int bias_slot(const cell *c, int k) noexcept nogil:
+    """The slot of bias k, see `n_biases`: the gates' slots come first in every cell."""
+    return c.x_first + k
 
 
 cdef inline double recurrent_gates(const cell *c) noexcept nogil:

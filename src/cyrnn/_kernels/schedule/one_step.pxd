@@ -8,7 +8,8 @@ from libc.string cimport memcpy, memset
 
 from ..cells.cell cimport MAX_SLOTS, MAX_STATES, adds_to, cell, gets_input, product, step
 from ..linalg.linalg cimport (
-    ADD, ZERO, as_matrix, matmul_t_unpacked, matmul_unpacked, outer_unpacked, sum_rows, thread_rows,
+    ADD, ZERO, as_matrix, matmul_one_hot_unpacked, matmul_t_unpacked, matmul_unpacked, outer_one_hot_unpacked,
+    outer_unpacked, sum_rows, thread_rows,
 )
 from ..runtime.buffers cimport buffer_alloc, buffer_free, workspace_alloc
 from ..runtime.limits cimport MR
@@ -16,8 +17,8 @@ from ..runtime.parallel cimport barrier, index_range, parallel_run, region, thre
 from ..runtime.threads cimport (
     acquire_threads, raise_if_cancelled, region_init, release_threads, step_flops, threads_for,
 )
-from ..runtime.views cimport strided
-from .layer cimport backward_flops, forward_flops, gradients, parameters
+from ..runtime.views cimport index_state, indices, refuse, safe_index, state, strided
+from .layer cimport backward_flops, forward_flops, gradients, input_size, parameters
 from .output cimport fill_rows, output, output_step
 
 
@@ -25,7 +26,9 @@ cdef struct one_step:
     # arrays of any strides are replaced by C-contiguous copies where they are not C-contiguous, see `flatten`
     parameters p
     Py_ssize_t m
-    strided x                           # IN  (n_x, m)
+    strided x                           # IN  (n_x, m), or
+    indices x_indices                   # IN  (m, 1)
+    Py_ssize_t *x_picked                # workspace (m), the same
     strided before[MAX_STATES]          # IN  (n_a, m), the states before the step
     strided after[MAX_STATES]           # forward: OUT, backward: IN (n_a, m), the states after it
     double *slots                       # forward: OUT (n_slots, n_a, m), unless the slot is the state
@@ -40,9 +43,39 @@ cdef struct one_step:
     double *transposed                  # workspace (max(n_x, n_a), m)
 
 
+cdef inline Py_ssize_t step_examples(const double[:, :] xt, const Py_ssize_t[:] index) except -1:
+    """The examples of the input, (n_x, m) or (m): one of the two is None."""
+    if (xt is None) == (index is None):
+        refuse()
+    return index.shape[0] if xt is None else xt.shape[1]
+
+
+cdef inline int set_step_input(
+    one_step *task,
+    const double[:, :] xt,              # IN  (n_x, m), or
+    const Py_ssize_t[:] index,          # IN  (m)
+) except -1:
+    """The input of a step that has its sizes."""
+    if xt is not None:
+        return state(xt, task.p.n_x, task.m, False, &task.x)
+    task.p.one_hot = True
+    return index_state(index, task.p.n_x, task.m, &task.x_indices)
+
+
 cdef inline void flatten(strided *s, Py_ssize_t n, Py_ssize_t m, double **workspace) noexcept nogil:
     """Make a step (n, m) C-contiguous: in place where it is, else by a copy in the workspace."""
     s.data = <double *> as_matrix(s[0], n, m, workspace_alloc(workspace, n * m))
+
+
+cdef inline void flatten_input(one_step *task, double **workspace) noexcept nogil:
+    """The same for the input."""
+    cdef Py_ssize_t j
+    if not task.p.one_hot:
+        flatten(&task.x, task.p.n_x, task.m, workspace)
+        return
+    task.x_picked = <Py_ssize_t *> workspace_alloc(workspace, task.m)
+    for j in range(task.m):
+        task.x_picked[j] = safe_index(task.x_indices, j, 0, task.p.n_x)
 
 
 cdef inline void step_forward(void *problem, thread thr) noexcept nogil:
@@ -53,6 +86,7 @@ cdef inline void step_forward(void *problem, thread thr) noexcept nogil:
     cdef index_range own = thread_rows(n_a, m, thr)
     cdef Py_ssize_t begin = own.begin * m
     cdef const product *p
+    cdef const double *W_x
     cdef step s
     cdef int k, stage
     for k in range(c.n_slots):
@@ -60,10 +94,13 @@ cdef inline void step_forward(void *problem, thread thr) noexcept nogil:
         if task.p.b[k] != NULL:
             fill_rows(task.slots + k * row, task.p.b[k], m, own)
         if gets_input(c, k):
-            matmul_unpacked(
-                task.slots + k * row, m, task.p.W_x[0].gate[k - c.x_first], task.p.W_x[0].ld, task.p.n_x,
-                task.x.data, own, thr,
-            )
+            W_x = task.p.W_x[0].gate[k - c.x_first]
+            if task.p.one_hot:
+                matmul_one_hot_unpacked(
+                    task.slots + k * row, m, W_x, task.p.W_x[0].ld, task.p.n_x, task.x_picked, own, thr,
+                )
+            else:
+                matmul_unpacked(task.slots + k * row, m, W_x, task.p.W_x[0].ld, task.p.n_x, task.x.data, own, thr)
         p = &c.products[0]      # at once, while this slot's rows of the weights are in a cache
         if adds_to(p, k):
             matmul_unpacked(
@@ -95,6 +132,7 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
     cdef Py_ssize_t begin = own.begin * m
     cdef const product *p
     cdef double *d
+    cdef double *dW_x
     cdef step s
     cdef int k, stage
     for k in range(c.n_slots):
@@ -124,12 +162,17 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
                     task.before[0].data if stage == 0 else task.slot[p.source].data, m, own, thr,
                 )
         if gets_input(c, k):
-            outer_unpacked(
-                task.out.dW_x[k], task.out.ld_x, n_x, d, task.x.data, m, own, thr,
-            )
+            dW_x = task.out.dW_x[k]
+            if task.p.one_hot:
+                outer_one_hot_unpacked(dW_x, task.out.ld_x, n_x, d, task.x_picked, m, own, thr)
+            else:
+                outer_unpacked(dW_x, task.out.ld_x, n_x, d, task.x.data, m, own, thr)
     barrier(thr)
-    matmul_t_unpacked(task.dx.data, n_x, m, &task.p.W_x[0], task.d_slots + c.x_first * row, ZERO, task.transposed, thr)
-    barrier(thr)
+    if not task.p.one_hot:
+        matmul_t_unpacked(
+            task.dx.data, n_x, m, &task.p.W_x[0], task.d_slots + c.x_first * row, ZERO, task.transposed, thr,
+        )
+        barrier(thr)
     p = &c.products[0]
     matmul_t_unpacked(
         task.d_before[0].data, n_a, m, &task.p.W_h[0], task.d_slots + p.first * row, ADD if c.keeps_da else ZERO,
@@ -139,7 +182,7 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
 
 cdef inline int run_step_forward(one_step *task) except -1:
     """One step of a cell whose parameters and arrays are set."""
-    cdef Py_ssize_t n_x = task.p.n_x, n_a = task.p.n_a, m = task.m, n_states = task.p.cell.n_states, k
+    cdef Py_ssize_t n_x = input_size(&task.p), n_a = task.p.n_a, m = task.m, n_states = task.p.cell.n_states, k
     cdef double flops = forward_flops(&task.p, task.output.n_y)
     cdef int threads = threads_for(step_flops(m, flops), n_a // MR)
     cdef double *workspace = buffer_alloc((n_x + task.output.n_y + n_states * n_a) * m + 8 * (2 + n_states))
@@ -148,7 +191,7 @@ cdef inline int run_step_forward(one_step *task) except -1:
     acquire_threads(threads)
     with nogil:
         task.output.z = workspace_alloc(&rest, task.output.n_y * m)
-        flatten(&task.x, n_x, m, &rest)
+        flatten_input(task, &rest)
         for k in range(n_states):
             flatten(&task.before[k], n_a, m, &rest)
         parallel_run(step_forward, task, threads, &state)
@@ -159,7 +202,7 @@ cdef inline int run_step_forward(one_step *task) except -1:
 
 cdef inline int run_step_backward(one_step *task) except -1:
     """The gradients of one step of a cell whose parameters and arrays are set."""
-    cdef Py_ssize_t n_x = task.p.n_x, n_a = task.p.n_a, m = task.m, row = n_a * m, k
+    cdef Py_ssize_t n_x = input_size(&task.p), n_a = task.p.n_a, m = task.m, row = n_a * m, k
     cdef const cell *c = &task.p.cell
     cdef Py_ssize_t arrays = 3 * c.n_states + 2 * c.n_slots
     cdef double flops = backward_flops(&task.p)
@@ -171,7 +214,7 @@ cdef inline int run_step_backward(one_step *task) except -1:
     with nogil:
         task.d_slots = workspace_alloc(&rest, c.n_slots * row)
         task.transposed = workspace_alloc(&rest, max(n_x, n_a) * m)
-        flatten(&task.x, n_x, m, &rest)
+        flatten_input(task, &rest)
         for k in range(c.n_states):
             flatten(&task.before[k], n_a, m, &rest)
             flatten(&task.after[k], n_a, m, &rest)
