@@ -32,7 +32,7 @@ MARGIN = 0.10
 PADDING = 0.15
 REPEAT = 5
 SIZES = ((3, 5, 2, 10, 4), (16, 32, 16, 1, 20), (32, 64, 32, 16, 10), (20, 140, 10, 33, 3))
-CALLS = {f"{kind} {part}": (kind, part) for kind in ("rnn", "lstm") for part in ("sequence", "padded", "cell")}
+CALLS = {f"{kind} {part}": (kind, part) for kind in peers.KINDS for part in ("sequence", "padded", "cell")}
 
 
 def functions(kind, part, size):
@@ -41,8 +41,10 @@ def functions(kind, part, size):
         return peers.functions(cyrnn, peers.problem(kind, *size))
     *n, m, T_x = size
     short = np.random.default_rng(0).integers(0, T_x, m, endpoint=True)
-    forward = {f"{kind}_forward": partial(getattr(cyrnn, f"{kind}_forward"), lengths=np.append(short, T_x - short))}
-    return peers.functions(SimpleNamespace(**vars(cyrnn) | forward), peers.problem(kind, *n, 2 * m, T_x))
+    q = peers.problem(kind, *n, 2 * m, T_x)
+    name = f"{q.prefix}_forward"
+    forward = {name: partial(getattr(cyrnn, name), lengths=np.append(short, T_x - short))}
+    return peers.functions(SimpleNamespace(**vars(cyrnn) | forward), q)
 
 
 def child(name):
@@ -97,7 +99,7 @@ def main():
         print(f"{name:<36}{found[name]:>14,}{before:>12,}", flush=True)
         if before and found[name] > before * (1 + MARGIN):
             worse.append(f"{name}: {found[name]:,} instructions, {found[name] / before - 1:.0%} more than stored")
-    for kind in ("rnn", "lstm"):
+    for kind in peers.KINDS:
         more = found[f"{kind} padded"] / found[f"{kind} sequence"] - 1
         if more > PADDING:
             worse.append(f"{kind} padded: {more:.0%} more instructions than the same work without padding")

@@ -40,14 +40,14 @@ def functions(kind, n, padded):
     rng = np.random.default_rng(0)
     short = rng.integers(0, T_x, (DRAWN, m), endpoint=True)
     lengths = itertools.cycle(rng.permuted(np.concatenate([short, T_x - short], axis=1), axis=1))
-    forward = getattr(cyrnn, f"{kind}_forward")
+    q = peers.problem(kind, *units, 2 * m if padded else m, T_x)
+    forward = getattr(cyrnn, f"{q.prefix}_forward")
 
     def call(*arguments, **options):
         drawn = next(lengths)
         return forward(*arguments, **options, lengths=drawn if padded else None)
 
-    api = SimpleNamespace(**vars(cyrnn) | {f"{kind}_forward": call})
-    return peers.functions(api, peers.problem(kind, *units, 2 * m if padded else m, T_x))
+    return peers.functions(SimpleNamespace(**vars(cyrnn) | {f"{q.prefix}_forward": call}), q)
 
 
 def main():
@@ -56,15 +56,15 @@ def main():
     parser.add_argument("--sizes", type=size, nargs="+", metavar="n_x,n_a,n_y,m,T_x", help="these instead")
     arguments = parser.parse_args()
     cyrnn.set_num_threads(1)
-    print(f"{'n_x, n_a, n_y, m, T_x':<24}{'':<12}{'without':>14}{'with lengths':>16}   ratio (quartiles)")
+    print(f"{'n_x, n_a, n_y, m, T_x':<24}{'':<14}{'without':>14}{'with lengths':>16}   ratio (quartiles)")
     for n in arguments.sizes or SIZES:
-        for kind in ("rnn", "lstm"):
+        for kind in ("rnn", "lstm", "gru_after"):
             padded, plain = functions(kind, n, padded=True), functions(kind, n, padded=False)
             for what in ("f", "fb"):
                 times, ratios = compete({"padded": padded[what]}, plain[what], arguments.seconds / 2, 0.0)
                 without, (low, middle, high) = statistics.median(times), ratios["padded"]
                 print(
-                    f"{n!s:<24}{kind + ' ' + what:<12}{without * 1e6:>11,.1f} us{middle * without * 1e6:>13,.1f} us"
+                    f"{n!s:<24}{kind + ' ' + what:<14}{without * 1e6:>11,.1f} us{middle * without * 1e6:>13,.1f} us"
                     f"   {middle:.2f} ({low:.2f} to {high:.2f})", flush=True
                 )  # fmt: skip
 

@@ -11,20 +11,29 @@ from types import SimpleNamespace
 
 import numpy as np
 
+KINDS = ("rnn", "lstm", "gru_after", "gru_before")
+TITLES = {"rnn": "RNN", "lstm": "LSTM", "gru_after": "GRU", "gru_before": "GRU, reset before,"}
+GATES = {"rnn": "", "lstm": "fico", "gru_after": "urc", "gru_before": "urc"}
 WORDS = {"f": "forward", "fb": "forward + backward", "cell f": "cell forward", "cell b": "cell backward"}
 
 
 def problem(kind, n_x, n_a, n_y, m, T_x):
-    """Random input of a size, weights scaled as for training."""
+    """Random input of a size, weights scaled as for training.
+
+    The kind is one of `KINDS`: "gru_after" is PyTorch's GRU, with its reset after the product, "gru_before" the other.
+    """
     rng = np.random.default_rng(0)
     scale = 1 / np.sqrt(n_a + n_x)
     if kind == "rnn":
         shapes = {"Wax": (n_a, n_x), "Waa": (n_a, n_a), "Wya": (n_y, n_a), "ba": (n_a, 1), "by": (n_y, 1)}
     else:
-        shapes = {"W" + gate: (n_a, n_a + n_x) for gate in "fico"} | {"b" + gate: (n_a, 1) for gate in "fico"}
+        gates = GATES[kind]
+        shapes = {"W" + gate: (n_a, n_a + n_x) for gate in gates} | {"b" + gate: (n_a, 1) for gate in gates}
+        shapes |= {"bca": (n_a, 1)} if kind == "gru_after" else {}
         shapes |= {"Wy": (n_y, n_a), "by": (n_y, 1)}
     return SimpleNamespace(
         kind=kind,
+        prefix=kind.partition("_")[0],  # of the functions
         p={name: rng.standard_normal(shape) * scale for name, shape in shapes.items()},
         x=rng.standard_normal((n_x, m, T_x)),
         xt=rng.standard_normal((n_x, m)),
@@ -38,8 +47,8 @@ def problem(kind, n_x, n_a, n_y, m, T_x):
 def functions(module, q):
     """The notebook's functions, of `cyrnn` or of `cyrnn.numpy_reference`."""
     names = ("forward", "backward", "cell_forward", "cell_backward")
-    forward, backward, cell, cell_back = (getattr(module, f"{q.kind}_{name}") for name in names)
-    states = (q.a0,) if q.kind == "rnn" else (q.a0, q.c0)
+    forward, backward, cell, cell_back = (getattr(module, f"{q.prefix}_{name}") for name in names)
+    states = (q.a0, q.c0) if q.kind == "lstm" else (q.a0,)
     cache = cell(q.xt, *states, q.p)[-1]
     return {
         "f": lambda: forward(q.x, q.a0, q.p),
@@ -53,14 +62,19 @@ def activations(module, q):
     return {"softmax": lambda: module.softmax(q.z), "sigmoid": lambda: module.sigmoid(q.z)}
 
 
-def stacked(q, order):
-    """Weights of x, weights of a and biases with the gates one below the other in this order."""
+def stacked(q, orders, flipped=""):
+    """Weights of x, weights of a, biases of both, with the gates one below the other in the order for q's kind.
+
+    The gates in `flipped` change sign: the update gate of a GRU is elsewhere 1 - ours.
+    """
     n_a = len(q.a0)
     if q.kind == "rnn":
-        return q.p["Wax"], q.p["Waa"], q.p["ba"][:, 0], q.p["Wya"], q.p["by"][:, 0]
-    W = np.concatenate([q.p["W" + gate] for gate in order])
-    b = np.concatenate([q.p["b" + gate] for gate in order])[:, 0]
-    return W[:, n_a:], W[:, :n_a], b, q.p["Wy"], q.p["by"][:, 0]
+        return q.p["Wax"], q.p["Waa"], q.p["ba"][:, 0], 0 * q.p["ba"][:, 0], q.p["Wya"], q.p["by"][:, 0]
+    signs = {gate: -1.0 if gate in flipped else 1.0 for gate in orders[q.prefix]}
+    W = np.concatenate([sign * q.p["W" + gate] for gate, sign in signs.items()])
+    b = np.concatenate([sign * q.p["b" + gate] for gate, sign in signs.items()])[:, 0]
+    b_a = np.concatenate([q.p["bca"] if (gate, q.kind) == ("c", "gru_after") else 0 * q.p["bc"] for gate in signs])[:, 0]
+    return W[:, n_a:], W[:, :n_a], b, b_a, q.p["Wy"], q.p["by"][:, 0]
 
 
 def torch_calls(q, dtype):
@@ -70,18 +84,19 @@ def torch_calls(q, dtype):
         return torch.tensor(np.ascontiguousarray(value), dtype=getattr(torch, dtype))
 
     n_x, n_a = len(q.x), len(q.a0)
-    W_x, W_a, b, W_y, b_y = map(tensor, stacked(q, "ifco"))  # i, f, g, o
-    net = (torch.nn.RNN if q.kind == "rnn" else torch.nn.LSTM)(n_x, n_a, dtype=getattr(torch, dtype))
-    one = (torch.nn.RNNCell if q.kind == "rnn" else torch.nn.LSTMCell)(n_x, n_a, dtype=getattr(torch, dtype))
+    W_x, W_a, b, b_a, W_y, b_y = map(tensor, stacked(q, {"lstm": "ifco", "gru": "ruc"}, "u"))  # i, f, g, o; r, z, n
+    net, one = (
+        getattr(torch.nn, q.prefix.upper() + suffix)(n_x, n_a, dtype=getattr(torch, dtype)) for suffix in ("", "Cell")
+    )
     with torch.no_grad():
         for layer, suffix in ((net, "_l0"), (one, "")):
-            for name, value in (("weight_ih", W_x), ("weight_hh", W_a), ("bias_ih", b), ("bias_hh", 0 * b)):
+            for name, value in (("weight_ih", W_x), ("weight_hh", W_a), ("bias_ih", b), ("bias_hh", b_a)):
                 getattr(layer, name + suffix).copy_(value)
     x, xt, a0, c0 = tensor(q.x.transpose(2, 1, 0)), tensor(q.xt.T), tensor(q.a0.T), tensor(q.c0.T)
     da = tensor(q.da.transpose(2, 1, 0))
     x.requires_grad_(), a0.requires_grad_()
-    start = a0[None] if q.kind == "rnn" else (a0[None], torch.zeros_like(a0)[None])
-    state = a0 if q.kind == "rnn" else (a0, c0)
+    start = (a0[None], torch.zeros_like(a0)[None]) if q.kind == "lstm" else a0[None]
+    state = (a0, c0) if q.kind == "lstm" else a0
 
     def forward():
         a = net(x, start)[0]
@@ -92,7 +107,7 @@ def torch_calls(q, dtype):
 
     def step():
         out = one(xt, state)
-        a = out if q.kind == "rnn" else out[0]
+        a = out[0] if q.kind == "lstm" else out
         return out, torch.softmax(torch.nn.functional.linear(a, W_y, b_y), -1)
 
     return {"f": forward, "fb": both, "cell f": step}
@@ -104,11 +119,16 @@ def jax_calls(q):
 
     jax.config.update("jax_enable_x64", True)
     n_a = len(q.a0)
-    W_x, W_a, b, W_y, b_y = map(jnp.asarray, stacked(q, "fico"))
+    W_x, W_a, b, b_a, W_y, b_y = map(jnp.asarray, stacked(q, {"lstm": "fico", "gru": "urc"}))
     x, xt, a0, c0, da = (jnp.asarray(v.T) for v in (q.x, q.xt, q.a0, q.c0, q.da))
 
     def step(weights, state, z):
         a, c = state
+        if q.kind == "gru_after":
+            z, h = jnp.split(z, 3, 1), jnp.split(a @ weights[1].T + weights[3], 3, 1)
+            u, r = jax.nn.sigmoid(z[0] + h[0]), jax.nn.sigmoid(z[1] + h[1])
+            a = u * jnp.tanh(z[2] + r * h[2]) + (1 - u) * a
+            return (a, c), (a, c)
         z = z + a @ weights[1].T
         if q.kind == "rnn":
             a = jnp.tanh(z)
@@ -137,7 +157,7 @@ def jax_calls(q):
         (a, c), _ = step(weights, (a0, c0), xt @ weights[0].T + weights[2])
         return a, c, jax.nn.softmax(a @ W_y.T + b_y)
 
-    weights = (W_x, W_a, b)
+    weights = (W_x, W_a, b, b_a) if q.kind == "gru_after" else (W_x, W_a, b)
     return {
         "f": lambda: jax.block_until_ready(forward(weights, x, a0)),
         "fb": lambda: jax.block_until_ready(both(weights, x, a0, da)),
@@ -151,9 +171,11 @@ def onnxruntime_calls(q, threads):
 
     n_x, m, T_x = q.x.shape
     n_a, n_y = len(q.a0), len(q.z)
-    W_x, W_a, b, W_y, b_y = stacked(q, "iofc")  # ONNX's order; inference alone, float32 alone
+    orders = {"lstm": "iofc", "gru": "urc"}  # ONNX's i, o, f, c; z, r, h; inference alone, float32 alone
+    W_x, W_a, b, b_a, W_y, b_y = stacked(q, orders, "u")
+    form = {"linear_before_reset": 1} if q.kind == "gru_after" else {}
     values = {
-        "W": W_x[None], "R": W_a[None], "B": np.concatenate([b, 0 * b])[None], "Wy": W_y.T, "by": b_y,
+        "W": W_x[None], "R": W_a[None], "B": np.concatenate([b, b_a])[None], "Wy": W_y.T, "by": b_y,
         "axis": np.array([1]),
     }  # fmt: skip
     tensors = [
@@ -162,7 +184,7 @@ def onnxruntime_calls(q, threads):
     ]
     make, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
     nodes = [
-        make(q.kind.upper(), ["x", "W", "R", "B", "", "a0"], ["Y"], hidden_size=n_a),
+        make(q.prefix.upper(), ["x", "W", "R", "B", "", "a0"], ["Y"], hidden_size=n_a, **form),
         make("Squeeze", ["Y", "axis"], ["a"]),
         make("MatMul", ["a", "Wy"], ["s"]),
         make("Add", ["s", "by"], ["z"]),
@@ -171,7 +193,7 @@ def onnxruntime_calls(q, threads):
     real = onnx.TensorProto.FLOAT
     inputs = [info("x", real, [T_x, m, n_x]), info("a0", real, [1, m, n_a])]
     outputs = [info("a", real, [T_x, m, n_a]), info("y", real, [T_x, m, n_y])]
-    graph = onnx.helper.make_graph(nodes, q.kind, inputs, outputs, tensors)
+    graph = onnx.helper.make_graph(nodes, q.prefix, inputs, outputs, tensors)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

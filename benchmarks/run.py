@@ -24,7 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from peers import WORDS
+from peers import KINDS, TITLES, WORDS
 
 SIZES = [  # n_x, n_a, n_y, m, T_x, from the notebook's own to a real network
     (3, 5, 2, 10, 4),
@@ -76,9 +76,11 @@ class Limit:
 
     def time(self, kind, what, size, threads):
         n_x, n_a, n_y, m, T_x = size
-        gates, s = 4 if kind == "lstm" else 1, self.seconds
+        s = self.seconds
+        gates = {"rnn": 1, "lstm": 4}.get(kind, 3)
         operations = 2 * m * T_x * n_a * (gates * (n_a + n_x) + n_y)
-        one = 3 * s["sigmoid"] + 2 * s["tanh"] if kind == "lstm" else s["tanh"]
+        sigmoids, tanhs = {"rnn": (0, 1), "lstm": (3, 2)}.get(kind, (2, 1))
+        one = sigmoids * s["sigmoid"] + tanhs * s["tanh"]
         values = m * T_x * (n_a * one + n_y * s["exp"])
         if what == "fb":
             operations += 4 * m * T_x * n_a * gates * (n_a + n_x)
@@ -127,11 +129,13 @@ def measure(arguments, threads):
     sizes = arguments.sizes or (SIZES[:5] if arguments.quick else SIZES)
     seconds = arguments.seconds or (0.12 if arguments.quick else 1.0)
     limit, rows = Limit(), []
-    cases = [(size, kind) for size in sizes for kind in ("rnn", "lstm")]
+    cases = [(size, kind) for size in sizes for kind in KINDS]
     for size, kind in tqdm(cases, desc=f"{threads} thread{'s' * (threads > 1)}", unit="case", disable=None):
         q = peers.problem(kind, *size)
         ours, numpy_calls = peers.functions(cyrnn, q), peers.functions(numpy_reference, q)
         others = {name: make(q) for name, make in makers.items()}
+        if kind == "gru_before":  # the peers' GRU is the other form, and so is the rival of ours
+            others = {"reset after": peers.functions(cyrnn, peers.problem("gru_after", *size))}
         if kind == "rnn":
             ours, numpy_calls = ours | peers.activations(cyrnn, q), numpy_calls | peers.activations(numpy_reference, q)
         for what, call in ours.items():
@@ -147,29 +151,48 @@ def measure(arguments, threads):
     return {"rows": rows, "build": _kernels.build, "cyrnn": cyrnn.__version__}
 
 
+def name_of(row):
+    """The pass of a row in words."""
+    return f"{TITLES[row['kind']]} {WORDS[row['what']]}" if row["what"] in WORDS else row["what"]
+
+
 def text(row):
     """One row as a person reads it."""
     shown = "".join(f"   {name} {r[1]:.2f} ({r[0]:.2f} to {r[2]:.2f})" for name, r in row["ratios"].items())
     share = f"{row['share']:5.2f}" if "share" in row else "     "
-    what = f"{row['kind']} {WORDS[row['what']]}" if row["what"] in WORDS else row["what"]
-    return f"{row['size']!s:<24}{what:<26}{row['seconds'] * 1e6:>12,.1f} us {share}{shown}"
+    return f"{row['size']!s:<24}{name_of(row):<34}{row['seconds'] * 1e6:>12,.1f} us {share}{shown}"
 
 
 def markdown(result):
-    """The README's table."""
-    names = list(dict.fromkeys(name for row in result["rows"] for name in row["ratios"]))
+    """The README's table, and where a peer is ahead."""
+    rows = [row for row in result["rows"] if row["kind"] != "gru_before"]
+    names = list(dict.fromkeys(name for row in rows for name in row["ratios"]))
     head = ["n_x, n_a, n_y, m, T_x", "", "threads", "time", "share of the limit", *names]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in result["rows"]:
+    for row in rows:
         if row["what"] in ("f", "fb"):
             ratios = [f"{row['ratios'][name][1]:.1f}" if name in row["ratios"] else "" for name in names]
             size = ", ".join(map(str, row["size"]))
             seconds = row["seconds"]
             shown = f"{seconds * 1e6:.0f} us" if seconds < 1e-3 else f"{seconds * 1e3:.1f} ms"
-            what = f"{row['kind'].upper()} {WORDS[row['what']]}"
-            cells = [size, what, str(row["threads"]), shown, f"{row['share']:.2f}", *ratios]
+            cells = [size, name_of(row), str(row["threads"]), shown, f"{row['share']:.2f}", *ratios]
             lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *behind(result["rows"], names)])
+    return "\n".join([*lines, "", *behind(result["rows"], names), *forms(result["rows"])])
+
+
+def forms(rows):
+    """What the GRU's reset before the product takes over that after it, a line for each number of threads."""
+    lines = []
+    for threads in dict.fromkeys(row["threads"] for row in rows):
+        mine = [row for row in rows if (row["kind"], row["threads"]) == ("gru_before", threads)]
+        shown = [
+            f"{WORDS[row['what']]} at {tuple(row['size'])}: {1 / row['ratios']['reset after'][1]:.2f}"
+            for row in mine if row["what"] in ("f", "fb")
+        ]  # fmt: skip
+        if shown:
+            where = f"on {threads} thread{'s' * (threads > 1)}"
+            lines.append(f"- GRU, reset before the product, its time over that of reset after {where}: {'; '.join(shown)}.")
+    return lines
 
 
 def behind(rows, names):
@@ -179,8 +202,7 @@ def behind(rows, names):
         for threads in dict.fromkeys(row["threads"] for row in rows):
             mine = [row for row in rows if row["threads"] == threads and name in row["ratios"]]
             ahead = [
-                f"{row['kind']} {WORDS.get(row['what'], row['what'])}"
-                f" at {tuple(row['size'])}: {row['ratios'][name][1]:.2f}"
+                f"{name_of(row)} at {tuple(row['size'])}: {row['ratios'][name][1]:.2f}"
                 for row in mine if row["ratios"][name][1] < 1
             ]  # fmt: skip
             if ahead:
@@ -197,9 +219,10 @@ def picture(result, path):
     import matplotlib.pyplot as plt
 
     threads = result["rows"][0]["threads"]
-    panels = [(kind, what) for kind in ("rnn", "lstm") for what in ("f", "fb")]
-    names = list(dict.fromkeys(name for row in result["rows"] for name in row["ratios"]))
-    figure, axes = plt.subplots(2, 2, figsize=(13, 8), sharey=True, layout="constrained")
+    kinds = [kind for kind in KINDS if kind != "gru_before"]
+    panels = [(kind, what) for kind in kinds for what in ("f", "fb")]
+    names = list(dict.fromkeys(name for row in result["rows"] for name in row["ratios"] if name != "reset after"))
+    figure, axes = plt.subplots(len(kinds), 2, figsize=(13, 4 * len(kinds)), sharey=True, layout="constrained")
     for axis, (kind, what) in zip(axes.flat, panels, strict=True):
         rows = [r for r in result["rows"] if (r["kind"], r["what"], r["threads"]) == (kind, what, threads)]
         for k, name in enumerate(names):
@@ -210,7 +233,7 @@ def picture(result, path):
                 at = [i + (k - len(names) / 2 + 0.5) * 0.8 / len(names) for i, _ in bars]
                 axis.bar(at, middle, 0.8 / len(names), yerr=spread, label=name)
         axis.axhline(1, color="black", linewidth=1)
-        axis.set(yscale="log", title=f"{kind.upper()} {WORDS[what]}", ylabel="time of the peer / time of cyrnn")
+        axis.set(yscale="log", title=f"{TITLES[kind]} {WORDS[what]}", ylabel="time of the peer / time of cyrnn")
         labels = [",".join(map(str, row["size"])) for row in rows]
         axis.set_xticks(range(len(rows)), labels, rotation=25, ha="right", fontsize=8)
         axis.grid(axis="y", alpha=0.3)
@@ -262,7 +285,7 @@ def main():
     print(f"cyrnn {result['cyrnn']}, build {result['build']}, {result['processor']}, {result['processors']} CPUs")
     if "OPENBLAS_CORETYPE" in os.environ:  # as one wants for a build of ours that is not the best either
         print(f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} holds NumPy, and so the limit, to those kernels.")
-    print(f"{'n_x, n_a, n_y, m, T_x':<24}{'function':<26}{'cyrnn':>15} share   the peer's time / ours (quartiles)")
+    print(f"{'n_x, n_a, n_y, m, T_x':<24}{'function':<34}{'cyrnn':>15} share   the peer's time / ours (quartiles)")
     for row in result["rows"]:
         print(text(row))
     print("\n" + markdown(result).split("\n\n")[-1])

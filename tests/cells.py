@@ -1,5 +1,7 @@
-"""The cells behind one face, so that one test body serves both."""
+"""The cells behind one face, so that one test body serves them all."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import reference
@@ -7,92 +9,135 @@ import reference
 import cyrnn
 
 
-def _rnn_forward(q, **keywords):
-    a, y, caches = cyrnn.rnn_forward(q.x, q.a0, q.p, **keywords)
-    return SimpleNamespace(a=a, y=y, c=None, caches=caches)
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A row of the table: what the cells differ in, and the calls in which they do not."""
+
+    name: str  # as `reference.problem` takes it; the two forms of the GRU differ in it
+    title: str  # in messages
+    kind: str  # the prefix of the public functions, which both forms of the GRU share
+    states: tuple[str, ...]  # what a step carries to the next one
+    results: str  # of a sequence: a, y, c as they are returned
+    step_results: str  # of one step
+    gates: str  # in the order of the slots; "" where the weights have no gates
+    slots: tuple[str, ...]  # of a step, in the order of a cache
+    inputs: tuple[str, ...]  # the recurrent parameters
+    output: tuple[str, str]  # the output layer's
+    reads_a_next: bool  # whether the backward pass of a step reads the hidden state after it
+    reference: Callable  # (x, a0, c0, p, da, dc) -> what reference.py finds
+    torch: str  # PyTorch's module, and the gates in its order; "" for a form that it has not
+    torch_gates: str
+
+    @property
+    def memory(self):
+        """Whether a step carries a memory c beside the hidden state."""
+        return "c" in self.states
+
+    @property
+    def n_gates(self):
+        """How many matrices of n_a rows the weights are stacked of."""
+        return max(1, len(self.gates))
+
+    @property
+    def entries(self):
+        """How many entries the notebook's cache of a step has."""
+        return 2 * len(self.states) + len(self.slots) + 2
+
+    @property
+    def gradients(self):
+        """Of the states before a step."""
+        return tuple(f"d{state}_prev" for state in self.states)
+
+    def initialize(self, n_x, n_a, n_y, rng):
+        """Parameters to begin with."""
+        reset = {} if "_" not in self.name else {"reset": self.name.partition("_")[2]}
+        return cyrnn.initialize_parameters(self.kind, n_x, n_a, n_y, rng, **reset)
+
+    def function(self, way, module=cyrnn):
+        """The public function, or that of the notebook in plain NumPy."""
+        return getattr(module, f"{self.kind}_{way}")
+
+    def forward(self, q, **keywords):
+        *found, caches = self.function("forward")(q.x, q.a0, q.p, **keywords)
+        return SimpleNamespace(**{"c": None, **dict(zip(self.results, found, strict=True)), "caches": caches})
+
+    def forward_only(self, q):
+        return self.forward(q, cache=False)
+
+    def backward(self, da, caches):
+        return self.function("backward")(da, caches)
+
+    def cell_forward(self, xt, a_prev, c_prev, p, **keywords):
+        *found, cache = self.function("cell_forward")(xt, *self.carried(a_prev, c_prev), p, **keywords)
+        return SimpleNamespace(**{"c": None, **dict(zip(self.step_results, found, strict=True)), "cache": cache})
+
+    def cell_backward(self, da, dc, cache):
+        return self.function("cell_backward")(*self.carried(da, dc), cache)
+
+    def carried(self, a, c):
+        """What belongs to the states of the cell, of a pair for both."""
+        return (a, c)[: len(self.states)]
 
 
-def _lstm_forward(q, **keywords):
-    a, y, c, caches = cyrnn.lstm_forward(q.x, q.a0, q.p, **keywords)
-    return SimpleNamespace(a=a, y=y, c=c, caches=caches)
+def weights(gates):
+    return tuple(part + gate for gate in gates for part in "Wb")
 
 
-def _rnn_forward_only(q):
-    a, y, caches = cyrnn.rnn_forward(q.x, q.a0, q.p, cache=False)
-    return SimpleNamespace(a=a, y=y, c=None, caches=caches)
-
-
-def _lstm_forward_only(q):
-    a, y, c, caches = cyrnn.lstm_forward(q.x, q.a0, q.p, cache=False)
-    return SimpleNamespace(a=a, y=y, c=c, caches=caches)
-
-
-def _rnn_cell(xt, a_prev, c_prev, p, **keywords):
-    a, y, cache = cyrnn.rnn_cell_forward(xt, a_prev, p, **keywords)
-    return SimpleNamespace(a=a, y=y, c=None, cache=cache)
-
-
-def _lstm_cell(xt, a_prev, c_prev, p, **keywords):
-    a, c, y, cache = cyrnn.lstm_cell_forward(xt, a_prev, c_prev, p, **keywords)
-    return SimpleNamespace(a=a, y=y, c=c, cache=cache)
-
-
-def _gru_forward(q, **keywords):
-    a, y, caches = cyrnn.gru_forward(q.x, q.a0, q.p, **keywords)
-    return SimpleNamespace(a=a, y=y, c=None, caches=caches)
-
-
-def _gru_forward_only(q):
-    a, y, caches = cyrnn.gru_forward(q.x, q.a0, q.p, cache=False)
-    return SimpleNamespace(a=a, y=y, c=None, caches=caches)
-
-
-def _gru_cell(xt, a_prev, c_prev, p, **keywords):
-    a, y, cache = cyrnn.gru_cell_forward(xt, a_prev, p, **keywords)
-    return SimpleNamespace(a=a, y=y, c=None, cache=cache)
-
-
-RNN = SimpleNamespace(
+RNN = Cell(
     name="rnn",
-    forward=_rnn_forward,
-    forward_only=_rnn_forward_only,
-    backward=cyrnn.rnn_backward,
-    cell_forward=_rnn_cell,
-    cell_backward=lambda da, dc, cache: cyrnn.rnn_cell_backward(da, cache),
-    reference=lambda x, a0, c0, p, da=None, dc=0.0: reference.rnn(x, a0, p, da),
-    entries=4,
-    states=("da_prev",),
+    title="an RNN",
+    kind="rnn",
+    states=("a",),
+    results="ay",
+    step_results="ay",
+    gates="",
+    slots=(),
     inputs=("Wax", "Waa", "ba"),
     output=("Wya", "by"),
+    reads_a_next=True,
+    reference=lambda x, a0, c0, p, da=None, dc=0.0: reference.rnn(x, a0, p, da),
+    torch="RNN",
+    torch_gates="",
 )
-LSTM = SimpleNamespace(
+LSTM = Cell(
     name="lstm",
-    forward=_lstm_forward,
-    forward_only=_lstm_forward_only,
-    backward=cyrnn.lstm_backward,
-    cell_forward=_lstm_cell,
-    cell_backward=cyrnn.lstm_cell_backward,
+    title="an LSTM",
+    kind="lstm",
+    states=("a", "c"),
+    results="ayc",
+    step_results="acy",
+    gates="fico",
+    slots=("ft", "it", "cct", "ot"),
+    inputs=weights("fico"),
+    output=("Wy", "by"),
+    reads_a_next=False,
     reference=reference.lstm,
-    entries=10,
-    states=("da_prev", "dc_prev"),
-    inputs=("Wf", "bf", "Wi", "bi", "Wc", "bc", "Wo", "bo"),
-    output=("Wy", "by"),
+    torch="LSTM",
+    torch_gates="ifco",
 )
-GRU_BEFORE = SimpleNamespace(
+GRU_BEFORE = Cell(
     name="gru_before",
-    forward=_gru_forward,
-    forward_only=_gru_forward_only,
-    backward=cyrnn.gru_backward,
-    cell_forward=_gru_cell,
-    cell_backward=lambda da, dc, cache: cyrnn.gru_cell_backward(da, cache),
-    reference=lambda x, a0, c0, p, da=None, dc=0.0: reference.gru(x, a0, p, da),
-    entries=8,
-    states=("da_prev",),
-    inputs=("Wu", "bu", "Wr", "br", "Wc", "bc"),
+    title="a GRU, reset before the product",
+    kind="gru",
+    states=("a",),
+    results="ay",
+    step_results="ay",
+    gates="cur",
+    slots=("cct", "ut", "rt", "hct"),
+    inputs=weights("urc"),
     output=("Wy", "by"),
+    reads_a_next=False,
+    reference=lambda x, a0, c0, p, da=None, dc=0.0: reference.gru(x, a0, p, da),
+    torch="",
+    torch_gates="",
 )
-GRU_AFTER = SimpleNamespace(
-    **vars(GRU_BEFORE) | {"name": "gru_after", "inputs": (*GRU_BEFORE.inputs, "bca")},
+GRU_AFTER = replace(
+    GRU_BEFORE,
+    name="gru_after",
+    title="a GRU, reset after the product",
+    inputs=(*GRU_BEFORE.inputs, "bca"),
+    torch="GRU",
+    torch_gates="ruc",
 )
 CELLS = [RNN, LSTM, GRU_BEFORE, GRU_AFTER]
 IDS = [cell.name for cell in CELLS]

@@ -4,7 +4,8 @@
 
 Sizes (0 and 1 among them), lengths, types, strides, orders, edits of the caches, special values, wrong arguments,
 builds and numbers of threads are drawn.  A case that fails is printed with the command that runs it alone, and the
-run goes on.  The cells and sequences are here, streams in fuzz_stream.py, losses and updates in fuzz_training.py.
+run goes on.  The cells and sequences are here, indices in fuzz_indices.py, streams in fuzz_stream.py, losses and
+updates in fuzz_training.py.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 import traceback
 from collections import Counter
 
+import fuzz_indices
 import fuzz_stream
 import fuzz_training
 import numpy as np
@@ -91,7 +93,7 @@ def draw(pick, cell, size):
     _, m, T_x = q.da.shape
     q.dc = np.random.default_rng(pick.randrange(1 << 30)).standard_normal(q.da.shape)
     q.t = pick.randrange(max(T_x, 1))
-    q.given_c0, q.given_dc = (cell.name == "lstm" and pick.random() < 0.6 for _ in range(2))
+    q.given_c0, q.given_dc = (cell.memory and pick.random() < 0.6 for _ in range(2))
     q.x *= pick.choice((1.0, 1.0, 30.0, 0.0))
     arrays = q.x, q.a0, q.c0, q.da, q.dc
     q.whole, q.special = pick.choice(((True, False), (False, False), (False, False), (False, True)))
@@ -177,7 +179,9 @@ class Fuzzer:
                 same(f"disguised, {name}", value, want[name])
             if 0 not in size:
                 self.wrong(pick, cell, q)
-        fuzz_stream.check(self, pick, cell, q)
+        fuzz_indices.check(self, pick, cell, q)
+        if cell.kind != "gru":  # of which there is no stream yet
+            fuzz_stream.check(self, pick, cell, q)
         fuzz_training.check(self, pick, cell, q, want)
         for name in ("x", "a0", "c0", "da", "dc"):
             same(f"{name} after the calls", getattr(q, name), getattr(before, name))
@@ -192,15 +196,15 @@ class Fuzzer:
             how["lengths"] = q.lengths
         if not cache:
             how["cache"] = False
-        *found, caches = self.call(f"{cell.name}_forward", x, q.a0, q.p, **how)
+        *found, caches = self.call(f"{cell.kind}_forward", x, q.a0, q.p, **how)
         results = dict(zip("ayc", found, strict=False))
         if cache:
-            results |= self.call(f"{cell.name}_backward", da, caches, **({"dc": dc} if q.given_dc else {}))
+            results |= self.call(f"{cell.kind}_backward", da, caches, **({"dc": dc} if q.given_dc else {}))
         return results
 
     def every_function(self, cell, q, cache=True):
         """What they return for the sequence, for its step t alone, and for some of the arrays."""
-        kind, lstm = cell.name, cell.name == "lstm"
+        kind, lstm = cell.kind, cell.memory
         results = self.sequence(cell, q, cache)
         x, da, dc = map(np.asarray, (q.x, q.da, q.dc))
         if x.shape[2]:
@@ -214,7 +218,7 @@ class Fuzzer:
 
     def notebook(self, pick, cell, q, found):
         """Compare with plain NumPy; edit the caches of both and compare their backward passes."""
-        kind, lstm = cell.name, cell.name == "lstm"
+        kind, lstm = cell.kind, cell.memory
         n_a, m, T_x = q.da.shape
         a0, c0 = (np.array(np.broadcast_to(state, (n_a, m))) for state in (q.a0, q.c0))
         forward, backward = (getattr(numpy_reference, f"{kind}_cell_{way}") for way in ("forward", "backward"))
@@ -275,7 +279,7 @@ class Fuzzer:
 
     def wrong(self, pick, cell, q):
         """One argument that does not fit: refused with a message, whatever it is."""
-        kind, lstm, way = cell.name, cell.name == "lstm", pick.choice(("forward", "backward"))
+        kind, lstm, way = cell.kind, cell.memory, pick.choice(("forward", "backward"))
         states = [q.a0, q.c0][: 1 + lstm]
         one = pick.random() < 0.4
         m, T_x = q.x.shape[1:]
@@ -304,7 +308,8 @@ class Fuzzer:
         else:
             name = pick.choice([*cell.inputs, *cell.output])
             others = {key: value for key, value in q.p.items() if key != name}
-            args[which] = pick.choice((None, [q.p], others, {**others, name: pick.choice(WRONG)(q.p[name])}))
+            wrongs = [None, [q.p], {**others, name: pick.choice(WRONG)(q.p[name])}]
+            args[which] = pick.choice([*wrongs, others] if name != "bca" else wrongs)  # without it: the other form
         self.refused(f"{kind}_cell_{way}" if one else f"{kind}_{way}", *args, **how)
 
 

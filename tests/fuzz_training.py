@@ -1,4 +1,4 @@
-"""The output layer, the losses and the updates: against plain NumPy, in disguise, and wrongly."""
+"""The output layer, the losses, dropout and the updates: against plain NumPy, in disguise, and wrongly."""
 
 import math
 
@@ -11,6 +11,13 @@ TOLERANCE = 1e-13
 TINY = np.finfo(float).tiny
 RUBBISH = (np.nan, np.inf, -1e300)  # where nothing is scored
 RAGGED = [[1.0], [1.0, 2.0]]
+KINDS = {
+    "classes": "cross_entropy",
+    "probabilities": "cross_entropy",
+    "squares": "mean_squared_error",
+    "sigmoids": "binary_cross_entropy",
+    "logits": "binary_cross_entropy",
+}
 
 
 def check(fuzzer, pick, cell, q, found):
@@ -22,6 +29,7 @@ def check(fuzzer, pick, cell, q, found):
     columns = (m, T_x) if pick.random() < 0.7 else (m,)
     output(fuzzer, pick, rng, {name: q.p[name] for name in cell.output}, n_a, columns)
     losses(fuzzer, pick, rng, n_y, columns)
+    dropout(fuzzer, pick, q.x if len(columns) == 2 else q.a0)
     updates(fuzzer, pick, rng, q.p)
 
 
@@ -49,66 +57,117 @@ def output(fuzzer, pick, rng, p, n_a, columns):
 
 def losses(fuzzer, pick, rng, n_y, columns):
     """One loss: its value, its gradient, anything where nothing is scored, and something wrong where it is."""
-    kind = pick.choice(("classes", "probabilities", "squares"))
-    name = "mean_squared_error" if kind == "squares" else "cross_entropy"
+    kind = pick.choice(list(KINDS))
+    name, of_outputs = KINDS[kind], kind in ("squares", "sigmoids", "logits")
+    options = {"from_logits": True} if kind == "logits" else {}
     given = rng.standard_normal((n_y, *columns)) * 3.0
-    if kind != "squares":
+    if kind == "sigmoids":
+        given = 1 / (1 + np.exp(-given))
+    elif not of_outputs:
         given = np.exp(given) / np.exp(given).sum(0)
     wanted = rng.integers(0, max(n_y, 1), columns) if kind == "classes" else rng.random((n_y, *columns))
+    if kind in ("sigmoids", "logits") and pick.random() < 0.5:
+        wanted = np.round(wanted)
     lengths = rng.integers(0, columns[1] + 1, columns[0]) if len(columns) == 2 and pick.random() < 0.5 else None
-    weights = pick.choice((None, rng.random(columns), rng.integers(0, 2, columns) * rng.random()))
+    shape = pick.choice((columns, given.shape))
+    weights = pick.choice((None, rng.random(shape), rng.integers(0, 2, shape) * rng.random()))
     w = np.ones(columns) if weights is None else weights.copy()
     if lengths is not None:
         past = np.arange(columns[1]) >= lengths[:, None]
-        w[past] = 0.0
-    scored = w > 0
+        w[..., past] = 0.0
+    steps = np.broadcast_to(w, given.shape).any(0)  # with a weight of some output
+    scored = steps
+    if kind == "classes" and w.ndim == given.ndim and n_y:
+        scored = np.take_along_axis(w, wanted[None], 0)[0] > 0
     if not scored.any() or n_y == 0:
-        return fuzzer.refused(name, given, wanted, lengths, weights=weights)
+        return fuzzer.refused(name, given, wanted, lengths, weights=weights, **options)
     loss, dz = plain_loss(kind, given, wanted, w)
 
     rubbish = pick.choice(RUBBISH)
-    given[:, ~scored] = rubbish
-    wanted[..., ~scored] = -5 if kind == "classes" else rubbish
+    given[np.broadcast_to(w > 0 if of_outputs else scored, given.shape) == 0] = rubbish
+    if kind == "classes":
+        wanted[~steps] = -5
+    else:
+        wanted[np.broadcast_to(w == 0, wanted.shape)] = rubbish
     if weights is not None and lengths is not None:
-        weights[past] = rubbish
-    found, found_dz = fuzzer.call(name, given, wanted, lengths, weights=weights)
+        weights[..., past] = rubbish
+    found, found_dz = fuzzer.call(name, given, wanted, lengths, weights=weights, **options)
     compare({"loss": np.array(found), "dz": found_dz}, {"loss": np.array(loss), "dz": dz})
     args = [disguised(pick, given, False), wanted if kind == "classes" else disguised(pick, wanted, False), lengths]
-    again, again_dz = fuzzer.call(name, *args, weights=None if weights is None else disguised(pick, weights, False))
+    options["weights"] = None if weights is None else disguised(pick, weights, False)
+    again, again_dz = fuzzer.call(name, *args, **options)
     same("disguised, dz", again_dz, found_dz)
     if again != found:
         raise AssertionError(f"disguised, loss: {again}, expected {found}")
 
     one = tuple(pick.choice(np.argwhere(scored)))
-    args, how = [given.copy(), wanted.copy(), lengths], {"weights": weights}
-    way = pick.randrange(6)
+    unit = pick.choice(np.flatnonzero(np.broadcast_to(w, given.shape)[(slice(None), *one)]))
+    args, options["weights"] = [given.copy(), wanted.copy(), lengths], weights
+    way = pick.randrange(7)
     if way == 0:
         args[0] = pick.choice(NO_NUMBERS)(given)
     elif way == 1:
-        args[0][(pick.randrange(n_y), *one)] = np.nan if kind == "squares" else pick.choice((np.nan, 1.5, -0.5))
+        no_number = kind in ("squares", "logits")
+        args[0][(unit, *one)] = pick.choice((np.nan, np.inf, -np.inf) if no_number else (np.nan, 1.5, -0.5))
     elif way == 2:
         args[1] = pick.choice(NO_NUMBERS)(wanted)
     elif way == 3 and kind == "classes":
         args[1][one] = pick.choice((-1, n_y))
     elif way == 3:
-        args[1][(pick.randrange(n_y), *one)] = np.inf
+        args[1][(unit, *one)] = np.inf if kind == "squares" else pick.choice((np.inf, np.nan, -0.5))
     elif way == 4:
         args[2] = [columns[-1] + 1] * columns[0]
+    elif way == 5:
+        options["weights"] = np.ones(shape)
+        options["weights"][(..., *one)] = pick.choice((-1.0, np.nan, np.inf))
+    elif name == "binary_cross_entropy" and pick.random() < 0.5:
+        options["from_logits"] = pick.choice((0, 1, None, "yes", [True], RAGGED))
     else:
-        how["weights"] = np.ones(columns)
-        how["weights"][one] = pick.choice((-1.0, np.nan, np.inf))
-    fuzzer.refused(name, *args, **how)
+        wrong = pick.choice(WRONG[1:])(np.ones(shape))  # but None
+        options["weights"] = RAGGED if getattr(wrong, "shape", None) == given.shape else wrong
+    fuzzer.refused(name, *args, **options)
 
 
 def plain_loss(kind, given, wanted, w):
-    """Loss and dz, with the weight of every example and step."""
-    n = len(given)
-    if kind == "squares":
-        each, slope = ((given - wanted) ** 2).mean(0), 2 / n * (given - wanted)
-    else:
+    """Loss and dz, with the weight of every example and step, or of every output too."""
+    n, ws = len(given), np.broadcast_to(w, given.shape)
+    if kind in ("classes", "probabilities"):
         labels = wanted == np.arange(n).reshape(n, *[1] * wanted.ndim) if kind == "classes" else wanted
-        each, slope = -(labels * np.log(np.maximum(given, TINY))).sum(0), given * labels.sum(0) - labels
-    return (w * each).sum() / w.sum(), w / w.sum() * slope
+        labels, total = ws * labels, w.sum() if w.ndim < given.ndim else (ws * labels).sum()
+        each, slope = -labels * np.log(np.maximum(given, TINY)), given * labels.sum(0) - labels
+        return each.sum() / total, slope / total
+    if kind == "squares":
+        each, slope = (given - wanted) ** 2, 2 * (given - wanted)
+    elif kind == "sigmoids":
+        each, slope = -wanted * np.log(given) - (1 - wanted) * np.log1p(-given), given - wanted
+    else:
+        each, slope = np.logaddexp(0, given) - wanted * given, 1 / (1 + np.exp(-given)) - wanted
+    return (ws * each).sum() / ws.sum(), ws * slope / ws.sum()
+
+
+def dropout(fuzzer, pick, a):
+    """The mask of a generator's draws; in disguise with the seed, and wrongly."""
+    seed, rate = pick.randrange(1 << 30), pick.choice((0.0, 0.5, pick.random()))
+    variational = a.ndim == 3 and pick.random() < 0.5
+    a = np.nan_to_num(a)
+    dropped, mask = fuzzer.call("dropout", a, rate, np.random.default_rng(seed), variational=variational)
+    shape = (*a.shape[:2], 1) if variational else a.shape
+    want = (np.random.default_rng(seed).random(shape) >= rate) / (1 - rate)
+    compare({"dropped": dropped, "mask": mask}, {"dropped": a * want, "mask": want})
+    again = fuzzer.call("dropout", disguised(pick, a, False), rate, seed, variational=variational)
+    same("disguised, dropped", again[0], dropped)
+    same("disguised, mask", again[1], mask)
+    args, options = [a, rate, seed], {"variational": variational}
+    way = pick.randrange(4)
+    if way == 0 and a.size:
+        args[0] = pick.choice((*NO_NUMBERS, lambda v: v[None, None], lambda v: 1.0))(a)
+    elif way < 2:
+        args[1] = pick.choice((-0.1, 1.0, np.nan, np.inf, None, "0.5", [0.5], RAGGED))
+    elif way == 2:
+        args[2] = pick.choice((-1, 0.5, True, None, "seed", RAGGED))
+    else:
+        options["variational"] = True if a.ndim == 2 else pick.choice((0, 1, None, "yes", RAGGED))
+    fuzzer.refused("dropout", *args, **options)
 
 
 def updates(fuzzer, pick, rng, p):
@@ -132,13 +191,14 @@ def updates(fuzzer, pick, rng, p):
     v, s = fuzzer.call("initialize_adam", parameters)
     plain = [{name: value.copy() for name, value in values.items()} for values in (parameters, v, s)]
     rates = 10.0 ** pick.uniform(-5, 0), pick.choice((0.9, 0.0, 0.5)), pick.choice((0.999, 0.0, 0.9)), 1e-8
-    first = pick.choice((1, 1, 2, 1000))
+    first, decay = pick.choice((1, 1, 2, 1000)), pick.choice((0, 0.01, 1.0, 1 / rates[0]))
     for t in (first, first + 1):
         states = parameters, v, s
-        found = fuzzer.call("update_parameters_with_adam", *(parameters, disguise(), v, s), t, *rates)
+        how = {"weight_decay": decay} if decay else {}
+        found = fuzzer.call("update_parameters_with_adam", *(parameters, disguise(), v, s), t, *rates, **how)
         if any(one is not other for one, other in zip(found, states, strict=True)):
             raise AssertionError("Adam did not return what was passed")
-        plain_adam(*plain, gradients, t, *rates)
+        plain_adam(*plain, gradients, t, *rates, decay)
         for values, expected in zip(states, plain, strict=True):
             compare(values, expected)
     found = fuzzer.call("update_parameters_with_gd", parameters, disguise(), rates[0])
@@ -154,8 +214,9 @@ def updates(fuzzer, pick, rng, p):
                 same(f"{name} after a refused update", values[name], value)
 
 
-def plain_adam(parameters, v, s, gradients, t, rate, beta1, beta2, epsilon):
+def plain_adam(parameters, v, s, gradients, t, rate, beta1, beta2, epsilon, decay):
     for name, parameter in parameters.items():
+        parameter *= 1 - rate * decay if name.startswith("W") else 1
         name = "d" + name
         v[name] = beta1 * v[name] + (1 - beta1) * gradients[name]
         s[name] = beta2 * s[name] + (1 - beta2) * gradients[name] ** 2
@@ -184,7 +245,11 @@ def wrong_update(fuzzer, pick, parameters, gradients, v, s):
         adam[4] = pick.choice((0, -1, 1.0, "1", None))
     else:
         adam += pick.choice(((-1.0,), ("1",), (0.1, 1.0), (0.1, 0.9, -0.1), (0.1, 0.9, 0.9, 0.0), (np.nan,), (RAGGED,)))
-    fuzzer.refused("update_parameters_with_adam", *adam)
+    how = {}
+    if way == 4 and pick.random() < 0.3:
+        how["weight_decay"] = pick.choice((-0.1, np.nan, np.inf, None, "0.1", [0.1], RAGGED, 1e300))
+        adam = adam[:5]
+    fuzzer.refused("update_parameters_with_adam", *adam, **how)
     limits = pick.choice(({}, {"norm": 1.0, "value": 1.0}, {"norm": 0.0}, {"value": -1.0}, {"norm": np.nan}))
     fuzzer.refused("clip_gradients", gradients, **limits)
     fuzzer.refused("clip_gradients", {**missing, key: spoilt}, norm=1.0)

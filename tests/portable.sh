@@ -27,12 +27,15 @@ needs() {
     for tool in "$@"; do command -v "$tool" > /dev/null || { echo "needs $tool" >&2; exit 1; }; done
 }
 
-# A fresh virtual environment with the package in it, built by the compiler given: nothing of another one is taken.
+# A fresh virtual environment with the package in it, built by the compiler given: nothing of another one is taken.  No
+# function may take more than 8 kB of the stack; clang takes a little more for the entry points with many arguments.
 package() {
     rm -rf build
     python3 -m venv "$work/$1"
     . "$work/$1/bin/activate"
-    CC="$2" pip install ".${3:-}"
+    local frames="-Werror=frame-larger-than=8192"
+    [ "$2" != clang ] || frames="-Wframe-larger-than=10240 -Werror=frame-larger-than="
+    CC="$2" CFLAGS="$frames" pip install ".${3:-}"
 }
 
 # The flags that setup.py gives every build.

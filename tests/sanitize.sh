@@ -5,7 +5,7 @@
 #
 # In a fresh virtual environment, from a copy of what git tracks.  Needs gcc with libasan and libubsan, and
 # the package index.  Left out: what measures time or limits the address space, of which the sanitizer takes
-# terabytes, what starts other builds or processes that know nothing of it, and the longest.
+# terabytes, or the stack, what starts other builds or processes that know nothing of it, and the longest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -26,7 +26,7 @@ export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=pri
 export PYTHONMALLOC=malloc OMP_WAIT_POLICY=passive
 if [ $# -eq 0 ]; then
     set -- -q -n 2 tests --ignore tests/test_main.py --ignore tests/test_package.py --ignore tests/test_torch.py \
-        --ignore tests/test_environment.py --ignore tests/test_processes.py \
+        --ignore tests/test_environment.py --ignore tests/test_freezing.py --ignore tests/test_processes.py --ignore tests/test_stack.py \
         -k "not no_memory and not small_calls and not gil and not container and not share_the_processors and not large_sizes and not waits and not hundred_thousand and not guide and not slept"
 fi
 python -m pytest -p no:cacheprovider --capture=sys "$@"  # not the reports, which are written below Python

@@ -4,10 +4,11 @@ import copy
 import io
 import re
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
-from cells import CELLS, IDS, LSTM, RNN
+from cells import CELLS, IDS
 from numpy.testing import assert_array_equal
 from reference import problem
 
@@ -58,7 +59,8 @@ def test_shapes_of_the_sequence(cell, q):
         cell.forward, changed(q, a0=q.a0[:, 0]),
     )  # fmt: skip
     refuse(
-        ValueError, r"x: expected 3 dimensions \(n_x, m, T_x\), got shape \(3, 10\)",
+        ValueError, r"x: expected 3 dimensions \(n_x, m, T_x\), got shape \(3, 10\); "
+        r"\(m, T_x\) is for indices, which are integers and not float64",
         cell.forward, changed(q, x=q.x[:, :, 0]),
     )  # fmt: skip
     refuse(
@@ -100,7 +102,8 @@ def test_every_parameter_is_checked(cell, q):
                 cell.cell_forward, q.x[:, :, 0], q.a0, q.c0, p,
             )  # fmt: skip
         p = {other: array for other, array in q.p.items() if other != name}
-        refuse(KeyError, rf"parameters: expected an entry '{name}', got only \[.*\]", cell.forward, changed(q, p=p))
+        if name != "bca":  # without it they are those of the other form
+            refuse(KeyError, rf"parameters: expected an entry '{name}', got only \[.*\]", cell.forward, changed(q, p=p))
         for wrong, text in ((None, "None"), ("text", "dtype <U4"), (1j, "dtype complex128")):
             p = {**q.p, name: wrong}
             refuse(
@@ -129,7 +132,7 @@ BAD_TYPES = [
     (np.zeros((5, 10), "datetime64[s]"), TypeError, r"expected real numbers, got dtype datetime64\[s\]"),
     (np.full((5, 10), "1", object), TypeError, "expected real numbers, got ndarray of objects"),
     ({"a": 1}, TypeError, "expected real numbers, got dict of objects"),
-    ([[1.0], [1.0, 2.0]], ValueError, "expected an array of numbers, got a ragged nested sequence"),
+    ([[1.0], [[1.0, 2.0]]], ValueError, "expected an array of numbers, got a ragged nested sequence"),
 ]
 
 
@@ -143,15 +146,15 @@ def test_types(cell, q, value, error, text):
     refuse(error, f"a_prev: {text}", cell.cell_forward, q.x[:, :, 0], value, q.c0, q.p)
     refuse(error, f"da: {text}", cell.backward, value, q.out.caches)
     refuse(error, f"da_next: {text}", cell.cell_backward, value, q.dc, q.step.cache)
-    if cell is LSTM:
+    if cell.memory:
         refuse(error, f"c_prev: {text}", cell.cell_forward, q.x[:, :, 0], q.a0, value, q.p)
         refuse(error, f"dc_next: {text}", cell.cell_backward, q.da[:, :, 0], value, q.step.cache)
     refuse(error, f"x: {text}", cyrnn.softmax, value)
     refuse(error, f"x: {text}", cyrnn.sigmoid, value)
     for k in range(cell.entries - 1):
         cache = (*q.step.cache[:k], value, *q.step.cache[k + 1 :])
-        if cell is LSTM and k == 0 and getattr(value, "shape", None) == (5, 10):
-            continue  # the LSTM's backward pass does not read a_next, it only looks at its shape
+        if k == 0 and not cell.reads_a_next and getattr(value, "shape", None) == (5, 10):
+            continue  # only its shape is looked at
         refuse(error, rf"cache\[{k}\] \(\w+\): {text}", cell.cell_backward, q.da[:, :, 0], q.dc, cache)
         steps = [q.out.caches[0][0], cache, *q.out.caches[0][2:]]
         refuse(error, rf"caches\[0\]\[1\]\[{k}\] \(\w+\): {text}", cell.backward, q.da, (steps, q.x))
@@ -185,7 +188,7 @@ def test_shapes_of_the_cell(cell, q):
         ValueError, r"da_next: expected shape \(n_a, m\) = \(5, 10\), got \(5, 1\)",
         cell.cell_backward, da[:, :1], q.dc, q.step.cache,
     )  # fmt: skip
-    if cell is LSTM:
+    if cell.memory:
         refuse(
             ValueError, r"c_prev: expected shape \(n_a, m\) = \(5, 10\) or \(n_a, 1\), got \(5, 3\)",
             cell.cell_forward, xt, q.a0, q.c0[:, :3], q.p,
@@ -201,17 +204,19 @@ def test_shapes_of_the_cell(cell, q):
 
 @both
 def test_wrong_caches(cell, q):
-    other = RNN if cell is LSTM else LSTM
-    r = problem(other.name, *SHAPE)
-    theirs = other.forward(r).caches
-    refuse(
-        TypeError, rf"caches: expected the caches of {cell.name}_forward, got those of another cell",
-        cell.backward, q.da, theirs,
-    )  # fmt: skip
-    refuse(
-        ValueError, r"caches\[0\]\[3\]: expected a tuple \(a_next, .*\), got \d+ entries",
-        cell.backward, q.da, (list(theirs[0]), r.x),
-    )  # fmt: skip
+    for other in CELLS:
+        if other.kind == cell.kind:
+            continue  # the forms of the GRU: tests/test_gru.py
+        r = problem(other.name, *SHAPE)
+        theirs = other.forward(r).caches
+        refuse(
+            TypeError, rf"caches: expected the caches of {cell.kind}_forward, got those of another cell",
+            cell.backward, q.da, theirs,
+        )  # fmt: skip
+        refuse(
+            ValueError, rf"caches\[0\]\[3\]: expected a tuple \(a_next, .*\), got {other.entries} entries",
+            cell.backward, q.da, (list(theirs[0]), r.x),
+        )  # fmt: skip
     refuse(ValueError, r"caches: expected a tuple \(steps, x\), got 3 entries", cell.backward, q.da, (1, 2, 3))
     none = r"caches: expected a tuple \(steps, x\), got None, which a forward pass returns with cache=False"
     refuse(TypeError, none, cell.backward, q.da, None)
@@ -294,7 +299,7 @@ def test_what_lies_about_its_shape(cell, q):
 
     class Changes(dict):
         def __getitem__(self, key):
-            if key in ("ba", "bo"):
+            if key in ("ba", "bo", "bc"):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", DeprecationWarning)  # NumPy, on setting a shape
                     x.shape = (3, 40, 1)
@@ -344,8 +349,15 @@ def test_masked_values_are_refused_by_name(cell, q):
     refuse(ValueError, "x: " + told.format(q.x.size), cyrnn.softmax, masked(q.x))
     refuse(ValueError, "x: " + told.format(q.x.size), cyrnn.sigmoid, masked(q.x))
     refuse(ValueError, "xt: .* masked", cell.cell_forward, masked(q.x[:, :, 0]), q.a0, q.c0, q.p)
-    labels = masked(np.zeros(q.x.shape[1:], int))
+    labels, out_y = masked(np.zeros(q.x.shape[1:], int)), q.out.y
     refuse(ValueError, "labels: .* masked", cyrnn.cross_entropy, q.out.y, labels)
+    for name, given in (("y_pred", (masked(out_y), out_y)), ("targets", (out_y, masked(out_y)))):
+        refuse(ValueError, f"{name}: .* masked", cyrnn.binary_cross_entropy, *given)
+        refuse(ValueError, f"{name}: .* masked", partial(cyrnn.binary_cross_entropy, weights=out_y), *given)
+    weighted = partial(cyrnn.binary_cross_entropy, weights=masked(out_y))
+    refuse(ValueError, "weights: .* masked", weighted, out_y, out_y)
+    weighted = partial(cyrnn.binary_cross_entropy, weights=out_y)
+    refuse(ValueError, "lengths: .* masked", weighted, out_y, out_y, masked(np.ones(out_y.shape[1], int)))
     refuse(ValueError, "a: .* masked", cyrnn.output_forward, masked(q.a0), q.p)
     W = {"W": np.zeros(2)}
     update, one = cyrnn.update_parameters_with_gd, np.ones(2)
@@ -403,3 +415,129 @@ def test_missing_entries_read_as_sentences():
 def test_objects_that_hold_real_numbers_are_arrays():
     np.testing.assert_array_equal(cyrnn.sigmoid(np.array([0.5, 1], object)), cyrnn.sigmoid([0.5, 1.0]))
     refuse(TypeError, "x: expected real numbers, got ndarray of objects", cyrnn.sigmoid, np.array([0.5, "1"], object))
+
+
+NARROW = ["float16", "bfloat16", "float8_e4m3fn"]
+
+
+def narrow_type(name):
+    """A type of NumPy, or of ml_dtypes, as the arrays of JAX, Keras and ONNX have it."""
+    return np.float16 if name == "float16" else getattr(pytest.importorskip("ml_dtypes"), name)
+
+
+@both
+@pytest.mark.parametrize("name", NARROW)
+def test_narrow_weights_are_their_numbers_in_float64(cell, q, name):
+    """Both passes, over a sequence and over a step, the stream and the output layer; the inputs too."""
+    dtype = narrow_type(name)
+    p = {key: value.astype(dtype) for key, value in q.p.items()}
+    wide = {key: value.astype(np.float64) for key, value in p.items()}
+    assert all(value.dtype == dtype for value in p.values())
+    x, a0 = q.x.astype(dtype), q.a0.astype(dtype)
+    r, s = changed(q, p=p, x=x, a0=a0), changed(q, p=wide, x=x.astype(float), a0=a0.astype(float))
+    got, want = cell.forward(r), cell.forward(s)
+    pairs = [(got.a, want.a), (got.y, want.y)]
+    gradients = cell.backward(q.da, got.caches), cell.backward(q.da, want.caches)
+    pairs += [(gradients[0][key], gradients[1][key]) for key in gradients[1]]
+    step, same = cell.cell_forward(x[:, :, 0], a0, q.c0, p), cell.cell_forward(s.x[:, :, 0], s.a0, q.c0, wide)
+    pairs += [(step.a, same.a), (step.y, same.y)]
+    back, same = (cell.cell_backward(q.da[:, :, 0], q.dc, c) for c in (step.cache, same.cache))
+    pairs += [(back[key], same[key]) for key in same]
+    pairs += zip(cyrnn.Stream(p, m=10).run(x), cyrnn.Stream(wide, m=10).run(s.x), strict=True)
+    pairs += [(cyrnn.output_forward(got.a, p), cyrnn.output_forward(want.a, wide))]
+    for one, other in pairs:
+        assert one.dtype == np.float64
+        assert_array_equal(one, other)
+
+
+SEQUENCES = [np.ones((4, 3)), np.ones((7, 3)), np.ones((1, 3))]
+OBJECTS = np.empty(3, object)
+OBJECTS[:] = SEQUENCES
+
+
+@both
+@pytest.mark.parametrize(
+    ("value", "error", "zeros", "part", "shape"),
+    [
+        (SEQUENCES, ValueError, "(3, 3, 7)", ":, j, :len(s)] = s.T", "(T, 3)"),
+        (OBJECTS, TypeError, "(3, 3, 7)", ":, j, :len(s)] = s.T", "(T, 3)"),
+        ([s.T for s in SEQUENCES], ValueError, "(3, 3, 7)", ":, j, :s.shape[1]] = s", "(3, T)"),
+        (tuple(s[:, 0] for s in SEQUENCES), ValueError, "(1, 3, 7)", "0, j, :len(s)] = s", "(T,)"),
+        ([s[:, 0].tolist() for s in SEQUENCES], ValueError, "(1, 3, 7)", "0, j, :len(s)] = s", "(T,)"),
+    ],
+    ids=["by step", "objects", "by unit", "one input", "lists"],
+)
+def test_sequences_of_different_lengths(cell, q, value, error, zeros, part, shape):
+    """The message has the lines that pad them, and these lines are right."""
+    kind = "real numbers" if error is TypeError else "an array of numbers"
+    message = (
+        f"x: expected {kind}, got 3 sequences of 1 to 7 steps: pad them, x = numpy.zeros({zeros}) and x[{part} "
+        f"for the sequence s of example j, of shape {shape}, and pass their numbers of steps as `lengths`"
+    )
+    refuse(error, re.escape(message), cell.forward, changed(q, x=value))
+    names = {"numpy": np}
+    exec(f"x = numpy.zeros({zeros})", names)
+    for j, s in enumerate(value):
+        exec(f"x[{part}", names | {"j": j, "s": np.array(s)})
+    x = names["x"]
+    assert_array_equal(x.sum((0, 2)), [len(x) * steps for steps in (4, 7, 1)])
+
+
+def test_labels_and_targets_of_different_lengths():
+    y = np.full((2, 2, 3), 0.5)
+    labels = r".* 2 sequences of 2 to 3 steps: pad them, labels = numpy.zeros\(\(2, 3\), int\) and labels\[j, :len.*"
+    refuse(ValueError, labels, cyrnn.cross_entropy, y, [[1, 0], [1, 0, 1]])
+    targets = r".* pad them, targets = numpy.zeros\(\(2, 2, 3\)\) and targets\[:, j, :len\(s\)\] = s.T .*"
+    refuse(ValueError, targets, cyrnn.mean_squared_error, y, [np.ones((2, 2)), np.ones((3, 2))])
+    for value in ([[1.0], [1.0, 2.0]], SEQUENCES):  # where no sequence is expected
+        refuse(ValueError, "x: expected an array of numbers, got a ragged nested sequence", cyrnn.sigmoid, value)
+    nested = [[[1], [1, 2]], [[1]]], [np.ones((4, 3)), np.ones((5, 2))], [1.0, [1.0]]  # nor can these be padded
+    for value in nested:
+        ragged = "targets: expected an array of numbers, got a ragged nested sequence"
+        refuse(ValueError, ragged, cyrnn.mean_squared_error, y, value)
+
+
+@both
+def test_sparse_matrices(cell, q):
+    sparse = pytest.importorskip("scipy.sparse")
+    key = cell.inputs[0]
+    for make in (sparse.csr_matrix, sparse.coo_array):
+        text = f"expected real numbers, got a sparse {make.__name__}, of which toarray\\(\\) makes an array"
+        matrix = make(q.p[key])
+        refuse(TypeError, rf"parameters\['{key}'\]: {text}", cell.forward, changed(q, p={**q.p, key: matrix}))
+        assert_array_equal(matrix.toarray(), q.p[key])
+        refuse(TypeError, f"xt: {text}", cell.cell_forward, make(q.x[:, :, 0]), q.a0, q.c0, q.p)
+        refuse(TypeError, f"x: {text}", cell.forward, changed(q, x=[make(q.x[:, :, 0])]))
+
+
+class Table:
+    """As far as pandas' and polars' tables go here."""
+
+    columns = ("t", "city")
+
+    def __init__(self, *entries):
+        self.entries = entries
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.entries, object)
+
+
+@both
+def test_tables_with_other_columns_than_numbers(cell, q):
+    got = "xt: expected real numbers, got a {} with {} in column 'city'; leave out or convert such columns"
+    refuse(
+        TypeError, re.escape(got.format("Table", "'Paris'")), cell.cell_forward,
+        Table((1.0, 2.5), (2.0, "Paris")), q.a0, q.c0, q.p,
+    )  # fmt: skip
+    records = np.zeros(4, [("t", float), ("city", "U5")])
+    columns = "x: expected real numbers, got the columns t, city; numpy.lib.recfunctions.structured_to_.*"
+    refuse(TypeError, columns, cell.forward, changed(q, x=records))
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"t": [1.0, 2.0], "city": ["Paris", "Rome"]})
+    how = ", as xt.select_dtypes('number') does"
+    message = re.escape(got.format("DataFrame", "'Paris'") + how)
+    refuse(TypeError, message, cell.cell_forward, table, q.a0, q.c0, q.p)
+    assert list(table.select_dtypes("number")) == ["t"]
+    table["city"] = pandas.array([None, 1], dtype="Int64")
+    message = re.escape(got.format("DataFrame", "<NA>"))
+    refuse(TypeError, message, cell.cell_forward, table, q.a0, q.c0, q.p)

@@ -229,8 +229,8 @@ def test_every_wrong_shape_is_named(cell):
 @each_cell
 def test_torch_layers_without_a_counterpart(torch, cell):
     for options, what in (
-        ({"bidirectional": True}, r"state_dict\['.*_l0_reverse'\]: a bidirectional layer, which has no .*"),
-        ({"num_layers": 2}, r"state_dict\['.*_l1'\]: a second layer, which has no .*"),
+        ({"bidirectional": True}, r"state_dict: expected one layer and direction, got '.*_l0' and '.*_l0_reverse'; .*"),
+        ({"num_layers": 2}, r"state_dict: expected one layer and direction, got '.*_l0' and '.*_l1'; pass the .*"),
         ({"proj_size": 2}, r"state_dict\['.*weight_hr_l0'\]: a projection, which has no .*"),
     ):
         if "proj_size" not in options or cell.name == "lstm":
@@ -239,8 +239,10 @@ def test_torch_layers_without_a_counterpart(torch, cell):
         ValueError, r"state_dict\['weight_hh_l0'\]: .* got \(15, 5\), that of a GRU",
         cyrnn.from_torch, torch.nn.GRU(3, 5).state_dict(),
     )  # fmt: skip
+    for value in (None, [1], 3.0):
+        message = f"state_dict: expected a PyTorch module or a mapping from names .*, got {type(value).__name__}"
+        refuse(TypeError, message, cyrnn.from_torch, value)
     module = network(torch, cell)
-    refuse(TypeError, "state_dict: expected a mapping from names to arrays, got Module", cyrnn.from_torch, module)
     module.norm = torch.nn.BatchNorm1d(5)
     refuse(ValueError, r"state_dict\['norm.running_mean'\]: .*", cyrnn.from_torch, module.state_dict())
     module.norm = torch.nn.Embedding(9, 3)
@@ -253,13 +255,72 @@ def test_torch_layers_without_a_counterpart(torch, cell):
     refuse(KeyError, "state_dict: expected an entry 'embedding.bias', .*", cyrnn.from_torch, module.state_dict())
     module.embedding = network(torch, cell, output=False)
     refuse(
-        ValueError, "state_dict: expected one RNN or LSTM layer, got 'lstm_or_rnn.w.*' and 'embedding.lstm_or_rnn.w.*'",
+        ValueError, "state_dict: expected one layer and direction, got 'lstm_or_rnn.w.*' and 'embedding.lstm_or.*",
         cyrnn.from_torch, module.state_dict(),
     )  # fmt: skip
     refuse(
         KeyError, "state_dict: expected an entry 'weight_ih_l0' .*, got only .*",
         cyrnn.from_torch, torch.nn.Linear(2, 2).state_dict(),
     )  # fmt: skip
+
+
+@each_cell
+@pytest.mark.parametrize("prefix", ["", "net.encoder."])
+def test_layers_and_directions_of_a_larger_torch_model(torch, cell, prefix):
+    """The entries of one alone, with their own names, and with those of the output layer."""
+    module = network(torch, cell, num_layers=2, bidirectional=True)
+    q = problem(cell.name, *SHAPE)
+    q.a0[:] = 0
+    state = module.lstm_or_rnn.state_dict()
+    with torch.no_grad():
+        a = of_torch(module.lstm_or_rnn(torch.from_numpy(q.x.transpose(2, 1, 0).copy()))[0])
+    x = q.x
+    for number in ("_l0", "_l1"):
+        both = []
+        for suffix, turn in ((number, slice(None)), (f"{number}_reverse", slice(None, None, -1))):
+            alone = {prefix + name: value for name, value in state.items() if name[name.index("_l") :] == suffix}
+            assert len(alone) == 4
+            p = cyrnn.from_torch(alone)
+            assert not set(p) & set(cell.output)
+            q.x, q.p = x[:, :, turn], q.p | p
+            both.append(cell.forward(q).a[:, :, turn])
+            head = {"fc.weight": np.ones((2, 5)), "fc.bias": np.ones(2)}
+            same_bits({name: value for name, value in cyrnn.from_torch(alone | head).items() if name in p}, p)
+        x = np.concatenate(both)
+    close(x, a, TOLERANCE)
+
+
+@each_cell
+def test_a_linear_layer_before_the_recurrent_one(cell):
+    """It may be a layer before the network; as the output layer it stands last."""
+    state = entries(cell)
+    first = {name: state[name] for name in sorted(state)}
+    assert next(iter(first)) == "fc.bias"
+    refuse(
+        ValueError, r"state_dict\['fc.bias'\]: expected a linear output layer after 'rnn.bias_hh_l0', got one .*",
+        cyrnn.from_torch, first,
+    )  # fmt: skip
+    between = {"fc.weight": state["fc.weight"], **{name: state[name] for name in state if name != "fc.weight"}}
+    refuse(ValueError, r"state_dict\['fc.weight'\]: expected .*", cyrnn.from_torch, between)
+    last = {name: first[name] for name in sorted(first, key=lambda name: name.startswith("fc."))}
+    same_bits(cyrnn.from_torch(last), cyrnn.from_torch(state))
+
+
+@each_cell
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_narrow_weights(cell, name):
+    dtype = np.float16 if name == "float16" else pytest.importorskip("ml_dtypes").bfloat16
+    p, _ = parameters(cell)
+    narrow = {key: value.astype(dtype) for key, value in p.items()}
+    wide = {key: value.astype(np.float64) for key, value in narrow.items()}
+    weights = cyrnn.to_keras(narrow)
+    for one, other in zip(weights, cyrnn.to_keras(wide), strict=True):
+        assert one.dtype == np.float64
+        assert one.tobytes() == other.tobytes()
+    same_bits(cyrnn.from_keras([value.astype(dtype) for value in weights]), wide)
+    W_x, W_a, b, W_y, b_y = (value.T.astype(dtype) for value in weights)
+    state = dict(zip(entries(cell), (W_x, W_a, b, np.zeros_like(b), W_y, b_y), strict=True))
+    same_bits(cyrnn.from_torch(state), wide)
 
 
 # Keras
@@ -362,11 +423,33 @@ def test_wrong_keras_weights(cell):
     for bad in (None, "text", [[1], [1, 2]]):
         refuse((TypeError, ValueError), r"weights\[2\]: expected .*", cyrnn.from_keras, [*weights[:2], bad])
     refuse(ValueError, ".* at least, got 1 arrays", cyrnn.from_keras, weights[:1])
-    refuse(TypeError, "weights: expected a list of arrays, .* got dict", cyrnn.from_keras, {"kernel": weights[0]})
+    message = "weights: expected a Keras model, a layer or a list of arrays, .* got dict"
+    refuse(TypeError, message, cyrnn.from_keras, {"kernel": weights[0]})
     refuse(
         ValueError, r"weights: expected those of one SimpleRNN .*, got arrays of shapes \[.*\]",
         cyrnn.from_keras, weights[:3] * 2,
     )  # fmt: skip
+
+
+def test_keras_weights_that_can_be_read_in_two_ways():
+    """A SimpleRNN without bias and a Dense, or an Embedding and a SimpleRNN."""
+    n = 5
+    one_way, square, bias = np.ones((9, n)), np.ones((n, n)), np.ones(n)
+    message = r"weights: expected arrays of one meaning, got shapes \[\(9, 5\), .*\]: .* or a bias of zeros"
+    for rest in ([bias], []):
+        refuse(ValueError, message, cyrnn.from_keras, [one_way, square, square, *rest])
+    for rest in ([], [bias], [bias, square, bias], *([np.ones((n, k)), np.ones(k)] for k in (4, n + 1))):
+        assert len(cyrnn.from_keras([one_way, square, *rest])["ba"]) == n
+    # With the bias, the kernel and the Dense are what they are.
+    p = cyrnn.from_keras([one_way, square, np.zeros(n), 2 * square, bias])
+    assert_array_equal(p["Wya"], 2 * square)
+    before = r"weights\[0\]: expected the kernel of a .*, got shape \(9, 3\), as of an Embedding .*"
+    for cells in (1, 4):
+        layer = [np.ones((3, cells * n)), np.ones((n, cells * n)), np.ones(cells * n)]
+        refuse(ValueError, before, cyrnn.from_keras, [np.ones((9, 3)), *layer])
+        refuse(ValueError, before, cyrnn.from_keras, [np.ones((9, 3)), *layer, np.ones((n, 2)), np.ones(2)])
+    lstm = [np.ones((3, 20)), np.ones((5, 20)), np.ones((5, 20)), np.ones(20)]  # without bias, and 20 classes
+    assert cyrnn.from_keras(lstm)["Wy"].shape == (20, 5)
 
 
 @quiet

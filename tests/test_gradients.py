@@ -57,7 +57,7 @@ def test_cell(cell):
 
     gradients = cell.cell_backward(da, q.dc, cell.cell_forward(xt, q.a0, q.c0, q.p).cache)
     pairs = {"xt": (xt, gradients["dxt"]), "a_prev": (q.a0, gradients["da_prev"])}
-    if cell.name == "lstm":
+    if cell.memory:
         pairs["c_prev"] = (q.c0, gradients["dc_prev"])
     pairs |= {name: (q.p[name], gradients["d" + name]) for name in cell.inputs}
     check(loss, pairs)
@@ -141,7 +141,7 @@ def test_every_input_of_a_cell(cell, size, seed):
     gradients = {name: back["d" + name] for name in cell.inputs}
     gradients |= {"x": back["dxt"][:, :, None], "a0": back["da_prev"]}
     upstream = q.da[:, :, 0]
-    if cell.name == "lstm":
+    if cell.memory:
         inputs["c0"], gradients["c0"], upstream = q.c0, back["dc_prev"], np.stack([upstream, q.dc])
     directions = one_at_a_time(np.random.default_rng(seed), inputs)
     states = partial(cell_states, cell, q)
@@ -178,11 +178,11 @@ def training(module, cell, steps):
     W_out, b_out = cell.output
     losses = []
     for _ in range(steps):
-        a, y, *_, caches = getattr(module, f"{cell.name}_forward")(x, np.zeros((n_a, m)), p)
+        a, y, *_, caches = cell.function("forward", module)(x, np.zeros((n_a, m)), p)
         losses.append(-(target[:, :, 1:] * np.log(y[:, :, 1:])).sum() / (m * (T_x - 1)))
         dz = (y - target) / (m * (T_x - 1))
         dz[:, :, 0] = 0.0
-        gradients = getattr(module, f"{cell.name}_backward")(np.tensordot(p[W_out].T, dz, 1), caches)
+        gradients = cell.function("backward", module)(np.tensordot(p[W_out].T, dz, 1), caches)
         gradients["d" + W_out] = np.tensordot(dz, a, ((1, 2), (1, 2)))
         gradients["d" + b_out] = dz.sum(axis=(1, 2))[:, None]
         p = {name: value - 0.5 * gradients["d" + name] for name, value in p.items()}

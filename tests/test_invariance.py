@@ -114,8 +114,8 @@ def test_any_batch(cell, size, seed, data):
 def test_any_cut(cell, size, seed, data):
     """Run in pieces with the states carried, forward, and their gradients carried back."""
     q = problem(cell.name, *size, seed=seed)
-    forward, backward = (getattr(cyrnn, f"{cell.name}_{way}") for way in ("forward", "backward"))
-    c0, dc = ({"c0": q.c0}, {"dc": np.flip(q.da)}) if cell.name == "lstm" else ({}, {})
+    forward, backward = (cell.function(way) for way in ("forward", "backward"))
+    c0, dc = ({"c0": q.c0}, {"dc": np.flip(q.da)}) if cell.memory else ({}, {})
     *whole, caches = forward(q.x, q.a0, q.p, **c0)
     want = backward(q.da, caches, **dc)
     T_x = size[4]

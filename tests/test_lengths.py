@@ -43,15 +43,13 @@ def _what_is_not_written_shows():
 
 def forward(cell, q, lengths, **how):
     """A forward pass with every argument that the cell has."""
-    if cell.name == "rnn":
-        a, y, caches = cyrnn.rnn_forward(q.x, q.a0, q.p, lengths=lengths, **how)
-        return SimpleNamespace(out={"a": a, "y": y}, caches=caches)
-    a, y, c, caches = cyrnn.lstm_forward(q.x, q.a0, q.p, c0=q.c0, lengths=lengths, **how)
-    return SimpleNamespace(out={"a": a, "y": y, "c": c}, caches=caches)
+    how |= {"c0": q.c0} if cell.memory else {}
+    *found, caches = cell.function("forward")(q.x, q.a0, q.p, lengths=lengths, **how)
+    return SimpleNamespace(out=dict(zip(cell.results, found, strict=True)), caches=caches)
 
 
 def backward(cell, q, caches):
-    return cyrnn.rnn_backward(q.da, caches) if cell.name == "rnn" else cyrnn.lstm_backward(q.da, caches, dc=q.dc)
+    return cell.function("backward")(q.da, caches, **({"dc": q.dc} if cell.memory else {}))
 
 
 def draw(cell, *shape, seed=0):
@@ -186,7 +184,7 @@ def test_against_finite_differences(cell):
 
     gradients = backward(cell, q, forward(cell, q, lengths).caches)
     pairs = {"x": (q.x, gradients["dx"]), "a0": (q.a0, gradients["da0"])}
-    if cell.name == "lstm":
+    if cell.memory:
         pairs["c0"] = q.c0, gradients["dc0"]
     check(loss, pairs | {name: (q.p[name], gradients["d" + name]) for name in cell.inputs})
 
@@ -379,30 +377,28 @@ def test_the_kernel_refuses_lengths_itself(cell):
 
 def test_against_torch(cell):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    from test_torch import twin
+    from test_torch import gradients_of, twin
 
+    if not cell.torch:
+        pytest.skip("PyTorch has no GRU with its reset before the product")
     n_x, n_a, n_y, m, T_x = 17, 33, 3, 6, 12
     lengths = [5, 12, 1, 7, 7, 11]  # PyTorch refuses 0
     q = draw(cell, n_x, n_a, n_y, m, T_x)
     module = twin(cell, q.p, n_x, n_a)
     x, a0, c0 = (torch.from_numpy(value.T.copy()).requires_grad_() for value in (q.x, q.a0, q.c0))
     packed = torch.nn.utils.rnn.pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False)
-    a, _ = module(packed, a0[None] if cell.name == "rnn" else (a0[None], c0[None]))
+    a, _ = module(packed, (a0[None], c0[None]) if cell.memory else a0[None])
     a, _ = torch.nn.utils.rnn.pad_packed_sequence(a, total_length=T_x)
     (a * torch.from_numpy(q.da.T.copy())).sum().backward()
     got = forward(cell, q, lengths)
     close(got.out["a"], a.detach().numpy().T, 1e-13)
     q.dc[...] = 0
     gradients = backward(cell, q, got.caches)
-    pairs = {"dx": x.grad, "da0": a0.grad} | ({} if cell.name == "rnn" else {"dc0": c0.grad})
+    pairs = {"dx": x.grad, "da0": a0.grad} | ({"dc0": c0.grad} if cell.memory else {})
     for name, value in pairs.items():
         close(gradients[name], value.numpy().T, 1e-13)
-    W_a = module.weight_hh_l0.grad.numpy()
-    if cell.name == "rnn":
-        close(gradients["dWaa"], W_a, 1e-13)
-    else:
-        for k, gate in enumerate("ifco"):
-            close(gradients[f"dW{gate}"][:, :n_a], W_a[k * n_a : (k + 1) * n_a], 1e-13)
+    for name, want in gradients_of(cell, module).items():
+        close(gradients[name], want, 1e-13)
 
 
 @pytest.mark.parametrize("length", [-1, 4, np.iinfo(np.intp).min, np.iinfo(np.intp).max])

@@ -57,12 +57,11 @@ def test_calls_leave_nothing_behind(cell):
 def functions(cell, q):
     """Every function with its arguments."""
     out, one = cell.forward(q), cell.cell_forward(q.x[:, :, 0], q.a0, q.c0, q.p)
-    states, ups = ((q.a0, q.c0), (q.dc,)) if cell.name == "lstm" else ((q.a0,), ())
     return {
-        f"{cell.name}_forward": [q.x, q.a0, q.p],
-        f"{cell.name}_backward": [q.da, out.caches],
-        f"{cell.name}_cell_forward": [q.x[:, :, 0].copy(), *states, q.p],
-        f"{cell.name}_cell_backward": [q.da[:, :, 0].copy(), *ups, one.cache],
+        f"{cell.kind}_forward": [q.x, q.a0, q.p],
+        f"{cell.kind}_backward": [q.da, out.caches],
+        f"{cell.kind}_cell_forward": [q.x[:, :, 0].copy(), *cell.carried(q.a0, q.c0), q.p],
+        f"{cell.kind}_cell_backward": [*cell.carried(q.da[:, :, 0].copy(), q.dc), one.cache],
         "softmax": [q.x],
         "sigmoid": [q.x],
     }
@@ -70,12 +69,12 @@ def functions(cell, q):
 
 def with_options(cell, q):
     """The functions of a sequence with every optional argument: the function, its arguments, the optional ones."""
-    forward, backward = getattr(cyrnn, f"{cell.name}_forward"), getattr(cyrnn, f"{cell.name}_backward")
-    options = {"lengths": np.array([2, 0, 3, 1])} | ({"c0": q.c0} if cell.name == "lstm" else {})
+    forward, backward = cell.function("forward"), cell.function("backward")
+    options = {"lengths": np.array([2, 0, 3, 1])} | ({"c0": q.c0} if cell.memory else {})
     caches = forward(q.x, q.a0, q.p, **options)[-1]
     return [
         (forward, [q.x, q.a0, q.p], options),
-        (backward, [q.da, caches], {"dc": np.ones_like(q.da)} if cell.name == "lstm" else {}),
+        (backward, [q.da, caches], {"dc": np.ones_like(q.da)} if cell.memory else {}),
     ]
 
 
@@ -243,7 +242,7 @@ def test_no_memory_left_at_any_point():
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     counts = {name: int(count) for name, count in (pair.split("=") for pair in done.stdout.split())}
-    assert len(counts) == 10
+    assert len(counts) == 14
     assert all(counts.values()), counts
     assert sum(counts.values()) > 200, counts
 
@@ -317,7 +316,7 @@ def peak_and_kept(call, *inputs):
 
 def calls_of(cell, q, lengths=None):
     """Every call on a sequence, by name."""
-    forward, backward = (getattr(cyrnn, f"{cell.name}_{name}") for name in ("forward", "backward"))
+    forward, backward = (cell.function(name) for name in ("forward", "backward"))
     caches = forward(q.x, q.a0, q.p, lengths=lengths)[-1]
     return {
         "forward": lambda: forward(q.x, q.a0, q.p, lengths=lengths),
@@ -338,13 +337,13 @@ def test_a_call_needs_little_beside_what_it_returns(cell, way, size, short):
     steps = {"none": np.full(m, T_x), "one": T_x - (np.arange(m) == m // 2), "all": np.arange(m) * T_x // m}
     lengths = steps.get(short)
     peak, returned = peak_and_kept(calls_of(cell, q, lengths)[way], q.x, q.da)
-    gates = 4 if cell.name == "lstm" else 1
-    packed = 8 * (gates * (n_a + 40) * (n_a + n_x) + (n_y + 40) * n_a)
+    packed = 8 * (cell.n_gates * (n_a + 40) * (n_a + n_x) + (n_y + 40) * n_a)
     assert peak < 1.3 * returned + packed
     if way == "forward":  # what is kept for the backward pass: the notebook's arrays, each once
         columns, started = (m * T_x, m) if lengths is None else (lengths.sum(), np.count_nonzero(lengths))
-        states = 8 * n_a * ((6 * columns + 2 * started) if cell.name == "lstm" else columns + started)
-        outputs = 8 * m * T_x * (n_y + (2 if cell.name == "lstm" else 1) * n_a)
+        n_states = len(cell.states)
+        states = 8 * n_a * (n_states * (columns + started) + len(cell.slots) * columns)
+        outputs = 8 * m * T_x * (n_y + n_states * n_a)
         assert returned == states + outputs
 
 

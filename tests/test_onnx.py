@@ -1,5 +1,6 @@
 """ONNX files: against the reference evaluator in float64, ONNX Runtime in float32, and PyTorch's exporters."""
 
+import collections
 import functools
 import sys
 
@@ -12,6 +13,7 @@ from test_exchange import network, only, parameters, refuse, same_bits
 import cyrnn
 
 onnx = pytest.importorskip("onnx", reason="the package onnx is not installed")
+import onnx_models  # noqa: E402, which needs onnx
 
 SHAPE = 3, 5, 2, 4, 7  # n_x, n_a, n_y, m, T_x
 
@@ -93,23 +95,63 @@ def test_reference_evaluator(cell, shape, path):
             close(got[name], value, 1e-14)
 
 
-@each_cell
-@pytest.mark.parametrize("shape", [SHAPE, (6, 3, 4, 1, 2)], ids=str)
-def test_onnx_runtime(cell, shape, path):
+def onnx_runtime(path):
+    """A function from the inputs of a model to its outputs, both by name."""
     runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
-    q = problem(cell.name, *shape)
-    cyrnn.export_onnx(path, q.p)
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
+    return lambda inputs: dict(zip(names, session.run(None, inputs), strict=True))
+
+
+def openvino(path):
+    openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(inputs):
+        results = model(inputs)
+        return {name: np.array(results[output]) for output in model.outputs for name in output.names & {"a", "y", "c"}}
+
+    return run
+
+
+def opencv(path):
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+    names = [output.name for output in onnx.load(path).graph.output]
+
+    def run(inputs):
+        net = cv2.dnn.readNetFromONNX(str(path))
+        for name, value in inputs.items():
+            net.setInput(value, name)
+        return {name: np.array(net.forward(name)) for name in names}
+
+    return run
+
+
+@each_cell
+@pytest.mark.parametrize("shape", [SHAPE, (6, 3, 4, 1, 2)], ids=str)
+@pytest.mark.parametrize("reader", [onnx_runtime, openvino, opencv], ids=lambda reader: reader.__name__)
+def test_other_readers(cell, shape, reader, path):
+    if reader is opencv and cell.name == "rnn":
+        pytest.skip("OpenCV has no operator RNN")
+    q = problem(cell.name, *shape)
+    cyrnn.export_onnx(path, q.p)
+    run = reader(path)
     for m, T_x in (shape[3:], (1, 9), (6, 1)):
         r = problem(cell.name, *shape[:3], m, T_x, seed=1)
         r.p = q.p
-        got = dict(zip(names, session.run(None, feed(cell, r, np.float32)), strict=True))
-        want = expected(cell, r)
+        got, want = run(feed(cell, r, np.float32)), expected(cell, r)
         assert set(got) == set(want)
         for name, value in want.items():
             assert got[name].dtype == np.float32
             close(got[name], value, 1e-6)  # 8 units in the last place of float32
+
+
+@each_cell
+def test_every_output_of_the_operator_has_a_name(cell, path):
+    """Of an omitted one OpenCV ends the process."""
+    cyrnn.export_onnx(path, parameters(cell)[0])
+    (node,) = [node for node in onnx.load(path).graph.node if node.op_type == cell.name.upper()]
+    assert list(node.output) == (["Y", "Y_h"] if cell.name == "rnn" else ["Y", "Y_h", "Y_c"])
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's
@@ -145,6 +187,38 @@ def test_models_exported_by_torch(cell, exporter, output, last, path):
         same_bits(cyrnn.import_onnx(path), cyrnn.from_torch(module.state_dict()))
 
 
+@pytest.mark.filterwarnings("ignore")  # PyTorch's
+@each_cell
+@pytest.mark.parametrize("open_sizes", [False, True])
+def test_exports_of_torch_that_are_not_folded(cell, open_sizes, path):
+    """The exporter stacks the gates in its graph; with open sizes it computes the shape of the initial state, too."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    module = network(torch, cell, batch_first=True).float()
+
+    class Whole(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = module
+
+        def forward(self, x):
+            a, _ = self.inner.lstm_or_rnn(x)
+            rows = self.inner.head(a.reshape(-1, 5))
+            return torch.softmax(rows.view(x.size(0), -1, 2), -1)
+
+    q = problem(cell.name, *SHAPE)
+    x = q.x.transpose(1, 2, 0).astype(np.float32)
+    axes = {"x": {0: "m", 1: "T_x"}} if open_sizes else None
+    options = {"dynamo": False, "do_constant_folding": False, "input_names": ["x"], "output_names": ["y"]}
+    torch.onnx.export(Whole().eval(), (torch.from_numpy(x.copy()),), str(path), dynamic_axes=axes, **options)
+    operators = [node.op_type for node in onnx.load(path).graph.node]
+    assert {"Slice", "Concat", "Unsqueeze"} <= set(operators) or cell.name == "rnn"
+    q.p = cyrnn.import_onnx(path)
+    same_bits(q.p, cyrnn.from_torch(module.state_dict()))
+    q.a0 = np.zeros_like(q.a0)
+    close(onnx_runtime(path)({"x": x})["y"], cell.forward(q).y.transpose(1, 2, 0), 1e-6)
+
+
 # Models made by hand, in the layout of PyTorch's exporters, changed in one place
 
 TEXT = """
@@ -159,12 +233,12 @@ net (double[7, 4, 3] x, double[1, 4, 5] h, double[1, 4, 5] c) => (double[7, 4, 2
 """
 
 
-def arrays(cell):
+def arrays(cell, dtype=np.float64):
     """The constants of the model, and what `import_onnx` makes of them: both biases are in use."""
     (n_x, n_a, n_y, _, _), g = SHAPE, 1 if cell.name == "rnn" else 4
     shapes = {"W": (1, g * n_a, n_x), "R": (1, g * n_a, n_a), "B": (1, 2 * g * n_a), "V": (n_y, n_a), "v": (n_y,)}
     rng = np.random.default_rng(3)
-    values = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    values = {name: rng.standard_normal(shape).astype(dtype).astype(np.float64) for name, shape in shapes.items()}
     W, R = values["W"].reshape(g, n_a, n_x), values["R"].reshape(g, n_a, n_a)
     b = values["B"].reshape(2, g, n_a, 1).sum(0)
     if cell.name == "rnn":
@@ -176,16 +250,17 @@ def arrays(cell):
     return values | {"V_t": values["V"].T, "zero": np.array([0]), "one": np.array([1])}, p
 
 
-def save(cell, path, old="", new="", **more):
-    """Save the model with a piece of its text replaced and other constants."""
+def save(cell, path, old="", new="", kind="double", dtype=np.float64, **more):
+    """Save the model with a piece of its text replaced, other constants, and in another floating type."""
     assert not old or TEXT.count(old) == 1
     text = TEXT.replace(old, new) if old else TEXT
     if cell.name == "rnn":
         text = text.replace("= LSTM", "= RNN").replace(", c)", ")")
-    model = onnx.parser.parse_model(text)
+    model = onnx.parser.parse_model(text.replace("double", kind))
     made = {name for node in model.graph.node for name in node.output}
     read = {name for node in model.graph.node for name in node.input}
-    values = {name: np.array(v) for name, v in (arrays(cell)[0] | more).items() if name in read - made}
+    values = {name: v.astype(dtype) if v.dtype == np.float64 else v for name, v in arrays(cell, dtype)[0].items()}
+    values = {name: np.array(v) for name, v in (values | more).items() if name in read - made}
     model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in values.items())
     inputs = [value for value in model.graph.input if value.name in read - made - set(values)]
     del model.graph.input[:]
@@ -196,6 +271,14 @@ def save(cell, path, old="", new="", **more):
 LAYER, HEAD = "Y, Y_h = LSTM <hidden_size = 5> (x, W, R, B, , h, c)", "product = MatMul (a, V_t)"
 END = "[end] y = Softmax <axis = -1> (z)"
 STATES = "a = Squeeze (Y, one)"
+
+
+def ahead(nodes, old, new):
+    """Return the change that adds nodes ahead of the recurrent operator and lets that one read something else."""
+    assert LAYER.count(old) == 1
+    return "[layer] " + LAYER, nodes + "\n [layer] " + LAYER.replace(old, new)
+
+
 READ = {
     "as it is": ("", ""),
     "Gemm of the last state": (TEXT[TEXT.index(STATES) : TEXT.index(END)],
@@ -210,13 +293,39 @@ READ = {
     "the last axis by its number": (END, "y = Softmax <axis = 2> (z)"),
     "a shape that is asked for": (END, "s = Shape (a)\n y = Softmax (z)"),
     "no initial state": ("B, , h, c)", "B)"),
+    "lengths that are all of T_x": ("B, , h", "B, all, h"),
+    "lengths that are computed, all of T_x": ahead("s = Shape (x)\n t = Gather <axis = 0> (s, zero)\n "
+                                              "l = Cast <to = 6> (t)\n n = Expand (l, four)", "B, , h", "B, n, h"),
+    "rows for a Gemm": (TEXT[TEXT.index(STATES) : TEXT.index(END)],
+                        "r = Reshape (Y, rows)\n g = Gemm <transB = 1> (r, V, v)\n z = Reshape (g, again)\n"),
+    "rows of a computed shape": (TEXT[TEXT.index("(double[7, 4, 3]") : TEXT.index(END)],
+                                 TEXT[TEXT.index("(double[7, 4, 3]") : TEXT.index(STATES)].replace("7, 4", "T, m")
+                                 + "s = Shape (x)\n k = Slice (s, zero, two)\n p = Gather <axis = 0> (s, scalar)\n"
+                                 "q = Unsqueeze (p, zero)\n j = Slice (s, one, two)\n tm = Mul (q, j)\n"
+                                 "f = Concat <axis = 0> (tm, units)\n r = Reshape (Y, f)\n"
+                                 "g = Gemm <transB = 1> (r, V, v)\n w = Concat <axis = 0> (k, outputs)\n"
+                                 "z = Reshape (g, w)\n"),
+    "softmax of another axis": (END, "t = Transpose <perm = [0, 2, 1]> (z)\n y = Softmax <axis = 1> (t)"),
+    "sizes that are kept": (STATES, "s = Transpose <perm = [0, 2, 1, 3]> (Y)\n a = Reshape (s, keep)"),
+    "a whole slice": (STATES, "s = Slice (Y, zero, far, one)\n a = Squeeze (s, one)"),
+    "an input that is cast": ahead("i = Cast <to = 1> (x)\n X = Cast <to = 11> (i)", "(x", "(X"),
+    "a part of an input as state": ahead("f = Slice (h, zero, one, one)\n g = Expand (f, states)", ", h", ", g"),
 }  # fmt: skip
 
 
 @each_cell
 @pytest.mark.parametrize("change", READ)
 def test_models_that_are_read(cell, change, path):
-    save(cell, path, *READ[change])
+    more = {"all": np.full(4, 7, np.int32), "four": np.array([4]), "rows": np.array([-1, 5])}
+    more |= {
+        "again": np.array([7, 4, 2]),
+        "two": np.array([2]),
+        "scalar": np.array(0),
+        "units": np.array([5]),
+        "outputs": np.array([2]),
+    }
+    more |= {"far": np.array([2**63 - 1]), "states": np.array([1, 4, 5]), "keep": np.array([0, 0, -1])}
+    save(cell, path, *READ[change], **more)
     same_bits(cyrnn.import_onnx(path), arrays(cell)[1])
 
 
@@ -231,6 +340,131 @@ def test_constants_in_nodes_and_zero_states(cell, path):
     node = "M = Constant <value = double[5, 2] {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}> ()\n product = MatMul (a, M)"
     save(cell, path, "[head] " + HEAD, node)
     same_bits(cyrnn.import_onnx(path), p | {cell.output[0]: np.arange(10.0).reshape(5, 2).T})
+
+
+FOLDED = {
+    "Unsqueeze": ("W = Unsqueeze (rows, zero)", lambda W: {"rows": W[0]}),
+    "Identity, Transpose": ("i = Identity (t)\n W = Transpose <perm = [0, 2, 1]> (i)",
+                            lambda W: {"t": W.transpose(0, 2, 1)}),
+    "Slice, Concat": ("p = Slice (both, zero, one, two)\n q = Slice (both, one, far, two)\n "
+                      "W = Concat <axis = 2> (q, p)", lambda W: {"both": np.roll(W, 1, 2)}),
+    "Reshape": ("W = Reshape (flat, shape)", lambda W: {"flat": W.ravel(), "shape": np.array(W.shape)}),
+    "Cast": ("W = Cast <to = 11> (f)", lambda W: {"f": W.astype(np.float32)}),
+    "Constant, Mul": ("k = Constant <value = double {2}> ()\n W = Mul (k, half)", lambda W: {"half": W / 2}),
+    "Gather, Split": ("g = Gather <axis = 0> (two_of, one)\n W, rest = Split <axis = 0> (two_of)",
+                      lambda W: {"two_of": np.concatenate([W, -W])}),
+}  # fmt: skip
+
+
+@each_cell
+@pytest.mark.parametrize("change", FOLDED)
+def test_weights_that_are_computed_from_constants(cell, change, path):
+    nodes, make = FOLDED[change]
+    values, p = arrays(cell)
+    W = values["W"]
+    more = make(W) | {"two": np.array([2]), "far": np.array([2**63 - 1])}
+    save(cell, path, "[layer]", nodes + "\n [layer]", **more)
+    W = W.astype(np.float32).astype(np.float64) if change == "Cast" else W
+    if cell.name == "rnn":
+        p["Wax"] = W[0]
+    else:
+        for gate, rows in zip("iofc", np.split(W[0], 4), strict=True):
+            p[f"W{gate}"][:, 5:] = rows
+    same_bits(cyrnn.import_onnx(path), p)
+
+
+@each_cell
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float", "double"])
+def test_weights_of_every_floating_type(cell, kind, path):
+    dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed").bfloat16
+    opset = ("14", "22") if kind == "bfloat16" else ("", "")
+    save(cell, path, *opset, kind=kind, dtype=dtype)
+    same_bits(cyrnn.import_onnx(path), arrays(cell, dtype)[1])
+
+
+LENGTHS = TEXT[TEXT.index("double[7, 4, 3] x") : TEXT.index("B, , h")] + "B, , h"
+WITH_LENGTHS = "int64[4] lengths, " + LENGTHS.replace("[layer]", "n = Cast <to = 6> (lengths)\n [layer]").replace(
+    "B, , h", "B, n, h"
+)
+
+
+@each_cell
+@pytest.mark.parametrize("result", ["every step", "last state"])
+def test_lengths_are_given_at_the_call(cell, result, path):
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    start, states = TEXT.index("double[7, 4, 3] x"), TEXT.index(STATES)
+    new = TEXT[start:states].replace(LENGTHS, WITH_LENGTHS)
+    if result == "every step":
+        new = new.replace("double[7, 4, 2] y", "double[a, b, 4, 5] y") + "y = Identity (Y)\n}"
+    else:
+        new = new.replace("double[7, 4, 2] y", "double[1, 4, 5] y") + "y = Identity (Y_h)\n}"
+    save(cell, path, TEXT[start:], new, kind="float", dtype=np.float32)
+    p = cyrnn.import_onnx(path)
+    same_bits(p, only(cell, arrays(cell, np.float32)[1], False))
+    q = problem(cell.name, *SHAPE)
+    q.p = p | {cell.output[0]: np.zeros((1, 5)), "by": np.zeros((1, 1))}
+    lengths = np.array([7, 2, 1, 5])
+    inputs = {"x": q.x.transpose(2, 1, 0), "h": q.a0.T[None], "c": 0 * q.a0.T[None], "lengths": lengths}
+    inputs = {name: value if name == "lengths" else value.astype(np.float32) for name, value in inputs.items()}
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {value.name: inputs[value.name] for value in session.get_inputs()})
+    forward = cyrnn.rnn_forward if cell.name == "rnn" else cyrnn.lstm_forward
+    a = forward(q.x, q.a0, q.p, lengths=lengths)[0]
+    want = a.transpose(2, 1, 0)[:, None] if result == "every step" else a[:, range(4), lengths - 1].T[None]
+    close(y, want, 1e-6)
+
+
+@each_cell
+def test_the_last_of_all_steps_is_not_that_of_every_example(cell, path):
+    start, end = TEXT.index("double[7, 4, 3] x"), TEXT.index("[head]")
+    picked = WITH_LENGTHS + TEXT[TEXT.index("B, , h") + 6 : TEXT.index(STATES)]
+    picked += "s = Squeeze (Y, one)\n [last] a = Gather <axis = 0> (s, minus)\n"
+    save(cell, path, TEXT[start:end], picked, minus=np.array(-1))
+    refuse(ValueError, "path: Gather 'last': .* .it picks what are no steps.", cyrnn.import_onnx, path)
+
+
+@each_cell
+def test_sparse_constants_and_functions_of_the_model(cell, path):
+    save(cell, path)
+    model = onnx.load(path)
+    values = onnx.numpy_helper.from_array(np.ones(20), "h")
+    places = onnx.numpy_helper.from_array(np.arange(20), "places")
+    model.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, places, [1, 4, 5]))
+    del model.graph.input[1]
+    onnx.save(model, path)
+    refuse(ValueError, IS + "input 'initial_h': expected zeros .*, got a sparse constant", cyrnn.import_onnx, path)
+    save(cell, path)
+    model = onnx.load(path)
+    opset = onnx.helper.make_opsetid("", 14)
+    own = r"path: expected .*, got only \['Add', .*'own.(RNN|LSTM)'\]"
+    for domain, message in (("own", own), ("", "path: expected .*")):
+        (node,) = [node for node in model.graph.node if node.name == "layer"]
+        node.domain = domain
+        nodes = [onnx.helper.make_node("Add", ["x", "x"], ["Y"])]
+        inputs = [name or f"unused{k}" for k, name in enumerate(node.input)]
+        function = onnx.helper.make_function(domain, node.op_type, inputs, ["Y"], nodes, [opset])
+        del model.functions[:], model.opset_import[:]
+        model.functions.append(function)
+        model.opset_import.extend([opset] if not domain else [opset, onnx.helper.make_opsetid(domain, 1)])
+        onnx.save(model, path)
+        refuse(ValueError, message, cyrnn.import_onnx, path)
+
+
+def test_models_made_at_random(path):
+    """Each is refused, or its parameters compute what the reference evaluator computes."""
+    taken, used = collections.Counter(), collections.Counter()
+    for seed in range(400):
+        was_taken, operators = onnx_models.check([0, seed], path)
+        taken[was_taken] += 1
+        if was_taken:
+            used.update(set(operators))
+    assert taken[True] > 50
+    assert taken[False] > 50
+    # Every kind of node stands in some models that are taken.
+    kinds = set(onnx_models.MOVES) - {"other", "expand"}
+    assert {kind.capitalize() for kind in kinds} <= set(used)
 
 
 @each_cell
@@ -255,20 +489,21 @@ REFUSED = {
     "beta": (SIZE, "<activation_beta = [0.5]>", IS + r"attribute 'activation_beta': expected none, got \[0.5\]"),
     "size": (SIZE, "<hidden_size = 6>", IS + "attribute 'hidden_size': expected the n_a = 5 of the input 'R', got 6"),
     # inputs
-    "lengths": ("B, , h", "B, lengths, h", IS + "input 'sequence_lens': expected none, got 'lengths'"),
-    "W computed": ("(x, W, R", "(x, x, R", IS + "input 'W': expected a constant, got 'x'"),
-    "B computed": ("R, B, ,", "R, x, ,", IS + "input 'B': expected a constant, got 'x'"),
-    "W of another shape": ("(x, W, R", "(x, one, R", IS + "input 'W': expected 3 dimensions .*, got .*"),
+    "lengths": ("B, , h", "B, lengths, h", IS + "input 'sequence_lens': expected an input of the model or T_x, got the "
+                "constant 'lengths'"),
+    "W computed": ("(x, W, R", "(x, x, R", IS + "input 'W': expected a constant, got the input 'x'"),
+    "B computed": ("R, B, ,", "R, x, ,", IS + "input 'B': expected a constant, got the input 'x'"),
+    "W of another shape": ("(x, W, R", "(x, v, R", IS + "input 'W': expected 3 dimensions .*, got .*"),
     "W of other units": ("(x, W, R", "(x, ones, R", IS + "input 'W': expected shape .*, got .*"),
     "R of other units": ("(x, W, R", "(x, W, ones", IS + r"input 'R': expected shape .*, got \(1, 4, 5\)"),
     "R without units": (SIZE + " (x, W, R", "(x, W, none", IS + r"attribute 'hidden_size': expected .* 0 .*, got 0"),
     "B of another shape": ("R, B, ,", "R, b, ,", IS + r"input 'B': expected shape \(1, 2 gates n_a\) = .*, got .*"),
     "B of one dimension": ("R, B, ,", "R, v, ,", IS + "input 'B': expected 2 dimensions .*, got .*"),
-    "initial state": (", h, c)", ", ones, c)", IS + "input 'initial_h': expected zeros or .*, got 'ones'"),
-    "initial state computed": ("[layer] " + LAYER, "t = Tanh (h)\n [layer] " + LAYER.replace(", h", ", t"),
-                               IS + "input 'initial_h': expected zeros or an input of the model, got 't'"),
-    "x computed": ("[layer] " + LAYER, "X = Tanh (x)\n [layer] " + LAYER.replace("(x", "(X"),
-                   IS + "input 'X': expected an input of the model, got the result of Tanh"),
+    "initial state": (", h, c)", ", ones, c)", IS + "input 'initial_h': expected zeros or .*, got the constant 'ones'"),
+    "initial state computed": (*ahead("t = Tanh (h)", ", h", ", t"),
+                               IS + "input 'initial_h': expected zeros or .*, got the result of Tanh .*"),
+    "x computed": (*ahead("X = Tanh (x)", "(x", "(X"),
+                   IS + "input 'X': expected an input of the model, got the result of Tanh .*"),
     "x constant": ("(x, W", "(ones, W", IS + "input 'X': expected an input of the model, got the constant 'ones'"),
     # what comes after
     "relu": (END, "[end] y = Relu (z)", "path: Relu 'end': expected after the (RNN|LSTM) 'layer' nothing but .*"),
@@ -279,17 +514,66 @@ REFUSED = {
     "a second bias": (END, "[end] y = Add (z, v)", "path: Add 'end': .*"),
     "two heads": (END, "[end] y = MatMul (a, V_t)", "path: MatMul 'end': .*"),
     "a second layer": (END, "[end] y = MatMul (z, V_t)", "path: MatMul 'end': .*"),
-    "head computed": (HEAD, "product = MatMul (a, x)", "path: MatMul 'head': input 'B': expected a constant, got 'x'"),
+    "head computed": (HEAD, "product = MatMul (a, x)",
+                      "path: MatMul 'head': input 'B': expected a constant, got the input 'x'"),
     "head turned": (HEAD, "product = MatMul (V, a)", "path: MatMul 'head': expected after .*"),
     "head of another shape": (HEAD, "product = MatMul (a, V)", "path: MatMul 'head': input 'B': expected shape .*"),
     "alpha of the head": (HEAD, "product = Gemm <alpha = 2.0> (a, V_t)", "path: Gemm 'head': attribute 'alpha': .*"),
     "beta of the head": (HEAD, "product = Gemm <beta = 2.0> (a, V_t)", "path: Gemm 'head': attribute 'beta': .*"),
     "transA": (HEAD, "product = Gemm <transA = 1> (a, V_t)", "path: Gemm 'head': attribute 'transA': .*, got 1"),
     "bias of another shape": ("(v, p", "(zero, p", r"path: Add 'bias': expected a constant bias .*, got shape \(1,\)"),
-    "bias computed": ("(v, p", "(x, p", "path: Add 'bias': expected a constant bias .*, got 'x'"),
+    "bias of the examples": (TEXT[TEXT.index("(double[7") : TEXT.index("z)")],
+                             TEXT[TEXT.index("(double[7") : TEXT.index("z)")].replace("4, ", "2, ")
+                             .replace("[bias]", "t = Transpose <perm = [0, 2, 1]> (product)\n [bias]")
+                             .replace("(v, product)", "(v, t)"),
+                             "path: Add 'bias': .* .what it adds is not one number for each output."),
+    "bias computed": ("(v, p", "(x, p", "path: Add 'bias': expected a constant bias .*, got the input 'x'"),
     "units picked": (STATES, "[end] a = Gather <axis = 3> (Y, order)", "path: Gather 'end': .*"),
     "states as a shape": (END, "[end] y = Reshape (z, a)", "path: Reshape 'end': .*"),
     "steps turned": (STATES, "[end] a = Slice (Y, order, order, order, minus)", "path: Slice 'end': .*"),
+    # what looks like something that it is not
+    "x cast to integers": (*ahead("i = Cast <to = 6> (x)\n X = Cast <to = 11> (i)", "(x", "(X"),
+                           ".*input 'X': expected .*, got the result of Cast .that type does not hold every value."),
+    "x mixed": (*ahead("[mix] X = Reshape (x, shape)", "(x", "(X"),
+                ".*input 'X': expected .*, got the result of Reshape 'mix' .it mixes axes."),
+    "x with axes merged": (*ahead("u = Unsqueeze (x, zero)\n X = Reshape (u, merge)", "(x", "(X"),
+                           ".*input 'X': .*, got a part or several axes in one of .* 'x'"),
+    "x in part": (*ahead("X = Slice (x, one, five, zero)", "(x", "(X"),
+                  ".*input 'X': .*, got a part or several axes in one of the input 'x'"),
+    "features": ("double[7, 4, 3] x", "double[7, 4, 2] x", IS + "input 'X': expected n_x = 3 as in 'W', got 2"),
+    "states cast to integers": (STATES, "s = Squeeze (Y, one)\n [end] i = Cast <to = 6> (s)\n a = Cast <to = 11> (i)",
+                                "path: Cast 'end': .* .that type does not hold every value."),
+    "states mixed": (STATES, "[end] a = Reshape (Y, shape)", "path: Reshape 'end': .* .it mixes axes."),
+    "sums over the steps": (STATES, "s = Squeeze (Y, one)\n a = Transpose <perm = [2, 1, 0]> (s)",
+                            "path: MatMul 'head': .* .its sums are not over the units."),
+    "an attribute of the Add": ("Add (v", "Add <axis = 1, broadcast = 1> (v", "(?s)path: .*"),
+    "softmax over two axes": (END, "m = Reshape (z, merged)\n [end] y = Softmax (m)",
+                              "path: Softmax 'end': .* .it is not over the outputs alone."),
+    "one output picked": (END, "[end] y = Gather <axis = 2> (z, one)", "path: Gather 'end': .* .it picks what.*"),
+    "one unit picked": (END, "w = Softmax (z)\n [end] y = Gather <axis = 2> (a, one)", "path: Gather 'end': .*"),
+    "an example picked": (STATES, "[end] s = Slice (Y, zero, one, two)\n a = Squeeze (s, one)",
+                          "path: Slice 'end': .*"),
+    "several steps picked": (STATES, "s = Squeeze (Y, one)\n [end] a = Gather (s, order)", "path: Gather 'end': .*"),
+    "states repeated": (STATES, "[end] a = Expand (Y, twice)", "path: Expand 'end': .* .it repeats .*"),
+    "a subgraph": (END, "[end] y = If <then_branch = g () => (double[7, 4, 2] p) {p = Neg (z)}, "
+                   "else_branch = h () => (double[7, 4, 2] q) {q = Identity (z)}> (true)",
+                   "path: If 'end': .* of 'z' .*"),
+    "the product alone": (END, "[end] y = Softmax <axis = -1> (product)",
+                          "path: Softmax 'end': expected the linear layer with its bias, got it without"),
+    "the product as a result": (END, "y = Identity (product)",
+                                "path: output 'y': expected the linear layer with its bias, got it without"),
+    "another result": (END, "t = Softmax (z)\n [end] y = Relu (x)",
+                       "path: output 'y': expected a result of the (RNN|LSTM) 'layer', got the result of Relu .*"),
+    "a state from x": (*ahead("f = Slice (x, zero, one, zero)", ", h", ", f"),
+                       ".*input 'initial_h': expected zeros or .*"),
+    "a state mixed": (*ahead("f = Transpose <perm = [0, 2, 1]> (h)\n g = Reshape (f, states)", ", h", ", g"),
+                      ".*input 'initial_h': .*, got the result of Reshape .it mixes axes."),
+    "W at random": (*ahead("[seed] M = RandomNormal <shape = [1, 5, 3]> ()", "W", "M"),
+                    ".*input 'W': expected a constant, got the result of RandomNormal 'seed' .it may change values."),
+    "W of integers": (*ahead("M = Cast <to = 7> (W)", "W", "M"),
+                      ".*input 'W': expected floating-point numbers, got dtype int64"),
+    "W that cannot be computed": (*ahead("[sum] M = Add (W, shape)", "W", "M"),
+                                  ".*input 'W': .*, got the result of Add 'sum' .its evaluation failed with .*"),
 }  # fmt: skip
 
 
@@ -297,8 +581,11 @@ REFUSED = {
 @pytest.mark.parametrize("change", REFUSED)
 def test_models_that_are_refused(cell, change, path):
     old, new, message = REFUSED[change]
-    more = {"lengths": np.full(4, 7, np.int32), "ones": np.ones((1, 4, 5)), "b": np.ones((1, 3))}
-    more |= {"order": np.arange(5), "minus": np.full(5, -1), "none": np.ones((1, 0, 0))}
+    more = {"lengths": np.array([7, 3, 7, 7], np.int32), "ones": np.ones((1, 4, 5)), "b": np.ones((1, 3))}
+    more |= {"order": np.arange(5), "minus": np.full(5, -1), "none": np.ones((1, 0, 0)), "five": np.array([5])}
+    more |= {"two": np.array([2])}
+    more |= {"shape": np.array([4, 7, -1]), "merge": np.array([7, 1, 12]), "merged": np.array([7, 8])}
+    more |= {"twice": np.array([7, 2, 4, 5]), "states": np.array([1, 4, 5]), "true": np.array(True)}
     save(cell, path, old, new, **more)
     refuse(ValueError, message, cyrnn.import_onnx, path)
     save(cell, path)
@@ -310,7 +597,7 @@ def test_models_that_are_refused(cell, change, path):
     [
         (SIZE, "<input_forget = 1>", "attribute 'input_forget': expected 0, got 1"),
         (", h, c)", ", h, c, P)", "input 'P': expected none, got 'P'"),
-        (", h, c)", ", h, ones)", "input 'initial_c': expected zeros or an input of the model, got 'ones'"),
+        (", h, c)", ", h, ones)", "input 'initial_c': expected zeros or .*, got the constant 'ones'"),
         (SIZE, '<activations = ["Sigmoid", "Relu", "Tanh"]>', r"attribute 'activations': .* got \['sigm.*'\]"),
     ],
 )

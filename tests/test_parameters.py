@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cells import CELLS, IDS
 from numpy.testing import assert_array_equal
 from test_losses import refuse
 
 import cyrnn
 
-GATES = "fico"
-each_cell = pytest.mark.parametrize("cell", ["rnn", "lstm"])
+each_cell = pytest.mark.parametrize("cell", IDS)
 
 
 def begin(cell, n_x=7, n_a=40, n_y=5, seed=0):
-    return cyrnn.initialize_parameters(cell, n_x, n_a, n_y, np.random.default_rng(seed))
+    return CELLS[IDS.index(cell)].initialize(n_x, n_a, n_y, np.random.default_rng(seed))
 
 
 def uniform(W, limit):
@@ -50,7 +50,7 @@ def test_rnn():
 def test_lstm():
     p = begin("lstm")
     assert list(p) == ["Wf", "bf", "Wi", "bi", "Wc", "bc", "Wo", "bo", "Wy", "by"]
-    for gate in GATES:
+    for gate in "fico":
         W = p["W" + gate]
         assert W.shape == (40, 47)
         orthogonal(W[:, :40])
@@ -59,6 +59,32 @@ def test_lstm():
     assert not np.allclose(p["Wf"], p["Wi"])
     uniform(p["Wy"], np.sqrt(6 / 45))
     assert_array_equal(p["by"], np.zeros((5, 1)))
+
+
+@pytest.mark.parametrize("reset", [None, "before", "after"])
+def test_gru(reset):
+    p = cyrnn.initialize_parameters("gru", 7, 40, 5, 0, reset=reset)
+    assert list(p) == ["Wu", "bu", "Wr", "br", "Wc", "bc", *["bca"] * (reset == "after"), "Wy", "by"]
+    for gate in "urc":
+        W = p["W" + gate]
+        assert W.shape == (40, 47)
+        orthogonal(W[:, :40])
+        uniform(W[:, 40:], np.sqrt(6 / 47))
+        assert_array_equal(p["b" + gate], np.zeros((40, 1)))
+    if reset == "after":
+        assert_array_equal(p["bca"], np.zeros((40, 1)))
+    assert not np.allclose(p["Wu"], p["Wr"])
+    uniform(p["Wy"], np.sqrt(6 / 45))
+    assert_array_equal(p["by"], np.zeros((5, 1)))
+
+
+def test_bad_resets():
+    init = cyrnn.initialize_parameters
+    for bad in ("both", "", 1, True, ["after"], np.array(["after", "before"])):
+        refuse(ValueError, r"reset: expected 'before' or 'after', got .*", init, "gru", 1, 1, 1, 0, reset=bad)
+    for cell in ("rnn", "lstm"):
+        message = rf"reset: expected None for a cell without a reset gate \('{cell}'\), got 'after'"
+        refuse(ValueError, message, init, cell, 1, 1, 1, 0, reset="after")
 
 
 @each_cell
@@ -72,7 +98,7 @@ def test_draws(cell):
         assert value.flags.owndata
         assert key.startswith("b") or not np.allclose(value, other[key])
     rng = np.random.default_rng(0)
-    first, second = (cyrnn.initialize_parameters(cell, 3, 4, 2, rng) for _ in range(2))
+    first, second = (CELLS[IDS.index(cell)].initialize(3, 4, 2, rng) for _ in range(2))
     assert not any(np.allclose(first[key], second[key]) for key in first if key.startswith("W"))
 
 
@@ -83,10 +109,46 @@ def test_orthogonal_matrices_are_uniform():
     assert 70 < sum(W[0, 0] > 0 for W in drawn) < 130
 
 
+@each_cell
+@pytest.mark.parametrize("recurrent", ["orthogonal", "glorot_uniform"])
+def test_recurrent_weights(cell, recurrent):
+    p = cyrnn.initialize_parameters(cell, 7, 40, 5, 0, recurrent=recurrent)
+    for key in ["Waa"] if cell == "rnn" else ["W" + gate for gate in GATES]:
+        if recurrent == "orthogonal":  # as without the argument
+            assert_array_equal(p[key], begin(cell)[key])
+            orthogonal(p[key][:, :40])
+        else:
+            uniform(p[key][:, :40], np.sqrt(6 / 80))
+            assert p[key].flags.carray
+    if cell == "lstm":
+        assert not np.allclose(p["Wf"][:, :40], p["Wi"][:, :40])
+    message = "recurrent: expected 'orthogonal' or 'glorot_uniform', got .*"
+    for bad in ("identity", None, 1, ["orthogonal"], np.array(["orthogonal", "glorot_uniform"])):
+        refuse(ValueError, message, cyrnn.initialize_parameters, cell, 7, 40, 5, 0, recurrent=bad)
+
+
+def test_forget_bias():
+    """Alone the forget gate's bias changes: the draws are the same."""
+    for value in (0.0, -2, 5.5, np.float32(1.5)):
+        want = begin("lstm") | {"bf": np.full((40, 1), float(value))}
+        got = cyrnn.initialize_parameters("lstm", 7, 40, 5, 0, forget_bias=value)
+        assert list(got) == list(want)
+        for key, expected in want.items():
+            assert_array_equal(got[key], expected)
+            assert got[key].dtype == np.float64
+    init, expected = cyrnn.initialize_parameters, "forget_bias: expected a finite number, got "
+    for bad in (np.nan, np.inf, -np.inf):
+        refuse(ValueError, f"{expected}{bad}", init, "lstm", 1, 1, 1, 0, forget_bias=bad)
+    for bad in ("1", [1.0], np.ones(2), 1j):
+        refuse(TypeError, rf"{expected}\w+", init, "lstm", 1, 1, 1, 0, forget_bias=bad)
+    message = r"forget_bias: expected None, since an RNN has no forget gate, got 1.0"
+    refuse(ValueError, message, init, "rnn", 1, 1, 1, 0, forget_bias=1.0)
+
+
 def test_bad_sizes():
     init, rng = cyrnn.initialize_parameters, np.random.default_rng(0)
-    refuse(ValueError, "cell: expected 'rnn' or 'lstm', got 'gru'", init, "gru", 1, 1, 1, rng)
-    refuse(ValueError, r"cell: expected 'rnn' or 'lstm', got \['rnn'\]", init, ["rnn"], 1, 1, 1, rng)
+    refuse(ValueError, "cell: expected 'rnn' or 'lstm' or 'gru', got 'GRU'", init, "GRU", 1, 1, 1, rng)
+    refuse(ValueError, r"cell: expected 'rnn' or 'lstm' or 'gru', got \['rnn'\]", init, ["rnn"], 1, 1, 1, rng)
     for k, name in enumerate(("n_x", "n_a", "n_y")):
         sizes = [3, 4, 5]
         for bad in (0, -2):
@@ -141,12 +203,15 @@ def test_entries(cell, path):
     for key in p:
         rest = {name: value for name, value in p.items() if name != key}
         np.savez(path, **rest)
+        if key == "bca":  # without it they are those of the other form
+            assert list(cyrnn.load_parameters(path)) == list(rest)
+            continue
         refused(path, f"(missing: {key}; unknown: none)")
         np.savez(path, **rest, wrong=p[key])
         refused(path, f"(missing: {key}; unknown: wrong)")
     np.savez(path, **p, optimizer=np.zeros(3))
     refused(path, "(missing: none; unknown: optimizer)")
-    refused(path, "of a basic RNN" if cell == "rnn" else "of an LSTM")
+    refused(path, "of a basic RNN" if cell == "rnn" else f"of {CELLS[IDS.index(cell)].title}")
     np.savez(path)
     refused(path, "got none")
 
@@ -169,7 +234,7 @@ def test_shapes_and_types(cell, path):
             refused(path, f"{key}: expected finite numbers")
     # a shape that every other one contradicts is named
     key, shape = ("Waa", "(n_a, n_a) = (40, 40), got (39, 40)") if cell == "rnn" else (
-        "Wi", "(n_a, n_a + n_x) = (40, 47), got (39, 47)")  # fmt: skip
+        "Wc", "(n_a, n_a + n_x) = (40, 47), got (39, 47)")  # fmt: skip
     np.savez(path, **{**p, key: p[key][:-1]})
     refused(path, f"{key}: expected shape {shape}")
 
@@ -262,3 +327,24 @@ def test_a_seed_is_enough():
         for key, value in want.items():
             assert_array_equal(got[key], value)
     refuse(ValueError, "rng: expected a seed of 0 or more, got -1", cyrnn.initialize_parameters, "rnn", 1, 1, 1, -1)
+
+
+@each_cell
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_numbers_in_a_file(cell, path, dtype):
+    """`numpy.savez` keeps of bfloat16 the two bytes and not the name."""
+    dtype = np.float16 if dtype == "float16" else pytest.importorskip("ml_dtypes").bfloat16
+    p = {key: value.astype(dtype) for key, value in begin(cell).items()}
+    p["by"][0] = -0.0
+    np.savez(path, **p)
+    for key, value in cyrnn.load_parameters(path).items():
+        assert value.dtype == np.float64
+        assert value.flags.carray
+        assert value.tobytes() == p[key].astype(np.float64).tobytes()
+    p["by"][0] = np.nan
+    np.savez(path, **p)
+    refused(path, "by: expected finite numbers")
+    np.savez(path, **p | {"by": np.zeros((5, 1), "V1")})  # of several types
+    refused(path, "by: expected real numbers, got dtype |V1")
+    np.savez(path, **p | {"by": p["by"][:, 0]})
+    refused(path, "by: expected 2 dimensions")

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from reference import close, lstm, problem, rnn
+from numpy.testing import assert_array_equal
+from reference import close, gru, lstm, problem, rnn
 
 from cyrnn import _kernels
 
@@ -53,6 +54,68 @@ def test_lstm(n):
     for got, gate in zip(d_slots, "fico", strict=True):
         close(got, want.gradients["db" + gate][:, 0], TOLERANCE)
     close(d_states[1], want.gradients["dc0"][:, 0], TOLERANCE)
+
+
+def gru_of(form, z, before, *gradients):
+    """What reference.py finds for n units whose sums are z: of the candidate, the gates, and in the form with its reset
+    after the product of q; in the other form the product of s, `Wca` one to one."""
+    n = z.shape[1]
+    p = problem(form, 1, n, 1, 1, 1).p
+    p |= {"W" + gate: np.zeros((n, n + 1)) for gate in "ur"} | {"b" + g: z[k][:, None] for k, g in enumerate("cur")}
+    p["Wc"] = np.zeros((n, n + 1)) if form == "gru_after" else np.eye(n, n + 1)
+    if form == "gru_after":
+        p["bca"] = z[3][:, None]
+    return gru(np.zeros((1, 1, 1)), before.T, p, *columns(gradients))
+
+
+@pytest.mark.parametrize("n", N)
+def test_gru_after(n):
+    """One stage."""
+    z, before, da, da_next = draw(n, 4, 1, 1, 1)
+    want = gru_of("gru_after", z, before, (da + da_next)[0])
+    slots, after = z.copy(), np.empty((1, n))
+    _kernels.pointwise.forward("gru_after", 0, slots, before, after)
+    for got, slot in zip(slots, want.gates, strict=True):
+        close(got, slot[0][:, 0], TOLERANCE)
+    close(after[0], want.a[:, 0, 0], TOLERANCE)
+    d_slots, d_state = np.full((4, n), np.nan), da_next.copy()
+    d_slots[0] = da[0]
+    assert _kernels.pointwise.backward("gru_after", 0, slots, before, after, d_slots, d_state) == 0
+    for got, name in zip(d_slots, ("dbc", "dbu", "dbr", "dbca"), strict=True):
+        close(got, want.gradients[name][:, 0], TOLERANCE)
+    close(d_state[0], want.gradients["da0"][:, 0], TOLERANCE)  # all of it: the weights of the state are zero
+
+
+@pytest.mark.parametrize("n", N)
+def test_gru_before(n):
+    """Two stages, with the product g += s between them, and ds = dg on the way back."""
+    z, before, da, da_next = draw(n, 4, 1, 1, 1)
+    want = gru_of("gru_before", z, before, (da + da_next)[0])
+    slots, after = z.copy(), np.full((1, n), np.nan)
+    slots[3] = np.nan
+    _kernels.pointwise.forward("gru_before", 0, slots, before, after)
+    close(slots[3], want.gates[3][0][:, 0], TOLERANCE)
+    assert_array_equal(slots[0], z[0])
+    assert np.isnan(after).all()
+    slots[0] += slots[3]
+    _kernels.pointwise.forward("gru_before", 1, slots, before, after)
+    for got, slot in zip(slots, want.gates, strict=True):
+        close(got, slot[0][:, 0], TOLERANCE)
+    close(after[0], want.a[:, 0, 0], TOLERANCE)
+    d_slots, d_state = np.full((4, n), np.nan), da_next.copy()
+    d_slots[0] = da[0]
+    assert _kernels.pointwise.backward("gru_before", 1, slots, before, after, d_slots, d_state) == 0
+    close(d_slots[0], want.gradients["dbc"][:, 0], TOLERANCE)
+    close(d_slots[1], want.gradients["dbu"][:, 0], TOLERANCE)
+    close(d_state[0], (da + da_next)[0] * (1 - slots[1]), TOLERANCE)
+    assert np.isnan(d_slots[2:]).all()
+    d_slots[3] = d_slots[0]
+    _kernels.pointwise.backward("gru_before", 0, slots, before, after, d_slots, d_state)
+    close(d_slots[2], want.gradients["dbr"][:, 0], TOLERANCE)
+    close(d_state[0], want.gradients["da0"][:, 0], TOLERANCE)
+    for stage in (-1, 2):
+        with pytest.raises(ValueError, match="fit"):
+            _kernels.pointwise.forward("gru_before", stage, slots, before, after)
 
 
 def test_unknown_cells_and_wrong_shapes_are_refused():

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -146,3 +147,69 @@ def test_two_python_threads_compute_at_once(request):
         most = max(most, threads.busy_threads())
         time.sleep(0.001)
     assert most == 2
+
+
+# A program: while a call computes on two threads, the handler of a signal forks.
+FORK_IN_A_HANDLER = """
+import os, signal, sys
+import numpy as np
+import cyrnn
+from cyrnn._kernels.runtime import threads
+
+def network(n_a, m, T_x):
+    rng = np.random.default_rng(0)
+    p = {"Wax": rng.normal(size=(n_a, 30)), "Waa": rng.normal(size=(n_a, n_a)) / n_a, "ba": np.zeros((n_a, 1))}
+    return rng.normal(size=(30, m, T_x)), np.zeros((n_a, m)), p | {"Wya": np.ones((2, n_a)), "by": np.zeros((2, 1))}
+
+cyrnn.set_num_threads(int(sys.argv[2]))
+m = int(sys.argv[3])                    # one example is split by units, if they are many
+long, short = network(800, 1, 2000) if m == 1 else network(300, m, 600), network(20, 5, 3)
+before = cyrnn.rnn_forward(*short)[0]
+children = []
+
+def handle(number, frame):
+    children.append(os.fork())
+    if children[-1] == 0 and sys.argv[1] == "raises":
+        raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.1)
+try:
+    a = cyrnn.rnn_forward(*long, cache=False)[0]
+    result = "right" if np.isfinite(a).all() else "wrong"
+except (RuntimeError, KeyboardInterrupt) as error:
+    result = repr(error)
+assert len(children) == 1, "no signal during the call"
+assert threads.busy_threads() == 0
+assert (cyrnn.rnn_forward(*short)[0] == before).all()
+if children[0] == 0:
+    assert threads.get() == 1
+    cyrnn.rnn_forward(*long, cache=False)   # on one thread
+    print("child:", result, flush=True)
+else:
+    assert os.waitpid(children[0], 0)[1] == 0
+    print("parent:", result)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+@pytest.mark.parametrize("m", [1, 60])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("handler", ["returns", "raises"])
+def test_a_signal_handler_that_forks(handler, count, m, tmp_path):
+    """The child has one thread: it cannot finish a call on two, and says so instead of waiting for the other."""
+    program = tmp_path / "program.py"
+    program.write_text(FORK_IN_A_HANDLER)
+    command = [sys.executable, program, handler, str(count), str(m)]
+    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, **pipes, text=True, start_new_session=True) as running:
+        try:
+            out, err = running.communicate(timeout=60)
+        finally:
+            if running.poll() is None:      # the child too
+                os.killpg(running.pid, signal.SIGKILL)
+    message = "a signal's handler forked during a call on several threads; the child cannot finish it"
+    child = "right" if count == 1 else repr(RuntimeError(message))
+    if handler == "raises":
+        child = "KeyboardInterrupt()"
+    assert out == f"child: {child}\nparent: right\n", err

@@ -1,34 +1,58 @@
-"""PyTorch's own RNN and LSTM in float64 as a second, independent oracle."""
+"""PyTorch's own RNN, LSTM and GRU in float64 as a second, independent oracle."""
 
 import numpy as np
 import pytest
-from cells import CELLS, IDS
+from cells import CELLS
 from reference import close, problem
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 TOLERANCE = 1e-13
 SHAPES = [(3, 5, 2, 10, 4), (17, 33, 3, 6, 12), (64, 100, 5, 1, 9)]
+TWINS = [cell for cell in CELLS if cell.torch]  # PyTorch has no GRU with its reset before the product
+
+
+def sign(gate):
+    """PyTorch's update gate of the GRU is 1 - ut: with the sign of its sum changed it is ut."""
+    return -1.0 if gate == "u" else 1.0
 
 
 def twin(cell, p, n_x, n_a):
-    """The torch module with our weights; its gates are ordered i, f, c, o."""
-    module = (torch.nn.RNN if cell.name == "rnn" else torch.nn.LSTM)(n_x, n_a).double()
-    if cell.name == "rnn":
+    """The torch module with our weights, its gates in PyTorch's order."""
+    module = getattr(torch.nn, cell.torch)(n_x, n_a).double()
+    b_a = np.zeros(cell.n_gates * n_a)
+    if not cell.gates:
         parts = p["Wax"], p["Waa"], p["ba"][:, 0]
     else:
-        order = "ifco"
-        W = np.concatenate([p["W" + q] for q in order])
-        parts = W[:, n_a:], W[:, :n_a], np.concatenate([p["b" + q] for q in order])[:, 0]
+        W, b = (np.concatenate([sign(q) * p[part + q] for q in cell.torch_gates]) for part in "Wb")
+        parts = W[:, n_a:], W[:, :n_a], b[:, 0]
+    if "bca" in p:
+        b_a[-n_a:] = p["bca"][:, 0]  # the candidate is the last gate
     with torch.no_grad():
-        for name, value in zip(("weight_ih_l0", "weight_hh_l0", "bias_ih_l0"), parts, strict=True):
-            getattr(module, name).copy_(torch.from_numpy(np.ascontiguousarray(value)))
-        module.bias_hh_l0.zero_()
+        for name, value in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), (*parts, b_a), strict=True):
+            getattr(module, f"{name}_l0").copy_(torch.from_numpy(np.ascontiguousarray(value)))
     return module
 
 
+def gradients_of(cell, module):
+    """The gradients of our parameters, from those that PyTorch found of its own."""
+    W_x, W_a, b, b_a = (
+        getattr(module, f"{name}_l0").grad.numpy() for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    if not cell.gates:
+        return {"dWax": W_x, "dWaa": W_a, "dba": b[:, None]}
+    n_a, found = W_a.shape[1], {}
+    for k, gate in enumerate(cell.torch_gates):
+        rows = slice(k * n_a, (k + 1) * n_a)
+        found["dW" + gate] = sign(gate) * np.hstack([W_a[rows], W_x[rows]])
+        found["db" + gate] = sign(gate) * b[rows, None]
+    if "bca" in cell.inputs:
+        found["dbca"] = b_a[-n_a:, None]
+    return found
+
+
 @pytest.mark.usefixtures("build")
-@pytest.mark.parametrize("cell", CELLS, ids=IDS)
+@pytest.mark.parametrize("cell", TWINS, ids=[cell.name for cell in TWINS])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_against_torch(cell, shape):
     q = problem(cell.name, *shape)
@@ -36,7 +60,7 @@ def test_against_torch(cell, shape):
     module = twin(cell, q.p, n_x, n_a)
     x = torch.from_numpy(q.x.transpose(2, 1, 0).copy()).requires_grad_()
     a0 = torch.from_numpy(q.a0.T.copy()).requires_grad_()
-    start = a0[None] if cell.name == "rnn" else (a0[None], torch.zeros_like(a0)[None])
+    start = (a0[None], torch.zeros_like(a0)[None]) if cell.memory else a0[None]
     a, _ = module(x, start)
     (a * torch.from_numpy(q.da.transpose(2, 1, 0).copy())).sum().backward()
 
@@ -45,12 +69,7 @@ def test_against_torch(cell, shape):
     close(got.a, a.detach().numpy().transpose(2, 1, 0), TOLERANCE)
     close(gradients["dx"], x.grad.numpy().transpose(2, 1, 0), TOLERANCE)
     close(gradients["da0"], a0.grad.numpy().T, TOLERANCE)
-    W_x, W_a, b = (getattr(module, f"{name}_l0").grad.numpy() for name in ("weight_ih", "weight_hh", "bias_ih"))
-    if cell.name == "rnn":
-        for name, want in (("dWax", W_x), ("dWaa", W_a), ("dba", b[:, None])):
-            close(gradients[name], want, TOLERANCE)
-    else:
-        for k, gate in enumerate("ifco"):
-            rows = slice(k * n_a, (k + 1) * n_a)
-            close(gradients["dW" + gate], np.hstack([W_a[rows], W_x[rows]]), TOLERANCE)
-            close(gradients["db" + gate], b[rows, None], TOLERANCE)
+    found = gradients_of(cell, module)
+    assert set(found) == {"d" + name for name in cell.inputs}
+    for name, want in found.items():
+        close(gradients[name], want, TOLERANCE)

@@ -9,19 +9,20 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
+from cells import CELLS, IDS
 from numpy.testing import assert_array_equal
 from test_losses import refuse
 
 import cyrnn
 
-SIZES = {"rnn": (3, 5, 2), "lstm": (7, 33, 5)}
+SIZES = {"rnn": (3, 5, 2), "lstm": (7, 33, 5), "gru_after": (4, 17, 3)}
 each_cell = pytest.mark.parametrize("cell", SIZES)
 
 
 def case(cell="lstm", seed=0):
     """Parameters, gradients (and two entries that belong to no parameter), moments in the middle of a training."""
     rng = np.random.default_rng(seed)
-    p = cyrnn.initialize_parameters(cell, *SIZES[cell], rng)
+    p = CELLS[IDS.index(cell)].initialize(*SIZES[cell], rng)
     g = {"d" + key: rng.standard_normal(value.shape) for key, value in p.items()}
     g |= {"dx": rng.standard_normal((3, 2, 4)), "da0": np.full((2, 2), np.nan)}
     v = {"d" + key: rng.standard_normal(value.shape) for key, value in p.items()}
@@ -29,13 +30,14 @@ def case(cell="lstm", seed=0):
     return p, g, v, s
 
 
-def oracle(p, g, v, s, t, rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8):
-    """Kingma and Ba, algorithm 1."""
+def oracle(p, g, v, s, t, rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8, decay=0.0):
+    """Kingma and Ba, algorithm 1, and the decay of Loshchilov and Hutter."""
     for key in p:
         d = "d" + key
         v[d] = beta1 * v[d] + (1 - beta1) * g[d]
         s[d] = beta2 * s[d] + (1 - beta2) * g[d] ** 2
-        p[key] = p[key] - rate * (v[d] / (1 - beta1**t)) / (np.sqrt(s[d] / (1 - beta2**t)) + epsilon)
+        kept = 1 - rate * decay if key[0] == "W" else 1
+        p[key] = kept * p[key] - rate * (v[d] / (1 - beta1**t)) / (np.sqrt(s[d] / (1 - beta2**t)) + epsilon)
 
 
 def update(step, p, g, v, s, t=1, **rates):
@@ -83,6 +85,43 @@ def test_adam_with_other_rates():
         np.testing.assert_allclose(p[key], want[0][key], rtol=1e-14, atol=1e-15)
 
 
+@pytest.mark.usefixtures("build")
+@each_cell
+def test_weight_decay(cell):
+    """Of the weights, not of the biases; without it, the bits are those of Adam."""
+    p, g, v, s = case(cell)
+    start = copy.deepcopy((p, v, s))
+    want = copy.deepcopy(start)
+    for t in (1, 2, 3):
+        cyrnn.update_parameters_with_adam(p, g, v, s, t, 0.1, weight_decay=0.5)
+        oracle(want[0], g, *want[1:], t, rate=0.1, decay=0.5)
+    for got, expected in zip((p, v, s), want, strict=True):
+        for key in got:
+            np.testing.assert_allclose(got[key], expected[key], rtol=1e-13, atol=1e-15)
+    plain, none, all_of_it = (copy.deepcopy(start) for _ in range(3))
+    cyrnn.update_parameters_with_adam(plain[0], g, *plain[1:], 1, 0.25)
+    cyrnn.update_parameters_with_adam(none[0], g, *none[1:], 1, 0.25, weight_decay=0)
+    same_bits(none, plain)
+    cyrnn.update_parameters_with_adam(all_of_it[0], g, *all_of_it[1:], 1, 0.25, weight_decay=4.0)
+    same_bits(all_of_it[1:], plain[1:])
+    for key, value in all_of_it[0].items():
+        if key[0] == "b":
+            assert_array_equal(value, plain[0][key])
+        else:
+            np.testing.assert_allclose(value, plain[0][key] - start[0][key], rtol=0, atol=1e-14)
+
+
+def test_weight_decay_in_every_mapping():
+    """The slow way too: moments in a mapping that is no dict, gradients in lists."""
+    p, g, v, s = case()
+    other = copy.deepcopy((p, v, s))
+    cyrnn.update_parameters_with_adam(p, g, v, s, 1, weight_decay=0.5)
+    lists = {key: value.tolist() for key, value in g.items()}
+    frozen = [MappingProxyType(values) for values in other]
+    cyrnn.update_parameters_with_adam(frozen[0], lists, *frozen[1:], 1, weight_decay=0.5)
+    same_bits(other, (p, v, s))
+
+
 def test_adam_begins_with_zeros():
     p, _, _, _ = case()
     v, s = cyrnn.initialize_adam(p)
@@ -117,6 +156,27 @@ def test_adam_against_torch():
         cyrnn.update_parameters_with_adam(p, g, v, s, t, learning_rate=0.01)
     for twin, value in zip(twins, p.values(), strict=True):
         np.testing.assert_allclose(value, twin.detach().numpy(), rtol=1e-12, atol=1e-12)
+
+
+def test_weight_decay_against_torch():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    p, _, _, _ = case()
+    v, s = cyrnn.initialize_adam(p)
+    twins = {key: torch.from_numpy(value.copy()).requires_grad_() for key, value in p.items()}
+    groups = [
+        {"params": [twin for key, twin in twins.items() if key[0] == "W"], "weight_decay": 0.3},
+        {"params": [twin for key, twin in twins.items() if key[0] == "b"], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=0.01)
+    rng = np.random.default_rng(1)
+    for t in range(1, 51):
+        g = {"d" + key: rng.standard_normal(value.shape) + value for key, value in p.items()}
+        for key, twin in twins.items():
+            twin.grad = torch.from_numpy(g["d" + key].copy())
+        optimizer.step()
+        cyrnn.update_parameters_with_adam(p, g, v, s, t, learning_rate=0.01, weight_decay=0.3)
+    for key, value in p.items():
+        np.testing.assert_allclose(value, twins[key].detach().numpy(), rtol=1e-12, atol=1e-12)
 
 
 def test_gradients_of_any_type_and_layout():
@@ -244,6 +304,21 @@ class TestNothingIsHalfDone:
         for bad in (0.0, -1.0, np.nan, np.inf):
             message = rf"epsilon: expected a finite number above 0, got {bad}"
             self.refuse(step, ValueError, message, p, g, v, s, epsilon=bad)
+        for bad in (-1e-9, np.nan, np.inf):
+            message = rf"weight_decay: expected a finite number, 0 or more, got {bad}"
+            self.refuse(step, ValueError, message, p, g, v, s, weight_decay=bad)
+        for bad in ("0.1", None, [0.1], 1j):
+            message = r"weight_decay: expected a finite number, 0 or more, got \w+"
+            self.refuse(step, TypeError, message, p, g, v, s, weight_decay=bad)
+        message = r"weight_decay: expected at most 1 / learning_rate = 4.0, .*, got "
+        self.refuse(step, ValueError, message + "4.5", p, g, v, s, learning_rate=0.25, weight_decay=4.5)
+        self.refuse(step, ValueError, message + r"1e\+308", p, g, v, s, learning_rate=0.25, weight_decay=1e308)
+        for wrong in (None, [1]):
+            message = r"parameters: expected a mapping from names to arrays, got \w+"
+            self.refuse(step, TypeError, message, wrong, g, v, s, weight_decay=0.1)
+        biases = {"by": p["by"], 3: p["bf"]}
+        message = r"parameters: expected entries that begin with 'W' to decay, got only \['3', 'by'\]"
+        self.refuse(step, KeyError, message, biases, g, v, s, weight_decay=0.1)
         for bad in (0, -3):
             message = f"t: expected the number of the step, 1 or more, got {bad}"
             self.refuse(step, ValueError, message, p, g, v, s, t=bad)

@@ -47,7 +47,7 @@ def test_sequence(cell, shape):
     want = cell.reference(q.x, q.a0, np.zeros_like(q.a0), q.p, q.da)
     close(got.a, want.a, FORWARD)
     close(got.y, want.y, FORWARD)
-    if cell.name == "lstm":
+    if cell.memory:
         close(got.c, want.c, FORWARD)
     gradients = cell.backward(q.da, got.caches)
     assert list(gradients) == list(want.gradients)
@@ -64,14 +64,14 @@ def test_cell(cell, shape):
     want = cell.reference(xt[:, :, None], q.a0, q.c0, q.p, da, dc)
     close(got.a, want.a[:, :, 0], FORWARD)
     close(got.y, want.y[:, :, 0], FORWARD)
-    if cell.name == "lstm":
+    if cell.memory:
         close(got.c, want.c[:, :, 0], FORWARD)
-        for got_gate, gate in zip(got.cache[4:8], want.gates, strict=True):
-            close(got_gate, gate[0], FORWARD)
+    for slot, value in zip(got.cache[2 * len(cell.states) : -2], getattr(want, "gates", ()), strict=True):
+        close(slot, value[0], FORWARD)
     gradients = cell.cell_backward(da[:, :, 0], dc, got.cache)
     close(gradients.pop("dxt"), want.gradients.pop("dx")[:, :, 0], BACKWARD)
     close(gradients.pop("da_prev"), want.gradients.pop("da0"), BACKWARD)
-    if cell.name == "lstm":
+    if cell.memory:
         close(gradients.pop("dc_prev"), want.gradients.pop("dc0"), BACKWARD)
     assert gradients.keys() == want.gradients.keys()
     for name, value in want.gradients.items():
@@ -101,11 +101,11 @@ def test_plain_numpy_is_the_same_algorithm(cell):
     if _kernels.build != _kernels.available()[0]:
         pytest.skip("does not use the kernels")
     q = problem(cell.name, 3, 5, 4, 7, 6)
-    forward = getattr(numpy_reference, f"{cell.name}_forward")(q.x, q.a0, q.p)
+    forward = cell.function("forward", numpy_reference)(q.x, q.a0, q.p)
     want = cell.reference(q.x, q.a0, np.zeros_like(q.a0), q.p, q.da)
     close(forward[0], want.a, FORWARD)
     close(forward[1], want.y, FORWARD)
-    gradients = getattr(numpy_reference, f"{cell.name}_backward")(q.da, forward[-1])
+    gradients = cell.function("backward", numpy_reference)(q.da, forward[-1])
     want.gradients.pop("dc0", None)  # which the notebook does not return
     assert gradients.keys() == want.gradients.keys()
     for name, value in want.gradients.items():

@@ -15,7 +15,8 @@ from .recurrent.lstm import lstm_backward, lstm_cell_backward, lstm_cell_forward
 from .recurrent.network import network_backward, network_forward
 from .recurrent.rnn import rnn_backward, rnn_cell_backward, rnn_cell_forward, rnn_forward
 from .recurrent.stream import Stream
-from .training.losses import cross_entropy, mean_squared_error
+from .training.dropout import dropout
+from .training.losses import binary_cross_entropy, cross_entropy, mean_squared_error
 from .training.optimizers import clip_gradients, initialize_adam, update_parameters_with_adam, update_parameters_with_gd
 from .training.output_layer import output_backward, output_forward
 from .training.parameters import initialize_parameters, load_parameters
@@ -23,8 +24,10 @@ from .training.parameters import initialize_parameters, load_parameters
 __all__ = [
     "Stream",
     "__version__",
+    "binary_cross_entropy",
     "clip_gradients",
     "cross_entropy",
+    "dropout",
     "export_onnx",
     "from_keras",
     "from_torch",

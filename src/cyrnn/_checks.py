@@ -23,6 +23,7 @@ Parameters = Mapping[str, Any]
 
 FLOAT64 = np.dtype(np.float64)
 INTP = np.dtype(np.intp)  # of indices
+BELOW_1 = "a number from 0 up to, not including, 1", 0.0, math.nextafter(1.0, 0.0)  # as `number` takes it
 MOST_COLUMNS = _lengths.MAX_COLUMNS  # examples times steps
 
 # A function first calls its kernel with the arguments as they are: the kernel checks
@@ -38,8 +39,8 @@ class Missing(KeyError):
         return str(self.args[0])
 
 
-def any_array(name: str, value: Any) -> NDArray[Any]:
-    """Return `value` as an array of any type.
+def any_array(name: str, value: Any, letters: str = "") -> NDArray[Any]:
+    """Return `value` as an array of any type; the letters of the shape it should have are for the message.
 
     Raises
     ------
@@ -55,15 +56,68 @@ def any_array(name: str, value: Any) -> NDArray[Any]:
         raise
     except Exception as error:  # of the object's own conversion, whatever it is
         if "inhomogeneous" in str(error):
-            raise ValueError(f"{name}: expected an array of numbers, got a ragged nested sequence") from error
+            got = _unpadded(name, value, letters) or "a ragged nested sequence"
+            raise ValueError(f"{name}: expected an array of numbers, got {got}") from error
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         got = f"{type(value).__name__}, whose conversion to one failed ({reason})"
         kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f"{name}: expected an array of numbers, got {got}") from error
 
 
-def real(name: str, value: Any) -> Array:
+def _unpadded(name: str, value: Any, letters: str) -> str:
+    """Tell what a list of sequences of different lengths is and how to pad it; "" if `value` is none."""
+    if not letters.endswith("m, T_x") or not isinstance(value, (list, tuple, np.ndarray)) or not len(value):
+        return ""
+    try:
+        shapes = [np.shape(entry) for entry in value]
+    except Exception:  # a sequence that is ragged itself, say
+        return ""
+    labels, first, dimensions = letters == "m, T_x", shapes[0], {len(shape) for shape in shapes}
+    if dimensions == {1}:
+        form, rows, part = "(T,)", "" if labels else "1, ", "j, :len(s)] = s" if labels else "0, j, :len(s)] = s"
+    elif dimensions == {2} and {shape[1] for shape in shapes} == {first[1]}:
+        form, rows, part = f"(T, {first[1]})", f"{first[1]}, ", ":, j, :len(s)] = s.T"
+    elif dimensions == {2} and {shape[0] for shape in shapes} == {first[0]}:
+        form, rows, part = f"({first[0]}, T)", f"{first[0]}, ", ":, j, :s.shape[1]] = s"
+        shapes = [shape[1:] for shape in shapes]
+    else:
+        return ""
+    steps = [shape[0] for shape in shapes]
+    zeros = f"numpy.zeros(({rows}{len(steps)}, {max(steps)}){', int' if labels else ''})"
+    return (
+        f"{len(steps)} sequences of {min(steps)} to {max(steps)} steps: pad them, {name} = {zeros} and {name}[{part} "
+        f"for the sequence s of example j, of shape {form}, and pass their numbers of steps as `lengths`"
+    )
+
+
+def _no_numbers(name: str, value: Any, array: NDArray[Any], letters: str) -> str:
+    """Tell what an array holds that is not of real numbers, and the way out where there is one."""
+    if value is None:
+        return "None"
+    if array.dtype.names:
+        columns = ", ".join(array.dtype.names)
+        return f"the columns {columns}; numpy.lib.recfunctions.structured_to_unstructured makes an array of them"
+    if array.dtype.kind != "O":
+        return f"dtype {array.dtype}"
+    kind = type(value).__name__
+    for entry in array.flat:
+        if hasattr(entry, "toarray"):
+            return f"a sparse {type(entry).__name__}, of which toarray() makes an array"
+    if array.ndim == 2 and hasattr(value, "columns"):
+        for column, entries in zip(value.columns, array.T, strict=True):
+            for entry in (entry for entry in entries if not isinstance(entry, Real)):
+                pandas = isinstance(entry, str) and hasattr(value, "select_dtypes")
+                how = f", as {name}.select_dtypes('number') does" if pandas else ""
+                return f"a {kind} with {entry!r} in column {column!r}; leave out or convert such columns{how}"
+    sequences = array.ndim == 1 and all(isinstance(entry, (list, tuple, np.ndarray)) for entry in array)
+    return (sequences and _unpadded(name, array, letters)) or f"{kind} of objects"
+
+
+def real(name: str, value: Any, letters: str = "") -> Array:
     """Return `value` as an aligned float64 array of any layout.
+
+    Types of other packages that fit into float64 (bfloat16 of ml_dtypes) are numbers too.  The letters are for the
+    message: those of the shape that it should have.
 
     Raises
     ------
@@ -74,13 +128,13 @@ def real(name: str, value: Any) -> Array:
     """
     if type(value) is np.ndarray and value.dtype is FLOAT64 and value.flags.carray and value.size:
         return value
-    array = any_array(name, value)
+    array = any_array(name, value, letters)
     if array.dtype.kind == "O" and array.size and not [entry for entry in array.flat if not isinstance(entry, Real)]:
         array = array.astype(FLOAT64)
-    if array.dtype.kind not in "fiub":
-        got = f"dtype {array.dtype}" if array.dtype.kind != "O" else f"{type(value).__name__} of objects"
-        raise TypeError(f"{name}: expected real numbers, got {'None' if value is None else got}")
-    return _aligned(array, FLOAT64)
+    if array.dtype.kind not in "fiub" and (array.dtype.kind != "V" or not np.can_cast(array.dtype, FLOAT64)):
+        raise TypeError(f"{name}: expected real numbers, got {_no_numbers(name, value, array, letters)}")
+    aligned: Array = _aligned(array, FLOAT64)
+    return aligned
 
 
 def _aligned(array: NDArray[Any], dtype: np.dtype[Any]) -> Any:
@@ -92,9 +146,43 @@ def _aligned(array: NDArray[Any], dtype: np.dtype[Any]) -> Any:
     return array if array.size and whole_items else array.copy()
 
 
+def flag(name: str, value: Any) -> bool:
+    """Return a truth value."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {type(value).__name__}")
+    return bool(value)
+
+
+def number(name: str, value: Any, expected: str, low: float, high: float) -> float:
+    """Return a number from `low` to `high`, which is what is `expected`."""
+    if type(value) is float and low <= value <= high:
+        return value
+    try:
+        if isinstance(value, (str, bytes)) or np.ndim(value) != 0:
+            raise TypeError("not one number")
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}") from error
+    if not low <= number <= high:
+        raise ValueError(f"{name}: expected {expected}, got {value}")
+    return number
+
+
+def generator(name: str, value: Any) -> np.random.Generator:
+    """Return a generator of random numbers, or the one of a seed."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        if value < 0:
+            raise ValueError(f"{name}: expected a seed of 0 or more, got {value}")
+        value = np.random.default_rng(value)
+    if not isinstance(value, np.random.Generator):
+        got = type(value).__name__
+        raise TypeError(f"{name}: expected a numpy.random.Generator, as default_rng(seed) makes, or a seed, got {got}")
+    return value
+
+
 def dimensions(name: str, value: Any, letters: str) -> Array:
     """Return `value` as `real` does, with as many dimensions as there are letters."""
-    array = real(name, value)
+    array = real(name, value, letters)
     count = letters.count(",") + 1
     if array.ndim != count:
         raise ValueError(f"{name}: expected {count} dimensions ({letters}), got shape {array.shape}")
@@ -103,7 +191,7 @@ def dimensions(name: str, value: Any, letters: str) -> Array:
 
 def shaped(name: str, value: Any, letters: str, shape: tuple[int, ...]) -> Array:
     """Return `value` as `real` does, with exactly this shape."""
-    array = real(name, value)
+    array = real(name, value, letters)
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape ({letters}) = {shape}, got {array.shape}")
     return array
@@ -222,10 +310,11 @@ def weights(
     parameters: Parameters, wanted: dict[str, tuple[str, tuple[int, int]]], name: str = "parameters"
 ) -> dict[str, Array]:
     """Return the wanted entries, C-contiguous and of exactly the shapes given with them."""
-    return {
-        key: np.ascontiguousarray(shaped(f"{name}[{key!r}]", entry(parameters, key, name), letters, shape))
-        for key, (letters, shape) in wanted.items()
-    }
+    found: dict[str, Array] = {}
+    for key, (letters, shape) in wanted.items():
+        array = shaped(f"{name}[{key!r}]", entry(parameters, key, name), letters, shape)
+        found[key] = np.ascontiguousarray(array)
+    return found
 
 
 def columns_fit(name: str, m: int, T_x: int = 1) -> None:

@@ -107,10 +107,18 @@ static void functions(void)
     }
 }
 
+/* One thread of so many, with the workspace that its products need. */
+static thread thread_of(int id, int count)
+{
+    static double panel[MR * KC];
+    return (thread){id, count, &never_interrupted, panel};
+}
+
 static void products(Py_ssize_t rows, Py_ssize_t K, Py_ssize_t cols)
 {
     double *w = drawn(rows * K), *x = drawn(cols * K), *bias = drawn(rows), *first = drawn(rows * cols);
     double *c = drawn(rows * cols), *want = drawn(rows * cols), *packed = drawn(packed_size(rows, K));
+    double *panel = drawn(panel_size(K));
     size_t size = (size_t)(rows * cols) * sizeof *c;
     for (int start = ZERO; start <= BIAS; start++)
         for (int once = 0; once < 3; once++) { /* packed; as it is, by rows; as it is, by columns */
@@ -118,14 +126,14 @@ static void products(Py_ssize_t rows, Py_ssize_t K, Py_ssize_t cols)
             memcpy(c, first, size);
             memcpy(want, first, size);
             plain(want, 1, rows, rows, w, swr, swk, K, x, K, 1, cols, start, bias);
-            if (once) gemm_unpacked(c, rows, rows, w, swr, swk, K, x, K, 1, cols, start, bias, NULL);
+            if (once) gemm_unpacked(c, rows, rows, w, swr, swk, K, x, K, 1, cols, start, bias, NULL, panel);
             else {
                 pack(packed, K, 0, 0, w, K, 1, rows, K, NULL);
                 gemm(c, rows, rows, packed, K, 0, K, x, K, 1, cols, start, bias);
             }
             CHECK(same(c, want, rows * cols), "product %td x %td x %td, start %d, way %d", rows, K, cols, start, once);
         }
-    free(w), free(x), free(bias), free(first), free(c), free(want), free(packed);
+    free(w), free(x), free(bias), free(first), free(c), free(want), free(packed), free(panel);
 }
 
 /* Four matrices of n rows as one set of weights, forward and transposed, shared by three threads or not. */
@@ -142,13 +150,13 @@ static void weight_sets(Py_ssize_t n, Py_ssize_t K, Py_ssize_t cols)
         /* fused, a row of C holds all gates; else each gate has its own block */
         Py_ssize_t sc = W.fused ? n : cols * n, ldc = W.fused ? GATES * n : n;
         for (int threads = 1; threads <= 3; threads += 2) {
-            for (int i = 0; i < threads; i++) weights_pack(&W, (thread){i, threads, &never_interrupted});
-            for (int i = 0; i < threads; i++) matmul(c, sc, ldc, &W, x, K, cols, BIAS, bias, (thread){i, threads, &never_interrupted});
+            for (int i = 0; i < threads; i++) weights_pack(&W, thread_of(i, threads));
+            for (int i = 0; i < threads; i++) matmul(c, sc, ldc, &W, x, K, cols, BIAS, bias, thread_of(i, threads));
             for (int g = 0; g < GATES; g++)
                 plain(want + g * sc, 1, ldc, n, W.gate[g], ld, 1, K, x, K, 1, cols, BIAS, bias + g * n);
             CHECK(same(c, want, cols * GATES * n), "weights %td x %td x %td, way %d, %d threads", n, K, cols, way, threads);
-            for (int i = 0; i < threads; i++) weights_pack_t(&W, (thread){i, threads, &never_interrupted});
-            for (int i = 0; i < threads; i++) matmul_t(back, K, &W, d, sc, ldc, cols, ZERO, (thread){i, threads, &never_interrupted});
+            for (int i = 0; i < threads; i++) weights_pack_t(&W, thread_of(i, threads));
+            for (int i = 0; i < threads; i++) matmul_t(back, K, &W, d, sc, ldc, cols, ZERO, thread_of(i, threads));
             for (int g = 0; g < GATES; g++)
                 plain(want_back, 1, K, K, W.gate[g], 1, ld, n, d + g * sc, ldc, 1, cols, g ? ADD : ZERO, NULL);
             CHECK(same(back, want_back, cols * K), "transposed %td x %td x %td, way %d, %d threads", n, K, cols, way, threads);
@@ -164,25 +172,25 @@ static void gradients(Py_ssize_t n, Py_ssize_t K, Py_ssize_t cols)
     double *room = drawn(add_outer_workspace(K, cols)), *b = drawn(n);
     memcpy(want, dW, (size_t)(n * K) * sizeof *want);
     memcpy(b, db, (size_t)n * sizeof *b);
-    add_outer(dW, K, d, n, n, x, K, NULL, K, cols, ADD, room, serial);
+    add_outer(dW, K, d, n, n, x, K, NULL, K, cols, ADD, room, thread_of(0, 1));
     plain(want, K, 1, n, d, 1, n, cols, x, 1, K, K, ADD, NULL);
     CHECK(same(dW, want, n * K), "outer %td x %td over %td", n, K, cols);
-    Py_ssize_t *at = malloc((size_t)(cols + 1) * sizeof *at); /* every fourth row of X is none */
+    Py_ssize_t *at = calloc((size_t)cols + 1, sizeof *at); /* every fourth row of X is none */
     double *gaps = drawn((2 * cols + 1) * K), *before = drawn(n * K);
     memcpy(dW, before, (size_t)(n * K) * sizeof *dW);
     for (Py_ssize_t k = 0; k < cols; k++) {
         at[k] = k + k / 3;
         memcpy(gaps + at[k] * K, x + k * K, (size_t)K * sizeof *x);
     }
-    add_outer(dW, K, d, n, n, gaps, K, at, K, cols, ADD, room, serial);
-    add_outer(before, K, d, n, n, x, K, NULL, K, cols, ADD, room, serial);
+    add_outer(dW, K, d, n, n, gaps, K, at, K, cols, ADD, room, thread_of(0, 1));
+    add_outer(before, K, d, n, n, x, K, NULL, K, cols, ADD, room, thread_of(0, 1));
     CHECK(same(dW, before, n * K), "outer %td x %td over %td with gaps", n, K, cols);
     free(at), free(gaps), free(before);
     add_rows(db, d, n, n, cols);
     for (Py_ssize_t j = 0; j < cols; j++)
         for (Py_ssize_t u = 0; u < n; u++) b[u] += d[j * n + u];
     CHECK(same(db, b, n), "sums of %td rows", cols);
-    outer_unpacked(dW, K, K, d, x, cols, (index_range){0, n}, serial); /* d (n, cols), x (K, cols) */
+    outer_unpacked(dW, K, K, d, x, cols, (index_range){0, n}, thread_of(0, 1)); /* d (n, cols), x (K, cols) */
     plain(want, K, 1, n, d, cols, 1, cols, x, cols, 1, K, ZERO, NULL);
     if (cols < DOT_FROM || K >= 2 * MR)
         CHECK(same(dW, want, n * K), "outer of a step %td x %td over %td", n, K, cols);
@@ -204,12 +212,12 @@ static void steps_of_cells(Py_ssize_t n, Py_ssize_t K, Py_ssize_t m)
     double *w = drawn(n * K), *x = drawn(K * m), *c = drawn(n * m), *want = drawn(n * m), *d = drawn(2 * n * m);
     double *back = drawn(K * m), *want_back = drawn(K * m), *room = drawn(K * m), *w2 = drawn(n * K);
     memcpy(want, c, (size_t)(n * m) * sizeof *want);
-    matmul_unpacked(c, m, w, K, K, x, (index_range){0, n}, serial);
+    matmul_unpacked(c, m, w, K, K, x, (index_range){0, n}, thread_of(0, 1));
     plain(want, m, 1, n, w, K, 1, K, x, 1, m, m, ADD, NULL);
     CHECK(same(c, want, n * m), "step %td x %td x %td", n, K, m);
     weights W = {.gate = {w, w2}, .n_gates = 2, .unpacked = 1, .n = n, .K = K, .ld = K};
     for (int add = 0; add < 2; add++) {
-        matmul_t_unpacked(back, K, m, &W, d, add ? ADD : ZERO, room, serial);
+        matmul_t_unpacked(back, K, m, &W, d, add ? ADD : ZERO, room, thread_of(0, 1));
         for (int g = 0; g < 2; g++)
             plain(want_back, m, 1, K, W.gate[g], 1, K, n, d + g * n * m, 1, m, m, g || add ? ADD : ZERO, NULL);
         CHECK(same(back, want_back, K * m), "step back %td x %td x %td, start %d", n, K, m, add);

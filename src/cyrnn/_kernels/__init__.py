@@ -29,9 +29,27 @@ refuses what is not a float64 array of the shape that the sizes ask for, with on
 import importlib
 import os
 import pkgutil
+import sys
 from typing import TYPE_CHECKING, Any
 
-from .runtime.cpu import features
+HERE = os.path.dirname(__file__)
+
+
+
+def _no_kernels(reason: str) -> ImportError:
+    """Return the error of an import that finds no build, with the ways out."""
+    python = f"{sys.implementation.name} {sys.version_info.major}.{sys.version_info.minor}"
+    return ImportError(
+        f"cyrnn: no compiled kernels that {python} and this processor can load in {HERE} ({reason}). Install cyrnn "
+        "with this Python (of the sources: pip install .) and import it from another folder than that of the sources; "
+        "in a frozen program include every module of cyrnn._kernels (docs/freezing.md)"
+    )
+
+
+try:
+    from .runtime.cpu import features
+except ImportError as error:
+    raise _no_kernels(str(error)) from error
 
 if TYPE_CHECKING:
 
@@ -51,10 +69,19 @@ FEATURES = features()
 build: str
 
 
+def _modules(folder: str) -> list[str]:
+    """Return the names of the compiled modules in a folder."""
+    return [module.name for module in pkgutil.iter_modules([os.path.join(HERE, folder)])]
+
+
+def modules() -> list[str]:
+    """Return the full names of all compiled modules, for tools that do not see what is imported by name."""
+    return [f"{__name__}.{folder}.{name}" for folder in ("runtime", *installed()) for name in _modules(folder)]
+
+
 def installed() -> list[str]:
     """Return the builds that the compiler made, best first."""
-    here = os.path.dirname(__file__)
-    return [name for name in NEEDS if os.path.isdir(os.path.join(here, name))]
+    return [name for name in NEEDS if _modules(name)]
 
 
 def available() -> list[str]:
@@ -72,10 +99,11 @@ def use(name: str) -> None:
     missing = [feature for feature in NEEDS[name] if not FEATURES[feature]]
     if missing:
         raise ImportError(f"CYRNN_BUILD: the build {name!r} needs {', '.join(missing)}, which this CPU lacks")
-    folder = os.path.join(os.path.dirname(__file__), name)
-    for module in pkgutil.iter_modules([folder]):
-        globals()[module.name] = importlib.import_module(f"{__name__}.{name}.{module.name}")
+    for module in _modules(name):
+        globals()[module] = importlib.import_module(f"{__name__}.{name}.{module}")
     build = name
 
 
+if not available():
+    raise _no_kernels(f"builds: {', '.join(installed()) or 'none'}")
 use(os.environ.get("CYRNN_BUILD") or available()[0])

@@ -11,7 +11,8 @@ n_y outputs, n_a hidden units, columns: m T_x.  One step is a sequence with T_x 
 """
 
 from .linalg.linalg cimport (
-    ZERO, as_matrix, matmul_t_unpacked, matmul_unpacked, outer_unpacked, thread_rows, weights, weights_init,
+    ZERO, as_matrix, matmul_t_unpacked, matmul_unpacked, outer_unpacked, panel_size, thread_rows, weights,
+    weights_init,
 )
 from .linalg.softmax cimport row_sum
 from .runtime.buffers cimport buffer_alloc, buffer_free, new_array, workspace_alloc
@@ -84,11 +85,14 @@ def forward(
 
     cdef double flops = 2.0 * task.columns * task.n_y * task.n_a
     cdef int threads = threads_for(flops, (task.n_y + NR - 1) // NR)
-    cdef double *workspace = buffer_alloc(column_copy(task.a, task.n_a, task.columns))
+    cdef Py_ssize_t panel = panel_size(task.n_a) if task.columns > 1 else 0
+    cdef double *workspace = buffer_alloc(threads * panel + column_copy(task.a, task.n_a, task.columns) + 8)
+    cdef double *rest = workspace
     cdef region state = region_init(flops)
+    state.panels, state.panel_size = workspace_alloc(&rest, threads * panel), panel
     acquire_threads(threads)
     with nogil:
-        task.a.data = <double *> as_matrix(task.a, task.n_a, task.columns, workspace)
+        task.a.data = <double *> as_matrix(task.a, task.n_a, task.columns, rest)
         parallel_run(dense_forward, &task, threads, &state)
     release_threads(threads)
     buffer_free(workspace)
@@ -115,9 +119,11 @@ def backward(
     cdef Py_ssize_t a_copy = column_copy(task.a, task.n_a, task.columns)
     cdef double flops = 4.0 * task.columns * task.n_y * task.n_a
     cdef int threads = threads_for(flops, (task.n_y + NR - 1) // NR)
-    cdef double *workspace = buffer_alloc(dz_copy + a_copy + task.n_a * task.columns + 24)
+    cdef Py_ssize_t panel = panel_size(max(task.n_y, task.columns)) if task.columns > 1 else 0
+    cdef double *workspace = buffer_alloc(threads * panel + dz_copy + a_copy + task.n_a * task.columns + 32)
     cdef double *rest = workspace
     cdef region state = region_init(flops)
+    state.panels, state.panel_size = workspace_alloc(&rest, threads * panel), panel
     acquire_threads(threads)
     with nogil:
         task.dz.data = <double *> as_matrix(task.dz, task.n_y, task.columns, workspace_alloc(&rest, dz_copy))

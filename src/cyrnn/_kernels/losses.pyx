@@ -1,12 +1,21 @@
-"""Losses and their gradients: the cross-entropy of a softmax, the mean squared error: the entry points.
+"""Losses and their gradients: the cross-entropy of a softmax or of sigmoids, the mean squared error: the entry points.
 
 With the weight w of an example at a step (1, or 0 past its length) and W the sum of the weights:
 
     loss = 1/W sum w sum_u -labels_u log y_u           dz_u = w/W (y_u sum_v labels_v - labels_u)
     loss = 1/(n W) sum w sum_u (z_u - targets_u)^2     dz_u = 2 w/(n W) (z_u - targets_u)
+    loss = 1/(n W) sum w sum_u -targets_u log y_u - (1 - targets_u) log(1 - y_u)
+                                                       dz_u = w/(n W) (y_u - targets_u)
 
-y = softmax(z), and dz is the gradient with respect to z: there is no division by a probability.  A label that is an
-integer stands for probability 1 of that class.  log takes the smallest normal number for smaller ones.
+y = softmax(z), in the last one sigmoid(z), and dz is the gradient with respect to z: there is no division by a
+probability.  A label that is an integer stands for probability 1 of that class.  log takes the smallest normal number
+for smaller ones.  The loss of sigmoids can be given z instead, and then loses no digits:
+
+    -targets_u log y_u - (1 - targets_u) log(1 - y_u) = |z_u| (1 - targets_u if z_u > 0 else targets_u)
+                                                        + log(1 + exp(-|z_u|))
+
+Weights of each unit need nothing of their own where the terms of a unit are (the last two losses): the caller passes
+the n units of m examples as one unit of n m examples.
 
 Everything stays in the caller's order, as a matrix of units by columns (the m T_x examples and steps), the columns in
 the vectors: a block of columns at a time, whose weights and sums stay in L2.  Where there are few columns, several rows
@@ -48,8 +57,18 @@ def log(double[::1] x not None) -> None:        # IN/OUT
         fp_leave(before)
 
 
+# One long row of units by columns: adds the terms of the loss to `sums`; whether a value is not what it should be.
+ctypedef bint (*row_fn)(
+    const double *y_pred, const double *y_true, const double *scale,    # IN     (count)
+    double *sums,                                                       # IN/OUT (count)
+    double *dz,                                                         # OUT    (count)
+    Py_ssize_t count,
+) noexcept nogil
+
+
 cdef struct loss:
     Py_ssize_t n, m, T_x
+    row_fn row                  # of a loss whose units have terms of their own
     Py_ssize_t block            # columns at a time
     Py_ssize_t joined           # rows that make one long row; 1 where there is more than one block
     Py_ssize_t rows             # long rows, the last may be shorter
@@ -282,12 +301,13 @@ cdef bint probabilities_block(loss *p, Py_ssize_t first, Py_ssize_t count, doubl
     return bad or not total[0] <= DBL_MAX
 
 
-cdef void squares_row(
+cdef bint squares_row(
     const double *restrict z, const double *restrict targets, const double *restrict scale,     # IN     (count)
     double *restrict sums,                                                                      # IN/OUT (count)
     double *restrict dz,                                                                        # OUT    (count)
     Py_ssize_t count,
 ) noexcept nogil:
+    """The squared error; what is not finite makes the loss so."""
     cdef double off
     cdef Py_ssize_t k
     for k in range(count):
@@ -295,19 +315,74 @@ cdef void squares_row(
         off = off if scale[k] > 0.0 else 0.0
         sums[k] += off * off
         dz[k] = 2.0 * scale[k] * off
+    return False
 
 
-cdef bint squares_block(loss *p, Py_ssize_t first, Py_ssize_t count, double *total) noexcept nogil:
-    """A block of columns of the squared error; whether it is not finite."""
+cdef inline double log_1p(double x) noexcept nogil:
+    """log(1 + x) for x from -1 to 1; -708.4 for -1.  What 1 + x loses is added to first order."""
+    cdef double u = 1.0 + x, lost = x - (u - 1.0)
+    u = u if u > DBL_MIN else DBL_MIN
+    return linalg.log(u) + lost / u
+
+
+cdef bint sigmoids_row(
+    const double *restrict y, const double *restrict targets, const double *restrict scale,     # IN     (count)
+    double *restrict sums,                                                                      # IN/OUT (count)
+    double *restrict dz,                                                                        # OUT    (count)
+    Py_ssize_t count,
+) noexcept nogil:
+    """The binary cross-entropy of probabilities; whether one, or a target, is not from 0 to 1."""
+    cdef double bad = 0.0, y_k, target
+    cdef Py_ssize_t k
+    for k in range(count):
+        y_k, target = y[k], targets[k]          # read first: a branch around a read is no vector
+        y_k = y_k if scale[k] > 0.0 else 0.0
+        target = target if scale[k] > 0.0 else 0.0
+        bad = bad if y_k >= 0.0 else 1.0
+        bad = bad if y_k <= 1.0 else 1.0
+        bad = bad if target >= 0.0 else 1.0
+        bad = bad if target <= 1.0 else 1.0
+        sums[k] -= target * linalg.log(y_k if y_k > DBL_MIN else DBL_MIN) + (1.0 - target) * log_1p(-y_k)
+        dz[k] = scale[k] * (y_k - target)
+    return bad > 0.0
+
+
+cdef bint logits_row(
+    const double *restrict z, const double *restrict targets, const double *restrict scale,     # IN     (count)
+    double *restrict sums,                                                                      # IN/OUT (count)
+    double *restrict dz,                                                                        # OUT    (count)
+    Py_ssize_t count,
+) noexcept nogil:
+    """The binary cross-entropy of logits; whether a target is not from 0 to 1.  A logit that is not finite makes the
+    loss so."""
+    cdef double bad = 0.0, z_k, target, other, small
+    cdef Py_ssize_t k
+    for k in range(count):
+        z_k, target = z[k], targets[k]          # read first: a branch around a read is no vector
+        z_k = z_k if scale[k] > 0.0 else 0.0
+        target = target if scale[k] > 0.0 else 0.0
+        bad = bad if target >= 0.0 else 1.0
+        bad = bad if target <= 1.0 else 1.0
+        other = 1.0 - target
+        small = linalg.exp(-fabs(z_k))
+        sums[k] += fabs(z_k) * (other if z_k > 0.0 else target) + log_1p(small)
+        # other sigmoid(z) - target sigmoid(-z), so that a target of 0 or 1 loses no digits
+        dz[k] = scale[k] * ((other - target * small if z_k > 0.0 else other * small - target) / (1.0 + small))
+    return bad > 0.0
+
+
+cdef bint rows_block(loss *p, Py_ssize_t first, Py_ssize_t count, double *total) noexcept nogil:
+    """A block of columns of a loss whose units have terms of their own; whether something is not what it should be."""
     cdef Py_ssize_t columns = p.m * p.T_x, i, at, rows
+    cdef bint bad = False
     memset(p.sums, 0, p.joined * count * sizeof(double))
     for i in range(p.rows):
         poll_signals(p.thr, ELEMENTWISE_FLOPS * p.joined * count)
         at, rows = i * p.joined * columns + first, min(p.joined, p.n - i * p.joined)
-        squares_row(p.y_pred + at, p.y_true + at, p.scale + first, p.sums, p.dz + at, rows * count)
+        bad |= p.row(p.y_pred + at, p.y_true + at, p.scale + first, p.sums, p.dz + at, rows * count)
     fold(p.sums, p.joined, count, False)
     total[0] += weighted(p.sums, p.scale + first, count)
-    return not total[0] <= DBL_MAX
+    return bad or not total[0] <= DBL_MAX
 
 
 ctypedef bint (*block_fn)(loss *p, Py_ssize_t first, Py_ssize_t count, double *total) noexcept nogil
@@ -375,6 +450,17 @@ def cross_entropy_of_classes(
     return loss_and_gradient(&p, classes_block, 1)
 
 
+cdef tuple loss_of_rows(
+    row_fn row, const double[:, :, :] given, const double[:, :, :] targets, const int64_t[::1] lengths,
+    const double[:, ::1] weights,
+):
+    """The loss, and dz (n, m, T_x)."""
+    cdef loss p
+    bind(&p, given, targets, None, lengths, weights)
+    p.row = row
+    return loss_and_gradient(&p, rows_block, p.n)
+
+
 def mean_squared_error(
     const double[:, :, :] z not None,       # IN   (n, m, T_x), C-contiguous, or one step of any strides
     const double[:, :, :] targets not None,     # IN   (n, m, T_x), likewise
@@ -382,6 +468,24 @@ def mean_squared_error(
     const double[:, ::1] weights,           # IN   (m, T_x) or None
 ) -> tuple:
     """The loss, and dz (n, m, T_x)."""
-    cdef loss p
-    bind(&p, z, targets, None, lengths, weights)
-    return loss_and_gradient(&p, squares_block, p.n)
+    return loss_of_rows(squares_row, z, targets, lengths, weights)
+
+
+def binary_cross_entropy(
+    const double[:, :, :] y_pred not None,  # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const double[:, :, :] targets not None,     # IN   (n, m, T_x), likewise
+    const int64_t[::1] lengths,             # IN   (m) or None
+    const double[:, ::1] weights,           # IN   (m, T_x) or None
+) -> tuple:
+    """The loss, and dz (n, m, T_x)."""
+    return loss_of_rows(sigmoids_row, y_pred, targets, lengths, weights)
+
+
+def binary_cross_entropy_of_logits(
+    const double[:, :, :] z not None,       # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const double[:, :, :] targets not None,     # IN   (n, m, T_x), likewise
+    const int64_t[::1] lengths,             # IN   (m) or None
+    const double[:, ::1] weights,           # IN   (m, T_x) or None
+) -> tuple:
+    """The loss, and dz (n, m, T_x)."""
+    return loss_of_rows(logits_row, z, targets, lengths, weights)

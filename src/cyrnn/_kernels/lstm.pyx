@@ -192,7 +192,6 @@ def cell_backward(
     db (4, n_a, 1)."""
     cdef Py_ssize_t n_a = c_next.shape[0], n_x = Wf.shape[1] - n_a, m = c_next.shape[1]
     cdef one_step task
-    step_examples(xt, index)
     parameters_init(&task.p, lstm(), n_x, n_a, False, True)
     set_weights(&task.p, Wf, Wi, Wc, Wo)
     task.m = m

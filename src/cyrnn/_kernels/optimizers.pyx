@@ -1,7 +1,7 @@
 """Updates of the parameters in place, and the norm of their gradients: the entry points, one pass over many arrays.
 
     v = beta1 v + (1 - beta1) g         s = beta2 s + (1 - beta2) g^2                (Adam)
-    parameter -= rate / (1 - beta1^t) v / (sqrt(s / (1 - beta2^t)) + epsilon)
+    parameter = keep parameter - rate / (1 - beta1^t) v / (sqrt(s / (1 - beta2^t)) + epsilon)
 
     parameter -= rate g                                                              (gradient descent)
 
@@ -34,6 +34,7 @@ cdef object ndarray_type = ndarray
 cdef struct Entry:
     double *at[KINDS]
     Py_ssize_t count            # values in each
+    double keep                 # 1, or what decay leaves of the parameter
 
 
 cdef double *bind(object value, bint written, Py_ssize_t *count) except? NULL:
@@ -93,6 +94,7 @@ cdef Entry *entries_of(tuple lists, bint check, Py_ssize_t *n) except NULL:
         for i in range(n[0]):
             gradient = lists[0][i]
             entries[i].at[0] = bind(gradient, False, &entries[i].count)
+            entries[i].keep = 1.0
             for kind in range(1, kinds):
                 written = lists[kind][i]
                 entries[i].at[kind] = bind(written, True, &count)
@@ -111,14 +113,14 @@ cdef Entry *entries_of(tuple lists, bint check, Py_ssize_t *n) except NULL:
 cdef void adam_row(
     const double *restrict g,                                                   # IN     (count)
     double *restrict parameter, double *restrict v, double *restrict s,         # IN/OUT (count)
-    Py_ssize_t count, double rate, double beta1, double beta2, double root, double epsilon,
+    Py_ssize_t count, double keep, double rate, double beta1, double beta2, double root, double epsilon,
 ) noexcept nogil:
     """One array; rate and root have the corrections for the bias of v and s in them."""
     cdef Py_ssize_t k
     for k in range(count):
         v[k] = beta1 * v[k] + (1.0 - beta1) * g[k]
         s[k] = beta2 * s[k] + (1.0 - beta2) * g[k] * g[k]
-        parameter[k] -= rate * v[k] / (sqrt(s[k]) * root + epsilon)
+        parameter[k] = keep * parameter[k] - rate * v[k] / (sqrt(s[k]) * root + epsilon)
 
 
 cdef void descent_row(
@@ -188,10 +190,15 @@ def adam(
     list s,             # IN/OUT
     double rate, double beta1, double beta2, double epsilon,
     double correction1, double correction2,         # 1 - beta1^t, 1 - beta2^t
+    double keep, list decayed,          # a parameter's factor where `decayed` is true; None for no parameter
 ) -> None:
     """One step of Adam."""
     cdef Py_ssize_t n, i
+    if decayed is not None and len(decayed) != len(gradients):
+        raise ValueError("not one truth value for each parameter")
     cdef Entry *entries = entries_of((gradients, parameters, v, s), True, &n)
+    for i in range(n if decayed is not None else 0):
+        entries[i].keep = keep if decayed[i] is True else 1.0
     cdef double root = sqrt(1.0 / correction2)
     cdef fp_state before
     with nogil:
@@ -199,7 +206,7 @@ def adam(
         for i in range(n):
             adam_row(
                 entries[i].at[0], entries[i].at[1], entries[i].at[2], entries[i].at[3], entries[i].count,
-                rate / correction1, beta1, beta2, root, epsilon,
+                entries[i].keep, rate / correction1, beta1, beta2, root, epsilon,
             )
         fp_leave(before)
     buffer_free(<double *> entries)

@@ -144,7 +144,6 @@ def cell_backward(
     """The gradients of one step: dxt (n_x, m) or None, da_prev (n_a, m), dWax, dWaa, dba."""
     cdef Py_ssize_t n_x = Wax.shape[1], n_a = a_next.shape[0], m = a_next.shape[1]
     cdef one_step task
-    step_examples(xt, index)
     parameters_init(&task.p, rnn(), n_x, n_a, False, True)
     set_weights(&task.p, Wax, Waa)
     task.m = m

@@ -101,7 +101,7 @@ cdef class Stream:
     cdef double *alloc(self, double *workspace):
         """Reserve every buffer from `workspace` on; its end."""
         cdef int k
-        workspace = forward_alloc(&self.layer, workspace)
+        workspace = forward_alloc(&self.layer, workspace, 1)
         self.by = workspace_alloc(&workspace, self.layer.output.n_y)
         self.layer.x_picked = <Py_ssize_t *> workspace_alloc(&workspace, self.layer.batch.max_columns)
         for k in range(self.layer.p.cell.n_states):

@@ -92,7 +92,7 @@ def export_onnx(path: str | os.PathLike[str], parameters: Parameters, *, dtype: 
     for name, initial in states.items():
         nodes += [make("Transpose", [name], [f"{name}_rows"], perm=[1, 0])]
         nodes += [make("Unsqueeze", [f"{name}_rows", "axis_0"], [initial])]
-    made = ["Y", "", "Y_c"] if memory else ["Y"]
+    made = ["Y", "Y_h", "Y_c"] if memory else ["Y", "Y_h"]  # all of them: OpenCV cannot read an omitted one
     nodes += [
         make(kind, ["X", "W", "R", "B", "", *states.values()], made, hidden_size=n_a),
         make("Squeeze", ["Y", "axis_1"], ["a_rows"]),

@@ -13,12 +13,13 @@ import numpy as np
 from .. import _checks
 from .._checks import Array, Parameters
 from ..recurrent.fused import Fused, added, cell_with_gates, fuse, split
+from . import models
 
 __all__ = ["from_keras", "from_torch", "to_keras", "to_torch"]
 
 ORDERS = {"lstm": "ifco"}
-# An entry of torch.nn.RNN or LSTM, or of RNNCell or LSTMCell, whose entries have no _l0.
-ENTRY = re.compile(r"(?P<layer>.*\.)?(?P<name>(weight|bias)_(ih|hh|hr))(?P<number>_l\d+)?(?P<reverse>_reverse)?")
+# An entry of torch.nn.RNN or LSTM, or of RNNCell or LSTMCell, whose entries have no suffix.
+ENTRY = re.compile(r"(?P<layer>.*\.)?(?P<name>(weight|bias)_(ih|hh|hr))(?P<suffix>(_l\d+(_reverse)?)?)")
 
 
 def _array(name: str, value: Any) -> Array:
@@ -29,8 +30,8 @@ def _array(name: str, value: Any) -> Array:
     return _checks.real(name, value)
 
 
-def _linear(entries: Sequence[str]) -> str | None:
-    """Return the prefix of the one linear layer that has these entries of a state dict."""
+def _linear(entries: Sequence[str], layer: str, order: Sequence[str]) -> str | None:
+    """Return the prefix of the one linear layer that has these entries, which stand after that of the layer."""
     for key in entries:
         if key.rpartition(".")[2] not in ("weight", "bias"):
             raise ValueError(f"state_dict[{key!r}]: an entry of neither an RNN, an LSTM nor a linear output layer")
@@ -40,21 +41,60 @@ def _linear(entries: Sequence[str]) -> str | None:
             raise ValueError(
                 f"state_dict: expected one RNN or LSTM and at most one linear layer, got {entries[0]!r} and {key!r}"
             )
+        if order.index(key) < order.index(layer):
+            raise ValueError(
+                f"state_dict[{key!r}]: expected a linear output layer after {layer!r}, got one before it, which may be "
+                "a layer before the network; if it is the output layer, put its entries last"
+            )
     return prefixes[entries[0]] if entries else None
 
 
-def from_torch(state_dict: Mapping[str, Any]) -> dict[str, Array]:
-    """Parameters from the state dict of a PyTorch model.
+class _Entries:
+    """The arrays of a state dict, with their names for messages."""
+
+    def __init__(self, state_dict: Mapping[str, Any]) -> None:
+        self.state_dict = state_dict
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.state_dict
+
+    def __call__(self, key: str) -> tuple[str, Array]:
+        name = f"state_dict[{key!r}]"
+        return name, _array(name, _checks.entry(self.state_dict, key, "state_dict"))
+
+
+def _torch_layer(entries: _Entries, layer: str, suffix: str) -> Fused:
+    """Return one layer and direction, without an output layer."""
+    name, W_a = entries(f"{layer}weight_hh{suffix}")
+    _checks.dimensions(name, W_a, "gates n_a, n_a")
+    n_a = W_a.shape[1]
+    spec = cell_with_gates(name, W_a.shape, "gates n_a, n_a", 0)
+    rows = spec.n_gates * n_a
+    name, W_x = entries(f"{layer}weight_ih{suffix}")
+    _checks.dimensions(name, W_x, "gates n_a, n_x")
+    _checks.shaped(name, W_x, "gates n_a, n_x", (rows, W_x.shape[1]))
+    b = np.zeros(rows)
+    names = [f"{layer}bias_ih{suffix}", f"{layer}bias_hh{suffix}"]
+    if any(name in entries for name in names):
+        b = added(*(_checks.shaped(*entries(key), "gates n_a", (rows,)) for key in names))
+    return Fused(spec, W_x, W_a, b)
+
+
+def from_torch(state_dict: Any) -> dict[str, Array]:
+    """Parameters from a PyTorch module, or from its state dict.
 
     The model is a ``torch.nn.RNN`` or ``LSTM`` of one layer and one direction, an ``RNNCell`` or an
-    ``LSTMCell``, or a module that holds one of these and at most one ``torch.nn.Linear``, which is taken as
-    the output layer.  The names before the last dot do not matter.  Of a larger model pass the entries of
-    these two layers.  The two biases of a layer are added; without biases they are zeros.
+    ``LSTMCell``, or a module that holds one of these and after it at most one ``torch.nn.Linear``, which is taken as
+    the output layer.  The two biases of a layer are added; without biases they are zeros.
+
+    Of a module the kinds of the layers, their options and the order in which they were made are checked; what its
+    ``forward`` does by functions is not seen.  Of a state dict the names before the last dot do not matter.  Of a
+    larger model pass the entries of one layer and direction, with those of the output layer if you like.
 
     Parameters
     ----------
-    state_dict : mapping
-        Names to tensors, as ``state_dict()`` gives them, or to arrays.  Its numbers are converted to
+    state_dict : torch.nn.Module or mapping
+        A module; or names to tensors, as ``state_dict()`` gives them, or to arrays.  Numbers are converted to
         float64, which is exact.  PyTorch itself is not imported.
 
     Returns
@@ -68,9 +108,9 @@ def from_torch(state_dict: Mapping[str, Any]) -> dict[str, Array]:
     KeyError
         If an entry is missing; the message names it.
     TypeError, ValueError
-        If the entries are those of a layer that has no counterpart here (a projection, several layers, two
-        directions, a GRU) or of layers that are not known, or have a wrong type or shape.  That an RNN
-        uses relu and not tanh cannot be seen in a state dict.
+        If there is a layer that has no counterpart here (relu, a projection, a GRU, a Dropout that is not in
+        evaluation), there are several layers or directions, a linear layer stands before the recurrent one, or an
+        entry has a wrong type or shape.  That an RNN uses relu and not tanh cannot be seen in a state dict.
 
     Examples
     --------
@@ -81,52 +121,42 @@ def from_torch(state_dict: Mapping[str, Any]) -> dict[str, Array]:
     >>> {name: value.shape for name, value in cyrnn.from_torch(state_dict).items() if name in ("Wf", "bf", "Wy", "by")}
     {'Wf': (2, 5), 'bf': (2, 1), 'Wy': (4, 2), 'by': (4, 1)}
     """
-    _checks.mapping(state_dict, "state_dict")
+    known = models.is_torch_module(state_dict)
+    if known:
+        recurrent, output = models.recurrent_and_linear("state_dict", models.torch_parts("state_dict", state_dict))
+        of = tuple(f"{part.name}." if part.name else "" for part in (recurrent, output) if part is not None)
+        state_dict = {key: value for key, value in state_dict.state_dict().items() if key.startswith(of)}
+    elif not isinstance(state_dict, Mapping) and not hasattr(state_dict, "keys"):
+        got = type(state_dict).__name__
+        raise TypeError(f"state_dict: expected a PyTorch module or a mapping from names to arrays, got {got}")
     found = {key: ENTRY.fullmatch(str(key)) for key in state_dict}
-    layers: dict[tuple[str, str], str] = {}  # the prefix and the number, an entry
+    layers: dict[tuple[str, str], str] = {}  # the prefix and the suffix, an entry
     for key, match in found.items():
         if match is None:
             continue
-        layers.setdefault((match["layer"] or "", match["number"] or ""), key)
-        for has, what in (
-            (match["name"].endswith("hr"), "a projection"),
-            (match["reverse"], "a bidirectional layer"),
-            (match["number"] not in (None, "_l0"), "a second layer"),
-        ):
-            if has:
-                raise ValueError(f"state_dict[{key!r}]: {what}, which has no counterpart in cyrnn")
+        layers.setdefault((match["layer"] or "", match["suffix"]), key)
+        if match["name"].endswith("hr"):
+            raise ValueError(f"state_dict[{key!r}]: a projection, which has no counterpart in cyrnn")
     if not layers:
-        got = sorted(map(str, state_dict))
-        raise _checks.Missing(f"state_dict: expected an entry 'weight_ih_l0' (of one RNN or LSTM), got only {got}")
+        only = sorted(map(str, state_dict))
+        raise _checks.Missing(f"state_dict: expected an entry 'weight_ih_l0' (of one RNN or LSTM), got only {only}")
     if len(layers) > 1:
         first, second, *_ = layers.values()
-        raise ValueError(f"state_dict: expected one RNN or LSTM layer, got {first!r} and {second!r}")
-    ((layer, number),) = layers
-    linear = _linear([str(key) for key, match in found.items() if match is None])
-
-    def get(key: str) -> tuple[str, Array]:
-        name = f"state_dict[{key!r}]"
-        return name, _array(name, _checks.entry(state_dict, key, "state_dict"))
-
-    name, W_a = get(f"{layer}weight_hh{number}")
-    _checks.dimensions(name, W_a, "gates n_a, n_a")
-    n_a = W_a.shape[1]
-    spec = cell_with_gates(name, W_a.shape, "gates n_a, n_a", 0)
-    rows = spec.n_gates * n_a
-    name, W_x = get(f"{layer}weight_ih{number}")
-    _checks.dimensions(name, W_x, "gates n_a, n_x")
-    _checks.shaped(name, W_x, "gates n_a, n_x", (rows, W_x.shape[1]))
-    b = np.zeros(rows)
-    names = [f"{layer}bias_ih{number}", f"{layer}bias_hh{number}"]
-    if any(name in state_dict for name in names):
-        b = added(*(_checks.shaped(*get(key), "gates n_a", (rows,)) for key in names))
-    fused = Fused(spec, W_x, W_a, b)
+        raise ValueError(
+            f"state_dict: expected one layer and direction, got {first!r} and {second!r}; pass the entries of one alone"
+        )
+    (((layer, suffix), first),) = layers.items()
+    linear = _linear([str(key) for key, match in found.items() if match is None], first, [*map(str, state_dict)])
+    entries = _Entries(state_dict)
+    fused = _torch_layer(entries, layer, suffix)
     if linear is not None:
-        prefix = f"{linear}." if linear else ""
-        name, fused.Wy = get(f"{prefix}weight")
+        prefix, n_a = f"{linear}." if linear else "", fused.W_a.shape[1]
+        name, fused.Wy = entries(f"{prefix}weight")
         n_y = len(_checks.dimensions(name, fused.Wy, "n_y, n_a"))
         _checks.shaped(name, fused.Wy, "n_y, n_a", (n_y, n_a))
-        fused.by = _checks.shaped(*get(f"{prefix}bias"), "n_y", (n_y,))
+        fused.by = np.zeros(n_y)
+        if not known or f"{prefix}bias" in entries:
+            fused.by = _checks.shaped(*entries(f"{prefix}bias"), "n_y", (n_y,))
     return split(fused, ORDERS)
 
 
@@ -178,43 +208,8 @@ def to_torch(parameters: Parameters, *, layer: str | None = None, output: str = 
     return {name: torch.from_numpy(value) for name, value in state_dict.items()}
 
 
-def from_keras(weights: Sequence[Any]) -> dict[str, Array]:
-    """Parameters from the weights of a Keras model.
-
-    The model is a ``SimpleRNN`` or ``LSTM``, or has one of these and at most one ``Dense`` after it, which
-    is taken as the output layer.  Without biases they are zeros.
-
-    Parameters
-    ----------
-    weights : list of array_like
-        As ``get_weights()`` gives it: kernel (n_x, n_a), recurrent kernel (n_a, n_a) and bias (n_a,), with
-        4 n_a for an LSTM, then kernel (n_a, n_y) and bias (n_y,).  Its numbers are converted to float64,
-        which is exact.  Keras itself is not imported.
-
-    Returns
-    -------
-    dict of new float64 arrays
-        As `from_torch` returns it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If there are other weights than those of such a model (several layers, two directions, a GRU), or an
-        array has a wrong type or shape; the message names it.  Which activations a layer uses cannot be
-        seen in its weights: they must be Keras's defaults.
-
-    Examples
-    --------
-    >>> import numpy as np, cyrnn
-    >>> weights = [np.ones((3, 8)), np.ones((2, 8)), np.zeros(8), np.ones((2, 4)), np.zeros(4)]
-    >>> {name: value.shape for name, value in cyrnn.from_keras(weights).items() if name in ("Wf", "bf", "Wy", "by")}
-    {'Wf': (2, 5), 'bf': (2, 1), 'Wy': (4, 2), 'by': (4, 1)}
-    """
-    if not isinstance(weights, (list, tuple)):
-        raise TypeError(f"weights: expected a list of arrays, as get_weights() gives it, got {type(weights).__name__}")
-    if len(weights) < 2:
-        raise ValueError(f"weights: expected a kernel and a recurrent kernel at least, got {len(weights)} arrays")
-    arrays = {f"weights[{k}]": _array(f"weights[{k}]", value) for k, value in enumerate(weights)}
+def _keras_layer(arrays: dict[str, Array]) -> tuple[Fused, list[tuple[str, Array]]]:
+    """Return the layer that the first two or three arrays are, and the other arrays."""
     (name_x, W_x), (name_a, W_a), *rest = arrays.items()
     _checks.dimensions(name_a, W_a, "n_a, gates n_a")
     n_a = len(W_a)
@@ -225,14 +220,95 @@ def from_keras(weights: Sequence[Any]) -> dict[str, Array]:
     b = np.zeros(units)
     if rest and rest[0][1].ndim == 1:
         b = _checks.shaped(*rest.pop(0), "gates n_a", (units,))
-    fused = Fused(spec, W_x.T, W_a.T, b)
+    return Fused(spec, W_x.T, W_a.T, b), rest
+
+
+def _first_is_before_a_layer(arrays: dict[str, Array]) -> bool:
+    """Tell whether the arrays after the first one are a layer too, one that can read what the first one gives."""
+    (_, first), *others = arrays.items()
+    if len(others) < 2 or first.ndim != 2:
+        return False
+    try:
+        layer, _ = _keras_layer(dict(others))
+    except ValueError:
+        return False
+    return bool(first.shape[1] == layer.W_x.shape[1])
+
+
+def from_keras(weights: Any) -> dict[str, Array]:
+    """Parameters from a Keras model or layer, or from its weights.
+
+    The model is a ``SimpleRNN`` or ``LSTM``, or has one of these and at most one ``Dense`` after it, which
+    is taken as the output layer.  Without biases they are zeros.  Of a model or a layer the kinds of the layers, their
+    activations and their order are checked.
+
+    Parameters
+    ----------
+    weights : keras.Model, keras.layers.Layer or list of array_like
+        A model or a layer; or what ``get_weights()`` gives: kernel (n_x, n_a), recurrent kernel (n_a, n_a) and bias
+        (n_a,), with 4 n_a for an LSTM, then kernel (n_a, n_y) and bias (n_y,).  Numbers are converted to float64,
+        which is exact.  Keras itself is not imported.
+
+    Returns
+    -------
+    dict of new float64 arrays
+        As `from_torch` returns it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are layers without a counterpart here (relu, hard_sigmoid, a GRU, an Embedding or a Dense before the
+        network), several recurrent layers or two directions; if a list of weights can be read in two ways; if an
+        array has a wrong type or shape.  The message names the layer or the array.  Which activations a layer uses
+        cannot be seen in a list of weights: they must be Keras's defaults.
+
+    Examples
+    --------
+    >>> import numpy as np, cyrnn
+    >>> weights = [np.ones((3, 8)), np.ones((2, 8)), np.zeros(8), np.ones((2, 4)), np.zeros(4)]
+    >>> {name: value.shape for name, value in cyrnn.from_keras(weights).items() if name in ("Wf", "bf", "Wy", "by")}
+    {'Wf': (2, 5), 'bf': (2, 1), 'Wy': (4, 2), 'by': (4, 1)}
+    """
+    known = models.is_keras_layer(weights)
+    if known:
+        recurrent, output = models.recurrent_and_linear("weights", models.keras_parts("weights", weights))
+        weights = [
+            array
+            for part in (recurrent, output)
+            if part is not None
+            for array in models.keras_weights("weights", part)
+        ]
+    if not isinstance(weights, (list, tuple)):
+        got = type(weights).__name__
+        raise TypeError(
+            f"weights: expected a Keras model, a layer or a list of arrays, as get_weights() gives it, got {got}"
+        )
+    if len(weights) < 2:
+        raise ValueError(f"weights: expected a kernel and a recurrent kernel at least, got {len(weights)} arrays")
+    arrays = {f"weights[{k}]": _array(f"weights[{k}]", value) for k, value in enumerate(weights)}
+    shapes = [array.shape for array in arrays.values()]
+    later = not known and _first_is_before_a_layer(arrays)
+    try:
+        fused, rest = _keras_layer(arrays)
+    except ValueError as error:
+        if not later:
+            raise
+        raise ValueError(
+            f"weights[0]: expected the kernel of a SimpleRNN or LSTM, got shape {shapes[0]}, as of an Embedding or a "
+            "Dense before the layer: pass the arrays of the layer alone"
+        ) from error
+    if later:
+        raise ValueError(
+            f"weights: expected arrays of one meaning, got shapes {shapes}: those of a SimpleRNN without bias and "
+            "another layer, or of an Embedding or a Dense and a SimpleRNN; pass the model, or a bias of zeros"
+        )
     if len(rest) > 2:
-        shapes = [array.shape for array in arrays.values()]
         raise ValueError(
             f"weights: expected those of one SimpleRNN or LSTM and at most one Dense, got arrays of shapes {shapes}"
         )
     if rest:
         name, W_y = rest[0]
+        n_a = fused.W_a.shape[1]
         n_y = _checks.dimensions(name, W_y, "n_a, n_y").shape[1]
         fused.Wy = _checks.shaped(name, W_y, "n_a, n_y", (n_a, n_y)).T
         fused.by = _checks.shaped(*rest[1], "n_y", (n_y,)) if len(rest) == 2 else np.zeros(n_y)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _updates
 from .._checks import Array, Parameters
-from .spec import CellSpec
+from .spec import CellSpec, gru_form
 
 
 @dataclass(slots=True)
@@ -166,7 +167,8 @@ class CacheList(MutableSequence[tuple[Any, ...]]):
         return self
 
     def __repr__(self) -> str:
-        return f"<the caches of {len(self)} steps>"
+        of = "" if self._sequence is None else f" of {self._sequence.spec.title}"
+        return f"<the caches of {len(self)} steps{of}>"
 
 
 class PaddedTuple(tuple[Any, ...]):
@@ -195,9 +197,9 @@ class PaddedStep:
         self._m, self._t = len(lengths), t
         order = np.argsort(-lengths, kind="stable")
         self._examples = order[: np.count_nonzero(lengths > t)]
-        self.active = lengths > t
+        self.active: NDArray[np.bool_] = lengths > t
         self._first = int(np.minimum(lengths, t).sum())
-        self.n_active = np.count_nonzero(lengths)  # examples with initial states
+        self.n_active: int = int(np.count_nonzero(lengths))  # examples with initial states
         self._before = self.n_active + int(np.minimum(lengths, t - 1).sum()) if t else 0
 
     def _spread(self, columns: Any) -> Any:
@@ -251,8 +253,8 @@ def backward_by_steps(
     ----------
     cell_back : callable
         The cell's backward pass: called with the names and then the values of the gradients of the states
-        after the step and of the step's cache, it returns dxt (None for indices), the gradients of the states before the
-        step (``da_prev``, ``dc_prev``), and those of the weights.
+        after the step and of the step's cache, it returns dxt (None for indices), the gradients of the
+        states before the step (``da_prev``, ``dc_prev``), and those of the weights.
     reaching : dict
         The gradients that reach the states from outside, by name and in this order: ``da`` (n_a, m, T_x),
         then ``dc`` of the same shape or None for zeros, if there is a memory.
@@ -283,7 +285,8 @@ def backward_by_steps(
             if dx is not None and dxt.shape != dx.shape[:2]:
                 raise ValueError(f"caches[0][{t}]: expected n_x = {len(dx)} as in the step after, got {len(dxt)}")
             if step.keys() != sums.keys():
-                raise ValueError(f"caches[0][{t}]: expected the form of the GRU of the step after, got the other one")
+                here, after = gru_form(steps[t][-1]).title, gru_form(steps[t + 1][-1]).title
+                raise ValueError(f"caches[0][{t}]: expected {after}, as in the step after, got {here}")
             for name, value in step.items():
                 if value.shape != sums[name].shape:  # of another n_x, which only the weights tell where x is of indices
                     expected = f"weights of the shape {sums[name].shape} as in the step after"

@@ -226,6 +226,14 @@ def _named(form: CellSpec, dW: Array, db: Array) -> dict[str, Array]:
     return gradients if form is GRU else {**gradients, "dbca": dbca}
 
 
+def _same_form(sequence: SequenceCache) -> None:
+    """Refuse parameters that got or lost ``bca`` since the forward pass."""
+    now = gru_form(sequence.parameters)
+    if now is not sequence.spec:
+        wanted = f"expected those of {sequence.spec.title}, as in the forward pass"
+        raise ValueError(f"caches: parameters: {wanted}, got those of {now.title}")
+
+
 def _run_back(da: Array, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
     """Gradients of the first steps of a sequence, as many as `da` has."""
     after = sequence.spec is GRU_AFTER
@@ -278,7 +286,7 @@ def gru_cell_backward(da_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
     da_next : array_like, shape (n_a, m)
         Gradient of the loss with respect to the hidden state after the step.
     cache : tuple
-        As `gru_cell_forward` returns it, or made by hand.
+        As `gru_cell_forward` returns it, or made by hand.  The form is that of its parameters.
 
     Returns
     -------
@@ -345,6 +353,7 @@ def gru_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     try:
         sequence = caches[0].sequence
         if sequence.spec.name == GRU.name and len(caches) == 2:
+            _same_form(sequence)
             sequence.check()
             return _run_back(da, sequence.x, sequence, sequence.parameters)
     except _checks.MISFIT:
@@ -355,6 +364,7 @@ def gru_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     sequence = sequence_of(steps, GRU, da.shape[2])
     if sequence is None:
         return backward_by_steps(_cell_back, {"da": da}, steps)
+    _same_form(sequence)
     sequence.check()
     n_a, m, _ = sequence.shape
     _checks.shaped("da", da, "n_a, m, T_x", (n_a, m, da.shape[2]))

@@ -44,7 +44,8 @@ def _step(
 ) -> tuple[Array, ...]:
     """One step: a_next, c_next (n_a, m), yt (n_y, m), the gates (4, n_a, m)."""
     result: tuple[Array, ...] = _kernels.lstm.cell_forward(
-        *_checks.dense_or_indices(xt), a_prev, c_prev, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"],
+        *_checks.dense_or_indices(xt), a_prev, c_prev,
+        p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"],
         *LSTM.output_layer(p, output),
     )  # fmt: skip
     return result
@@ -67,8 +68,8 @@ def lstm_cell_forward(
 
     Parameters
     ----------
-    xt : array_like, shape (n_x, m)
-        Input at this step.
+    xt : array_like, shape (n_x, m), or of integers, shape (m,)
+        Input at this step.  Integers (m,) are indices, from 0 to n_x - 1, that stand for one-hot columns.
     a_prev, c_prev : array_like, shape (n_a, m), or (n_a, 1) for all examples
         Hidden state and memory before the step.
     parameters : mapping
@@ -160,8 +161,10 @@ def lstm_forward(
 
     Parameters
     ----------
-    x : array_like, shape (n_x, m, T_x)
-        Input of every step.  Used without a conversion if it is float64.
+    x : array_like, shape (n_x, m, T_x), or of integers, shape (m, T_x)
+        Input of every step.  Used without a conversion if it is float64.  Integers (m, T_x) are indices, from 0 to
+        n_x - 1: each stands for a one-hot column, with the same bits in every result, and n_x is what the weights have.
+        They are used without a conversion if they are numpy.intp.
     a0 : array_like, shape (n_a, m), or (n_a, 1) for all examples, or None
         Initial hidden state; copied.  None for zeros.
     parameters : mapping
@@ -296,6 +299,7 @@ def lstm_cell_backward(da_next: Any, dc_next: Any, cache: Sequence[Any]) -> dict
     dict of new float64 arrays
         ``dxt`` (n_x, m), ``da_prev``, ``dc_prev`` (n_a, m), ``dWf dWi dWc dWo`` (n_a, n_a + n_x),
         ``dbf dbi dbc dbo`` (n_a, 1).
+        ``dxt`` is None where `xt` was of indices.
 
     Raises
     ------
@@ -342,6 +346,7 @@ def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str
     dict of new float64 arrays
         ``dx`` (n_x, m, T_x), ``da0`` and ``dc0`` (n_a, m), ``dWf dWi dWc dWo`` (n_a, n_a + n_x),
         ``dbf dbi dbc dbo`` (n_a, 1).
+        ``dx`` is None where `x` was of indices.
 
     Raises
     ------

@@ -54,8 +54,8 @@ def rnn_cell_forward(
 
     Parameters
     ----------
-    xt : array_like, shape (n_x, m)
-        Input at this step.
+    xt : array_like, shape (n_x, m), or of integers, shape (m,)
+        Input at this step.  Integers (m,) are indices, from 0 to n_x - 1, that stand for one-hot columns.
     a_prev : array_like, shape (n_a, m), or (n_a, 1) for all examples
         Hidden state before the step.
     parameters : mapping
@@ -129,8 +129,10 @@ def rnn_forward(
 
     Parameters
     ----------
-    x : array_like, shape (n_x, m, T_x)
-        Input of every step.  Used without a conversion if it is float64.
+    x : array_like, shape (n_x, m, T_x), or of integers, shape (m, T_x)
+        Input of every step.  Used without a conversion if it is float64.  Integers (m, T_x) are indices, from 0 to
+        n_x - 1: each stands for a one-hot column, with the same bits in every result, and n_x is what the weights have.
+        They are used without a conversion if they are numpy.intp.
     a0 : array_like, shape (n_a, m), or (n_a, 1) for all examples, or None
         Initial hidden state; copied.  None for zeros.
     parameters : mapping
@@ -242,6 +244,7 @@ def rnn_cell_backward(da_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
     -------
     dict of new float64 arrays
         ``dxt`` (n_x, m), ``da_prev`` (n_a, m), ``dWax`` (n_a, n_x), ``dWaa`` (n_a, n_a), ``dba`` (n_a, 1).
+        ``dxt`` is None where `xt` was of indices.
 
     Raises
     ------
@@ -278,6 +281,7 @@ def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     -------
     dict of new float64 arrays
         ``dx`` (n_x, m, T_x), ``da0`` (n_a, m), ``dWax`` (n_a, n_x), ``dWaa`` (n_a, n_a), ``dba`` (n_a, 1).
+        ``dx`` is None where `x` was of indices.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The losses: cross-entropy of a softmax for classification, mean squared error for regression."""
+"""The losses: cross-entropy of a softmax or of sigmoids for classification, mean squared error for regression."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +9,14 @@ from numpy.typing import NDArray
 from .. import _checks, _kernels
 from .._checks import Array
 
-__all__ = ["cross_entropy", "mean_squared_error"]
+__all__ = ["binary_cross_entropy", "cross_entropy", "mean_squared_error"]
 
-ROUNDING = 1e-6  # as in loss.pyx
+ROUNDING = 1e-6  # as in losses.pyx
 NOT_NEGATIVE = "finite numbers that are not negative"
+
+Range = tuple[str, Callable[[Array], NDArray[np.bool_]]]  # of numbers: in words, and a function that finds what is not
+FINITE: Range = "finite numbers", lambda array: ~np.isfinite(array)
+FROM_0_TO_1: Range = "numbers from 0 to 1", lambda array: ~((array >= 0) & (array <= 1))
 
 
 def _run(kernel: Callable[..., Any], y_pred: Array, y_true: Any, lengths: Any, weights: Any) -> tuple[float, Array]:
@@ -25,6 +29,24 @@ def _run(kernel: Callable[..., Any], y_pred: Array, y_true: Any, lengths: Any, w
     weights = weights if weights is None else weights[:, None]
     loss, dz = kernel(y_pred[:, :, None], y_true[..., None], None, weights)
     return loss, dz[:, :, 0]
+
+
+def _run_outputs(
+    kernel: Callable[..., Any], given: Array, targets: Any, lengths: Any, weights: Any
+) -> tuple[float, Array]:
+    """As `_run`, for a loss whose outputs have terms of their own: they may have weights of their own too.
+
+    Then the outputs of an example are scored like examples of one output.
+    """
+    if weights is None or weights.ndim != given.ndim:
+        return _run(kernel, given, targets, lengths, weights)
+    n, m, *steps = given.shape
+    if not given.shape == targets.shape == weights.shape or (lengths is not None and np.shape(lengths) != (m,)):
+        raise ValueError("the shapes do not fit")
+    lengths = lengths if lengths is None else np.tile(_checks.any_array("lengths", lengths), n)
+    one = 1, n * m, *steps
+    loss, dz = _run(kernel, given.reshape(one), targets.reshape(one), lengths, weights.reshape(one[1:]))
+    return loss, dz.reshape(given.shape)
 
 
 def _cross_entropy(y_pred: Array, labels: Any, lengths: Any, weights: Any) -> tuple[float, Array]:
@@ -65,29 +87,66 @@ def _refuse(name: str, expected: str, array: NDArray[Any], bad: NDArray[np.bool_
 def _scored(
     lengths: Any, weights: Any, shape: tuple[int, ...]
 ) -> tuple[NDArray[np.int64] | None, Array | None, NDArray[np.bool_]]:
-    """Return lengths and weights as the kernels read them, and which examples and steps are scored."""
-    scored = np.ones(shape, bool)
-    letters = "m, T_x" if len(shape) == 2 else "m,"
+    """Return lengths and weights as the kernels read them, and what is scored.
+
+    That is examples and steps, or with weights of each output examples, steps and outputs.  `shape` is that of what
+    the network gave.
+    """
+    columns = shape[1:]
+    scored = np.ones(columns, bool)
+    letters = "m, T_x" if len(columns) == 2 else "m,"
     if lengths is not None:
-        if len(shape) == 1:
+        if len(columns) == 1:
             raise ValueError("lengths: expected None for one step, since only a sequence has lengths")
-        m, T_x = shape
+        m, T_x = columns
         lengths = _integers("lengths", lengths, "m,", (m,))
         _refuse("lengths", f"integers from 0 to T_x = {T_x}", lengths, (lengths < 0) | (lengths > T_x))
         scored &= np.arange(T_x) < lengths[:, None]
     if weights is not None:
-        weights = np.ascontiguousarray(_checks.shaped("weights", weights, letters, shape))
+        weights = _checks.real("weights", weights)
+        if weights.shape not in (columns, shape):
+            expected = f"shape ({letters}) = {columns} or (n_y, {letters.strip(',')}) = {shape}"
+            raise ValueError(f"weights: expected {expected}, got {weights.shape}")
+        weights = np.ascontiguousarray(weights)
         _refuse("weights", NOT_NEGATIVE, weights, scored & ~((weights >= 0) & (weights < np.inf)))
-        scored &= weights > 0
+        scored = scored & (weights > 0)
     if not scored.any():
         names = [name for name, value in (("lengths", lengths), ("weights", weights)) if value is not None]
         raise ValueError(f"{', '.join(names) or 'm, T_x'}: expected at least one step to score, got none")
     if weights is not None:
-        with np.errstate(over="ignore"):
-            total = weights[scored].sum()
-        if not total < np.inf:
-            raise ValueError(f"weights: expected a finite sum, got {total}")
+        _finite_sum(weights[scored])
     return lengths, weights, scored
+
+
+def _finite_sum(weights: Array) -> float:
+    """Return the sum of the weights of what is scored."""
+    with np.errstate(over="ignore"):
+        total = float(weights.sum())
+    if not total < np.inf:
+        raise ValueError(f"weights: expected a finite sum, got {total}")
+    return total
+
+
+def _of_classes(
+    labels: NDArray[Any], weights: Array, scored: NDArray[np.bool_], each: NDArray[np.bool_]
+) -> tuple[NDArray[Any], Array]:
+    """Return labels and weights of steps that are to labels and weights of classes what the kernels take.
+
+    `scored` are the examples and steps that are, `each` also the classes.
+    """
+    if labels.ndim < weights.ndim:
+        labels = np.where(scored, labels, 0)
+        weights = np.take_along_axis(weights, labels[None], 0)[0]
+        if not (scored & (weights > 0)).any():
+            raise ValueError("weights: expected at least one step to score, got none whose label has a weight above 0")
+        return labels, np.where(scored, weights, 0.0)
+    with np.errstate(over="ignore"):
+        products = np.multiply(labels, weights, where=each, out=np.zeros(labels.shape))
+    counted = np.any(products > 0, axis=0)
+    total = _finite_sum(products)
+    if total == 0:
+        raise ValueError("weights: expected at least one step to score, got none whose label has a weight above 0")
+    return products / total * counted.sum(), counted.astype(_checks.FLOAT64)
 
 
 def _given(name: str, value: Any) -> tuple[Array, str]:
@@ -108,7 +167,7 @@ def cross_entropy(
 
     The mean of ``-log(y_pred[label])`` over the examples and steps that are scored; with `weights` the
     weighted mean ``sum(w loss) / sum(w)``.  With probabilities for labels the loss of a step is
-    ``-sum(labels * log(y_pred))``.
+    ``-sum(labels * log(y_pred))``.  Weights of each class are those of the labels, see below.
 
     Parameters
     ----------
@@ -119,9 +178,9 @@ def cross_entropy(
         negative.
     lengths : array_like of integers, shape (m,), optional
         Steps of each example, 0 to T_x; those from ``lengths[j]`` on are not scored.  None for all.
-    weights : array_like, shape (m, T_x) or (m,), optional
+    weights : array_like, shape (m, T_x) or (m,), or the shape of `y_pred`, optional
         Weight of each example and step, not negative: a mask of 0 and 1 to score only some steps, or any
-        real numbers.  None for 1.
+        real numbers.  None for 1.  Of the shape of `y_pred`: the weight of each class as a label, see the notes.
     ignore_index : int
         A label with this value is not scored, as with weight 0.
 
@@ -133,7 +192,7 @@ def cross_entropy(
     dz : numpy.ndarray of float64, the shape of `y_pred`
         Gradient of the loss with respect to the logits z, where ``y_pred = softmax(z)``; a new array.  It is
         ``w / sum(w) * (y_pred * sum(labels) - labels)``, exact also where a probability underflows to 0.
-        Zero where nothing is scored.  `output_backward` takes it further.
+        Zero where no step is scored.  `output_backward` takes it further.
 
     Raises
     ------
@@ -146,6 +205,12 @@ def cross_entropy(
     -----
     `y_pred`, `labels` and `weights` may hold anything (padding, NaN) where nothing is scored: past the length, or
     at weight 0.  Nothing that is passed is modified.
+
+    With weights w of each class the loss is ``sum(w labels (-log(y_pred))) / sum(w labels)``, the sums over classes,
+    examples and steps.  For integer labels that is the weight of the label's class for the weight of the step, as
+    PyTorch's ``cross_entropy(..., weight=)`` has it: pass ``numpy.broadcast_to(weight[:, None, None], y_pred.shape)``.
+    (For probabilities as labels PyTorch divides by the number of steps instead.)  A label under weight 0 is not read.
+    A prediction is, unless its step is not scored at all: every class is part of the distribution.
 
     Examples
     --------
@@ -164,20 +229,24 @@ def cross_entropy(
         except _checks.MISFIT:
             pass
     y, letters = _given("y_pred", y_pred)
-    lengths, weights, scored = _scored(lengths, weights, y.shape[1:])
-    if _checks.any_array("labels", labels).ndim == y.ndim:
+    lengths, weights, each = _scored(lengths, weights, y.shape)
+    scored = np.any(each, axis=0) if each.ndim == y.ndim else each
+    if _checks.any_array("labels", labels, letters[5:]).ndim == y.ndim:
         labels = np.ascontiguousarray(_checks.shaped("labels", labels, letters, y.shape))
-        _refuse("labels", NOT_NEGATIVE, labels, scored & ~((labels >= 0) & (labels < np.inf)))
+        _refuse("labels", NOT_NEGATIVE, labels, each & ~((labels >= 0) & (labels < np.inf)))
     else:
         labels = _integers("labels", labels, letters[5:] if y.ndim == 3 else "m,", y.shape[1:], flags=True)
         if (ignored := labels == ignore_index).any():
             if not (scored & ~ignored).any():
                 raise ValueError(f"labels: expected at least one step to score, got none but {ignore_index} to ignore")
             weights = np.where(ignored, 0.0, 1.0 if weights is None else weights)
-            scored &= ~ignored
+            scored, each = scored & ~ignored, each & ~ignored
             labels = np.where(ignored, 0, labels)
         no_class = (labels < 0) | (labels >= len(y))
         _refuse("labels", f"classes from 0 to n_y - 1 = {len(y) - 1}", labels, scored & no_class)
+    if weights is not None and weights.ndim == y.ndim:
+        labels, weights = _of_classes(labels, weights, scored, each)
+        scored = scored & (weights > 0)
     _refuse("y_pred", "probabilities from 0 to 1", y, scored & ~(np.abs(y - 0.5) <= 0.5 + ROUNDING))
     total = y.sum(axis=0)
     if (scored & (total == 0)).any():
@@ -192,11 +261,31 @@ def cross_entropy(
         raise ValueError("labels: expected a loss that is finite, got one that overflows") from error
 
 
+def _loss_of_outputs(
+    kernel: Callable[..., Any], name: str, given: Any, targets: Any, lengths: Any, weights: Any, *ranges: Range
+) -> tuple[float, Array]:
+    """Return a loss whose outputs have terms of their own; `ranges` are those of `given` and of `targets`."""
+    try:
+        return _run_outputs(kernel, given, targets, lengths, weights)
+    except _checks.MISFIT:
+        pass
+    given, letters = _given(name, given)
+    lengths, weights, scored = _scored(lengths, weights, given.shape)
+    targets = np.ascontiguousarray(_checks.shaped("targets", targets, letters, given.shape))
+    for which, array, (words, wrong) in zip((name, "targets"), (given, targets), ranges, strict=True):
+        _refuse(which, words, array, scored & wrong(array))
+    try:
+        return _run_outputs(kernel, given, targets, lengths, weights)
+    except ValueError as error:
+        what = "squared error" if kernel is _kernels.losses.mean_squared_error else "loss"
+        raise ValueError(f"{name}: expected a {what} that is finite, got one that overflows") from error
+
+
 def mean_squared_error(z: Any, targets: Any, lengths: Any = None, *, weights: Any = None) -> tuple[float, Array]:
     """Mean squared error of a linear output, and its gradient.
 
     The mean of ``(z - targets)^2`` over the examples and steps that are scored and over the units (n_y); with
-    `weights` the weighted mean over the examples and steps.
+    `weights` the weighted mean.
 
     Parameters
     ----------
@@ -206,15 +295,15 @@ def mean_squared_error(z: Any, targets: Any, lengths: Any = None, *, weights: An
         What it should have been.
     lengths : array_like of integers, shape (m,), optional
         Steps of each example, 0 to T_x; those from ``lengths[j]`` on are not scored.  None for all.
-    weights : array_like, shape (m, T_x) or (m,), optional
-        Weight of each example and step, not negative; 0 not to score it.  None for 1.
+    weights : array_like, shape (m, T_x) or (m,), or the shape of `z`, optional
+        Weight of each example and step, or of each output at each step, not negative; 0 not to score it.  None for 1.
 
     Returns
     -------
     loss : float
     dz : numpy.ndarray of float64, the shape of `z`
-        Gradient of the loss with respect to z, ``2 w / (n_y sum(w)) (z - targets)``, a new array; zero where
-        nothing is scored.
+        Gradient of the loss with respect to z, ``2 w / sum(w) (z - targets)``, the sum over the outputs too; a new
+        array; zero where nothing is scored.
 
     Raises
     ------
@@ -235,16 +324,70 @@ def mean_squared_error(z: Any, targets: Any, lengths: Any = None, *, weights: An
     (3.0, array([[ 0.,  0., -2.]]))
     """
     kernel = _kernels.losses.mean_squared_error
-    try:
-        return _run(kernel, z, targets, lengths, weights)
-    except _checks.MISFIT:
-        pass
-    z, letters = _given("z", z)
-    lengths, weights, scored = _scored(lengths, weights, z.shape[1:])
-    targets = np.ascontiguousarray(_checks.shaped("targets", targets, letters, z.shape))
-    _refuse("z", "finite numbers", z, scored & ~np.isfinite(z))
-    _refuse("targets", "finite numbers", targets, scored & ~np.isfinite(targets))
-    try:
-        return _run(kernel, z, targets, lengths, weights)
-    except ValueError as error:
-        raise ValueError("z: expected a squared error that is finite, got one that overflows") from error
+    return _loss_of_outputs(kernel, "z", z, targets, lengths, weights, FINITE, FINITE)
+
+
+def binary_cross_entropy(
+    y_pred: Any, targets: Any, lengths: Any = None, *, weights: Any = None, from_logits: bool = False
+) -> tuple[float, Array]:
+    """Cross-entropy of sigmoid outputs, each a yes or no of its own, and its gradient with respect to the logits.
+
+    The mean of ``-targets log(y_pred) - (1 - targets) log(1 - y_pred)`` over the examples and steps that are scored
+    and over the units (n_y); with `weights` the weighted mean.
+
+    Parameters
+    ----------
+    y_pred : array_like, shape (n_y, m, T_x), or (n_y, m) for one step
+        Probabilities, as `sigmoid` returns them; with `from_logits` any finite numbers z, where
+        ``y_pred = sigmoid(z)``, as `output_forward` returns them.
+    targets : array_like, the shape of `y_pred`
+        0 or 1 (or False, True), or a probability between.
+    lengths : array_like of integers, shape (m,), optional
+        Steps of each example, 0 to T_x; those from ``lengths[j]`` on are not scored.  None for all.
+    weights : array_like, shape (m, T_x) or (m,), or the shape of `y_pred`, optional
+        Weight of each example and step, or of each output at each step, not negative; 0 not to score it.  None for 1.
+    from_logits : bool
+        Whether `y_pred` holds logits.
+
+    Returns
+    -------
+    loss : float
+        From logits exact to rounding for any of them.  From probabilities as exact as they are: a probability below
+        the smallest normal number (2.2e-308) counts as that one, and so does ``1 - y_pred`` where `y_pred` is 1.  So a
+        prediction of 0 or 1 costs 0 where the target is the same, and 708.4 where it is the opposite.
+    dz : numpy.ndarray of float64, the shape of `y_pred`
+        Gradient of the loss with respect to the logits, in either case: ``w / sum(w) (sigmoid(z) - targets)``, the sum
+        over the outputs too; a new array.  Zero where nothing is scored.  `output_backward` takes it further.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of a wrong type or shape, a length out of range, a weight negative or not finite, a
+        probability or target not from 0 to 1, a logit NaN or infinite where it is scored, or if there is no step to
+        score.  The message names the argument.
+
+    Notes
+    -----
+    `y_pred`, `targets` and `weights` may hold anything (padding, NaN) where nothing is scored: past the length, or at
+    weight 0.  Nothing that is passed is modified.
+
+    PyTorch's ``weight`` multiplies as `weights` do, but its mean divides by the number of values: it is ``mean(w)``
+    times this loss.
+
+    Examples
+    --------
+    >>> import numpy as np, cyrnn
+    >>> z = np.array([[0.0, 1000.0, -2.0]])
+    >>> loss, dz = cyrnn.binary_cross_entropy(z, [[1, 1, 0]], from_logits=True)
+    >>> round(loss, 4), dz.round(4)
+    (0.2734, array([[-0.1667,  0.    ,  0.0397]]))
+    >>> loss, dz = cyrnn.binary_cross_entropy(cyrnn.sigmoid(z), [[1, 1, 0]])
+    >>> round(loss, 4)
+    0.2734
+    """
+    kernels, name = _kernels.losses, "y_pred"
+    if _checks.flag("from_logits", from_logits):
+        kernel = kernels.binary_cross_entropy_of_logits
+        return _loss_of_outputs(kernel, name, y_pred, targets, lengths, weights, FINITE, FROM_0_TO_1)
+    kernel, probabilities = kernels.binary_cross_entropy, ("probabilities from 0 to 1", FROM_0_TO_1[1])
+    return _loss_of_outputs(kernel, name, y_pred, targets, lengths, weights, probabilities, FROM_0_TO_1)

@@ -1,4 +1,4 @@
-"""Updates of the parameters: clipped gradients, Adam, gradient descent.
+"""Updates of the parameters: clipped gradients, Adam (with weight decay: AdamW), gradient descent.
 
 The gradient of ``parameters["Wf"]`` is ``gradients["dWf"]``: the key with a d in front.
 """
@@ -20,7 +20,6 @@ Arrays = Mapping[str, Any]
 
 TINY, MOST = math.ulp(0.0), math.nextafter(math.inf, 0.0)
 NOT_NEGATIVE = "a finite number, 0 or more", 0.0, MOST
-BELOW_1 = "a number from 0 up to, not including, 1", 0.0, math.nextafter(1.0, 0.0)
 POSITIVE = "a number above 0", TINY, math.inf
 
 
@@ -28,21 +27,6 @@ def _named(name: str, value: Any) -> None:
     """Refuse what is no mapping from names to arrays."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{name}: expected a mapping from names to arrays, got {type(value).__name__}")
-
-
-def _number(name: str, value: Any, expected: str, low: float, high: float) -> float:
-    """Return a number from `low` to `high`."""
-    if type(value) is float and low <= value <= high:
-        return value
-    try:
-        if isinstance(value, (str, bytes)) or np.ndim(value) != 0:
-            raise TypeError("not one number")
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}") from error
-    if not low <= number <= high:
-        raise ValueError(f"{name}: expected {expected}, got {value}")
-    return number
 
 
 def _gradient(name: str, value: Any) -> Array:
@@ -99,7 +83,7 @@ def _checked(parameters: Any, gradients: Any, states: dict[str, Any]) -> dict[st
 
 
 def _update(
-    kernel: Callable[..., None], lists: dict[str, list[Array]], parameters: Arrays, *rates: float
+    kernel: Callable[..., None], lists: dict[str, list[Array]], parameters: Arrays, *rates: Any
 ) -> None:
     """Call the kernel with what `_checked` returned; what it still refuses is memory that two arrays share."""
     try:
@@ -161,12 +145,15 @@ def update_parameters_with_adam(
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
+    *,
+    weight_decay: float = 0.0,
 ) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
     """One step of Adam, in place.
 
     ``v = beta1 v + (1 - beta1) g``, ``s = beta2 s + (1 - beta2) g^2``, and then
     ``parameter -= learning_rate v / (1 - beta1^t) / (sqrt(s / (1 - beta2^t)) + epsilon)``
-    (Kingma and Ba 2015, algorithm 1).
+    (Kingma and Ba 2015, algorithm 1).  With `weight_decay` the weights are multiplied by
+    ``1 - learning_rate weight_decay`` before that: AdamW (Loshchilov and Hutter 2019).
 
     Parameters
     ----------
@@ -186,6 +173,9 @@ def update_parameters_with_adam(
         From 0 up to, not including, 1.
     epsilon : float
         Above 0.
+    weight_decay : float
+        0 or more, and at most ``1 / learning_rate``.  It is applied to the entries whose names begin with ``W``, not to
+        biases.  The gradients and moments do not contain it.
 
     Returns
     -------
@@ -197,7 +187,8 @@ def update_parameters_with_adam(
     TypeError, ValueError, KeyError
         If a gradient or moment is missing, of a wrong shape, not finite (or above 1.3e154, whose square is not); if
         an array to update is not float64, not C-contiguous, read-only, or shares memory with another one; if t or a
-        rate is out of range.  The message names it, and then nothing has been updated.
+        rate is out of range; if there is a `weight_decay` and no entry to apply it to.  The message names it, and then
+        nothing has been updated.
 
     Examples
     --------
@@ -217,22 +208,34 @@ def update_parameters_with_adam(
             raise TypeError(f"t: expected an integer, got {type(t).__name__}") from error
         if t < 1:
             raise ValueError(f"t: expected the number of the step, 1 or more, got {t}")
-    learning_rate = _number("learning_rate", learning_rate, *NOT_NEGATIVE)
-    beta1, beta2 = _number("beta1", beta1, *BELOW_1), _number("beta2", beta2, *BELOW_1)
-    epsilon = _number("epsilon", epsilon, "a finite number above 0", TINY, MOST)
+    learning_rate = _checks.number("learning_rate", learning_rate, *NOT_NEGATIVE)
+    beta1, beta2 = (_checks.number(name, b, *_checks.BELOW_1) for name, b in (("beta1", beta1), ("beta2", beta2)))
+    epsilon = _checks.number("epsilon", epsilon, "a finite number above 0", TINY, MOST)
+    weight_decay = _checks.number("weight_decay", weight_decay, *NOT_NEGATIVE)
+    if not learning_rate * weight_decay <= 1.0:
+        most = f"at most 1 / learning_rate = {1 / learning_rate}, which leaves nothing of a weight"
+        raise ValueError(f"weight_decay: expected {most}, got {weight_decay}")
     kernel, exponent = _kernels.optimizers.adam, min(t, 1 << 53)  # a float, whatever t is
-    rates = learning_rate, beta1, beta2, epsilon, 1.0 - beta1**exponent, 1.0 - beta2**exponent
+    corrections = 1.0 - beta1**exponent, 1.0 - beta2**exponent
+    rates = learning_rate, beta1, beta2, epsilon, *corrections, 1.0 - learning_rate * weight_decay
+    decayed = None
+    if weight_decay:
+        _named("parameters", parameters)
+        decayed = [isinstance(key, str) and key.startswith("W") for key in parameters]
+        if not any(decayed):
+            got = sorted(map(str, parameters))
+            raise _checks.Missing(f"parameters: expected entries that begin with 'W' to decay, got only {got}")
     if isinstance(parameters, dict) and isinstance(v, dict) and isinstance(s, dict):
         try:
             names = ["d" + key for key in parameters]
             g_list, v_list, s_list = ([values[name] for name in names] for values in (gradients, v, s))
             p_list = list(parameters.values())
-            kernel(g_list, p_list, v_list, s_list, *rates)
+            kernel(g_list, p_list, v_list, s_list, *rates, decayed)
             _updates.note(p_list)
             return parameters, v, s
         except _checks.MISFIT:
             pass
-    _update(kernel, _checked(parameters, gradients, {"v": v, "s": s}), parameters, *rates)
+    _update(kernel, _checked(parameters, gradients, {"v": v, "s": s}), parameters, *rates, decayed)
     return parameters, v, s
 
 
@@ -268,7 +271,7 @@ def update_parameters_with_gd(
     >>> cyrnn.update_parameters_with_gd({"Wy": np.array([[1.0, 2.0]])}, {"dWy": np.array([[10.0, 0.0]])}, 0.05)
     {'Wy': array([[0.5, 2. ]])}
     """
-    learning_rate = _number("learning_rate", learning_rate, *NOT_NEGATIVE)
+    learning_rate = _checks.number("learning_rate", learning_rate, *NOT_NEGATIVE)
     kernel = _kernels.optimizers.descent
     if isinstance(parameters, dict):
         try:
@@ -325,8 +328,8 @@ def clip_gradients(
     """
     if (norm is None) == (value is None):
         raise TypeError(f"norm, value: expected exactly one of them, got {'neither' if norm is None else 'both'}")
-    by_norm = math.inf if norm is None else _number("norm", norm, *POSITIVE)
-    by_value = math.inf if value is None else _number("value", value, *POSITIVE)
+    by_norm = math.inf if norm is None else _checks.number("norm", norm, *POSITIVE)
+    by_value = math.inf if value is None else _checks.number("value", value, *POSITIVE)
     _named("gradients", gradients)
     clipped = dict(gradients)
     keys = [key for key in clipped if isinstance(key, str) and key[:2] in ("dW", "db")]

@@ -2,7 +2,7 @@
 
 import operator
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,8 @@ from ..recurrent.spec import CELLS, NAMES, CellSpec, Shapes
 
 __all__ = ["initialize_parameters", "load_parameters"]
 
+BFLOAT16 = np.dtype("V2")  # what the header of an .npy file says of it; no other type of two bytes is written so
+
 
 def _glorot(rng: np.random.Generator, rows: int, columns: int) -> Array:
     """Uniform in +- sqrt(6 / (rows + columns))."""
@@ -26,6 +28,13 @@ def _orthogonal(rng: np.random.Generator, n: int) -> Array:
     """Return a draw of the uniform distribution on the orthogonal group (Mezzadri, Notices AMS 54, 2007)."""
     q, r = np.linalg.qr(rng.standard_normal((n, n)))
     return np.asarray(q * np.copysign(1.0, np.diag(r)))
+
+
+RECURRENT: dict[str, Callable[[np.random.Generator, int], Array]] = {
+    "orthogonal": _orthogonal,
+    "glorot_uniform": lambda rng, n: _glorot(rng, n, n),
+}
+MOST = np.finfo(np.float64).max
 
 
 def _size(name: str, value: Any) -> int:
@@ -44,20 +53,28 @@ def _spec(cell: str, reset: Any) -> CellSpec:
         if reset is not None:
             raise ValueError(f"reset: expected None for a cell without a reset gate ({cell!r}), got {reset!r}")
         return CELLS[cell]
-    if reset not in (None, "before", "after"):
+    if reset is not None and (not isinstance(reset, str) or reset not in ("before", "after")):
         raise ValueError(f"reset: expected 'before' or 'after', got {reset!r}")
     return CELLS[f"gru_{reset or 'before'}"]
 
 
 def initialize_parameters(
-    cell: str, n_x: int, n_a: int, n_y: int, rng: np.random.Generator | int, *, reset: str | None = None
+    cell: str,
+    n_x: int,
+    n_a: int,
+    n_y: int,
+    rng: np.random.Generator | int,
+    *,
+    reset: str | None = None,
+    recurrent: str = "orthogonal",
+    forget_bias: float | None = None,
 ) -> dict[str, Array]:
     """Random parameters to begin a training with.
 
     The weights of the inputs and of the output layer are uniform in ``+- sqrt(6 / (columns + rows))`` of their matrix
     (Glorot and Bengio 2010; for a gate the columns are the n_x inputs), those of the hidden state are a random
     orthogonal matrix (Saxe et al. 2014), each gate its own.  Biases are 0, but that of the forget gate is 1 (Jozefowicz
-    et al. 2015).
+    et al. 2015).  `recurrent` and `forget_bias` change that.
 
     Parameters
     ----------
@@ -68,6 +85,12 @@ def initialize_parameters(
         For the draws: ``numpy.random.default_rng(seed)``, or the seed of one.
     reset : {"before", "after"}, optional
         Of a GRU: whether the reset gate acts before the recurrent product of the candidate (the default) or after it.
+    recurrent : {"orthogonal", "glorot_uniform"}
+        Weights of the hidden state: orthogonal (Keras' default, PyTorch's ``orthogonal_``), or uniform in
+        ``+- sqrt(3 / n_a)``, like the other weights (Keras' name for it; PyTorch's ``xavier_uniform_``).
+    forget_bias : float, optional
+        The bias of the forget gate, the same for every unit; None for 1.  Larger ones let an LSTM remember for longer
+        from the beginning.  Only for a cell that has such a gate.
 
     Returns
     -------
@@ -92,24 +115,26 @@ def initialize_parameters(
     if cell not in NAMES:  # a tuple compares with anything, a dict wants it hashable
         raise ValueError(f"cell: expected {' or '.join(map(repr, NAMES))}, got {cell!r}")
     spec = _spec(cell, reset)
+    if not isinstance(recurrent, str) or recurrent not in RECURRENT:
+        raise ValueError(f"recurrent: expected {' or '.join(map(repr, RECURRENT))}, got {recurrent!r}")
+    if forget_bias is not None:
+        if "bf" not in spec.entries:
+            raise ValueError(f"forget_bias: expected None, since {spec.title} has no forget gate, got {forget_bias!r}")
+        forget_bias = _checks.number("forget_bias", forget_bias, "a finite number", -MOST, MOST)
     n_x, n_a, n_y = _size("n_x", n_x), _size("n_a", n_a), _size("n_y", n_y)
-    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
-        if rng < 0:
-            raise ValueError(f"rng: expected a seed of 0 or more, got {rng}")
-        rng = np.random.default_rng(rng)
-    if not isinstance(rng, np.random.Generator):
-        got = type(rng).__name__
-        raise TypeError(f"rng: expected a numpy.random.Generator, as default_rng(seed) makes, or a seed, got {got}")
+    rng, draw = _checks.generator("rng", rng), RECURRENT[recurrent]
     parameters: dict[str, Array] = {}
     for key, letters in spec.entries.items():
         if letters == "n_a, n_x":
             parameters[key] = _glorot(rng, n_a, n_x)
         elif letters == "n_a, n_a":
-            parameters[key] = _orthogonal(rng, n_a)
+            parameters[key] = draw(rng, n_a)
         elif letters == "n_a, n_a + n_x":
-            parameters[key] = np.hstack([_orthogonal(rng, n_a), _glorot(rng, n_a, n_x)])
+            parameters[key] = np.hstack([draw(rng, n_a), _glorot(rng, n_a, n_x)])
         else:
-            parameters[key] = np.full((n_a, 1), 1.0 if key == "bf" else 0.0)
+            parameters[key] = np.zeros((n_a, 1))
+    if "bf" in parameters:
+        parameters["bf"][...] = 1.0 if forget_bias is None else forget_bias
     parameters[spec.output] = _glorot(rng, n_y, n_a)
     parameters["by"] = np.zeros((n_y, 1))
     return parameters
@@ -144,6 +169,12 @@ def _reading(path: str) -> Iterator[None]:
         ) from error
 
 
+def _array(archive: Any, key: str) -> NDArray[Any]:
+    """Return an array of the file; of bfloat16, of which `numpy.savez` keeps the bytes alone, in float32."""
+    array = np.asarray(archive[key])
+    return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32) if array.dtype == BFLOAT16 else array
+
+
 def _outline(archive: Any, key: str) -> NDArray[Any]:
     """Return an array of the dtype and shape in the header of a member, without memory: only the header is read."""
     with archive.zip.open(key + ".npy") as member:
@@ -153,7 +184,7 @@ def _outline(archive: Any, key: str) -> NDArray[Any]:
             return np.asarray(archive[key])
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(member)
-    return np.broadcast_to(np.zeros((), float if dtype.hasobject else dtype), shape)
+    return np.broadcast_to(np.zeros((), float if dtype.hasobject or dtype == BFLOAT16 else dtype), shape)
 
 
 def _checked(path: str, spec: CellSpec, arrays: Mapping[str, Any]) -> dict[str, Array]:
@@ -171,6 +202,7 @@ def load_parameters(path: str | os.PathLike[str], *, strict: bool = True) -> dic
     """Read the parameters of a model from a file.
 
     A model is a dict of arrays, so ``numpy.savez(path, **parameters)`` writes one.  This reads it back and checks it.
+    Numbers of any real type, float16 and bfloat16 too, are converted to float64, which is exact.
 
     Parameters
     ----------
@@ -223,7 +255,7 @@ def load_parameters(path: str | os.PathLike[str], *, strict: bool = True) -> dic
                 f"unknown: {', '.join(unknown) or 'none'})"
             )
         _checked(path, spec, {key: _outline(archive, key) for key in keys})  # before anything large is read
-        found = _checked(path, spec, {key: archive[key] for key in keys})
+        found = _checked(path, spec, {key: _array(archive, key) for key in keys})
         for key, value in found.items():
             if not np.isfinite(value).all():
                 raise _WrongFile(f"{path}: {key}: expected finite numbers")

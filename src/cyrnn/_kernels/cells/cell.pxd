@@ -1,6 +1,7 @@
 """What a cell is to the code that runs it: a table of its slots, products and pointwise functions.
 
-Its functions are called by `forward_step` and `backward_pointwise` in schedule/.
+Its functions are called by `forward_step` and `backward_pointwise` and by a single step (one_step.pxd), all in
+schedule/, and by `Stream` (stream.pyx).
 
 A step of a cell goes through one or two stages.  A stage is a recurrent product, which adds W source to some of the
 slots, and then a pointwise function.  The source of the first product is the hidden state before the step, that of a
@@ -22,7 +23,8 @@ cdef struct step:
     double *slot[MAX_SLOTS]                 # forward: IN sums, OUT activations; backward: IN activations
     const double *before[MAX_STATES]        # IN      the states before the step
     double *after[MAX_STATES]               # forward: OUT, backward: IN, the states after it
-    double *d_slot[MAX_SLOTS]               # OUT     gradients of the sums; IN in da_slot: that of a from outside
+    double *d_slot[MAX_SLOTS]               # OUT     gradients of the sums; da_slot is IN/OUT: the gradient of a from
+    #                                                 outside comes in there
     double *d_state[MAX_STATES]             # IN/OUT  gradients of the states that come from the next step
 
 
@@ -40,10 +42,13 @@ cdef struct cell:
     product products[MAX_STAGES]
     pointwise forward[MAX_STAGES]           # of each stage, after its product
     pointwise backward[MAX_STAGES]          # before its product is taken back
-    int da_slot, dc_slot                    # where the gradients of a and c from outside come in; NO_SLOT: no c
+    int da_slot, dc_slot                    # slots in which the gradients of a and c from outside come in; no memory c:
+    #                                         dc_slot is NO_SLOT
     bint slot_is_state                      # the one slot becomes the hidden state itself, in its place
-    bint keeps_da                           # backward leaves a part of d_state[0], to which the product adds; else it
-    #                                         only reads d_state[0], which may be the caller's array
+    bint keeps_da                           # backward writes to d_state[0] the part of the gradient that reaches the
+    #                                         state before the step without a product, and the product is added to
+    #                                         it; else backward only reads d_state[0], which may be the caller's
+    #                                         array, and the product overwrites it
 
 
 cdef inline int slots_kept(const cell *c) noexcept nogil:

@@ -7,18 +7,19 @@
     c<t> = f * c<t-1> + i * g
     a<t> = o * tanh(c<t>)
 
-    da = da<t> + (Wf' df + Wi' di + Wc' dg + Wo' do of step t+1, rows of a)          (backward)
-    dc = dc<t> + dc from step t+1 + da * o * (1 - tanh(c<t>)^2)
+    da = da<t> + (Wf' df + Wi' di + Wc' dg + Wo' do of step t+1, first n_a rows)     (backward)
+    dc = dc<t> + dc_prev of step t+1 + da * o * (1 - tanh(c<t>)^2)
     do = da * tanh(c<t>) * o * (1 - o)
     df = dc * c<t-1>     * f * (1 - f)
     di = dc * g          * i * (1 - i)
     dg = dc * i          * (1 - g^2)
-    dc = dc * f          goes to step t-1; from the first step it is dc0
-    dx<t> = Wf' df + Wi' di + Wc' dg + Wo' do, rows of x
+    dc_prev = dc * f     goes to step t-1; that of the first step is dc0
+    dx<t> = Wf' df + Wi' di + Wc' dg + Wo' do, last n_x rows
     dW  = sum_t d<t> [a<t-1>, x<t>]'     db = sum_t d<t>     for each gate, d = df, di, dg, do
 
 df, di, dg, do are gradients of the sums, before the activation.  Slots in the order f, i, g, o; the states are a, c.
-The gradients of a and c from outside come in in the slots of do and df.
+The gradients from outside come in in slots: da<t> in that of do, where `d_gates` adds it, and dc<t> in that of df, from
+which `backward_pointwise` (schedule/backward.pxd) has added it to dc_next before.
 """
 
 from libc.string cimport memset
@@ -64,10 +65,10 @@ cdef inline void d_gates(
     const double *restrict f, const double *restrict i,                     # IN     (n), activations
     const double *restrict g, const double *restrict o,                     # IN     (n)
     const double *restrict c_before, const double *restrict c,              # IN     (n)
-    const double *restrict da_next,                                         # IN     (n), from the next step
-    double *restrict dc,                                                    # IN/OUT (n), likewise; to the one before
+    const double *restrict da_next,                                         # IN     (n), of a from step t+1
+    double *restrict dc,                                                    # IN/OUT (n), dc_next + dc<t>; dc_prev
     double *restrict df, double *restrict di, double *restrict dg,          # OUT    (n)
-    double *restrict do,                                                    # IN/OUT (n), da from outside comes in
+    double *restrict do,                                                    # IN/OUT (n), da<t>; do
     Py_ssize_t n,
 ) noexcept nogil:
     """The backward equations of n units, without the products."""

@@ -26,12 +26,13 @@ cdef inline void rnn_forward(const step *s, Py_ssize_t n) noexcept nogil:
         memcpy(s.after[0], z, n * sizeof(double))
 
 
-cdef inline void dz_of(
+cdef inline void gradient_of_sum(
     const double *restrict a,           # IN      (n), the state after the step
     const double *restrict da_next,     # IN      (n), the gradient of a from the next step
     double *restrict dz,                # IN/OUT  (n), the gradient of a from outside comes in
     Py_ssize_t n,
 ) noexcept nogil:
+    """dz<t>, without the product: through tanh, whose derivative is 1 - a^2."""
     cdef Py_ssize_t u
     for u in range(n):
         dz[u] = (1.0 - a[u] * a[u]) * (dz[u] + da_next[u])
@@ -39,7 +40,7 @@ cdef inline void dz_of(
 
 cdef inline void rnn_backward(const step *s, Py_ssize_t n) noexcept nogil:
     """The gradient of the sum."""
-    dz_of(s.after[0], s.d_state[0], s.d_slot[0], n)
+    gradient_of_sum(s.after[0], s.d_state[0], s.d_slot[0], n)
 
 
 cdef inline cell rnn() noexcept nogil:

@@ -51,6 +51,7 @@ cdef extern from "linalg/weights.h" nogil:
         Py_ssize_t ld
         double *packed
 
+    Py_ssize_t panel_size(Py_ssize_t terms)
     Py_ssize_t weights_size(const weights *W)
     void weights_pack(const weights *W, thread thr)
     void weights_unpack(const weights *W, int gate, double *dst, Py_ssize_t ld)

@@ -1,7 +1,7 @@
 /* Products with a matrix that is used once, and not packed as a whole.
  *
- * One column reads the matrix where it is.  Several columns pack one block of a panel at a time into a buffer that
- * stays in L1.  The order of each sum is that of gemm.h.
+ * One column reads the matrix where it is.  Several columns pack one block of a panel at a time into a buffer of the
+ * thread, which stays in L1.  The order of each sum is that of gemm.h.
  */
 #ifndef CYRNN_MATVEC_H
 #define CYRNN_MATVEC_H
@@ -79,16 +79,19 @@ static inline void column_by_k(double *restrict c, Py_ssize_t rows, const double
     }
 }
 
+/* Doubles of workspace that `gemm_unpacked` needs for sums of so many terms: PANEL_BYTES at most. */
+static inline Py_ssize_t panel_size(Py_ssize_t terms) { return MR * (terms < KC ? terms : KC); }
+
 /* C = start + W X for any number of columns; element (r, k) of W is at w[r * s_row + k * s_k] (one stride is 1).  Each
- * block of a panel is packed into a buffer on the stack, used for all columns, forgotten.  `at` as in `pack`, for
- * K <= KC. */
+ * block of a panel is packed into `panel`, used for all columns, forgotten: `panel_size(K)` doubles, not read if there
+ * is one column.  (They are no array here: threads may have a stack of 32 kB.)  `at` as in `pack`, for K <= KC. */
 static inline void gemm_unpacked(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double *w,
                              Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t K, const double *x,
                              Py_ssize_t sxj, Py_ssize_t sxk, Py_ssize_t cols, enum start start,
-                             const double *bias, const Py_ssize_t *at)
+                             const double *bias, const Py_ssize_t *at, double *panel)
 {
-    CACHE_ALIGNED double buffer[MR * KC]; /* PANEL_BYTES */
     Py_ssize_t k0 = 0;
+    if (cols == 0) return;
     if (cols == 1 && !at) { /* nothing to reuse: not even a panel is packed */
         if (s_k == 1 && sxk == 1) columns_by_rows(c, rows, w, s_row, K, x, 1, start, bias);
         else if (s_k == 1) columns_by_rows(c, rows, w, s_row, K, x, sxk, start, bias);
@@ -99,8 +102,8 @@ static inline void gemm_unpacked(double *c, Py_ssize_t ldc, Py_ssize_t rows, con
         Py_ssize_t nk = kblock(K - k0);
         for (Py_ssize_t r = 0; r < rows; r += MR) {
             Py_ssize_t lanes = rows - r < MR ? rows - r : MR;
-            pack(buffer, nk, 0, 0, w + r * s_row + k0 * s_k, s_row, s_k, lanes, nk, at);
-            gemm(c + r, ldc, lanes, buffer, nk, 0, nk, x + k0 * sxk, sxj, sxk, cols, start,
+            pack(panel, nk, 0, 0, w + r * s_row + k0 * s_k, s_row, s_k, lanes, nk, at);
+            gemm(c + r, ldc, lanes, panel, nk, 0, nk, x + k0 * sxk, sxj, sxk, cols, start,
                  bias ? bias + r : NULL);
         }
         k0 += nk;

@@ -27,7 +27,7 @@ static inline void matmul_unpacked(double *c, Py_ssize_t m, const double *w, Py_
         const double *rows = w + part.begin * ld;
         double *to = c + part.begin * m;
         if (m == 1) columns_by_rows(to, n, rows, ld, K, x, 1, ADD, NULL);
-        else gemm_unpacked(to, m, m, x, 1, m, K, rows, ld, 1, n, ADD, NULL, NULL);
+        else gemm_unpacked(to, m, m, x, 1, m, K, rows, ld, 1, n, ADD, NULL, NULL, thr.panel);
     }
 }
 
@@ -49,8 +49,10 @@ static inline void matmul_t_unpacked(double *c, Py_ssize_t K, Py_ssize_t m, cons
             const enum start from = g ? ADD : start;
             const double *w = W->gate[g] + part.begin, *dg = d + g * W->n * m;
             if (by_units)
-                gemm_unpacked(to + part.begin, K, count, w, 1, W->ld, W->n, dg, 1, m, m, from, NULL, NULL);
-            else gemm_unpacked(to + part.begin * m, m, m, dg, 1, m, W->n, w, 1, W->ld, count, from, NULL, NULL);
+                gemm_unpacked(to + part.begin, K, count, w, 1, W->ld, W->n, dg, 1, m, m, from, NULL, NULL, thr.panel);
+            else
+                gemm_unpacked(to + part.begin * m, m, m, dg, 1, m, W->n, w, 1, W->ld, count, from, NULL, NULL,
+                              thr.panel);
         }
         if (to != c) transpose(c + part.begin * m, m, workspace + part.begin, K, m, count);
     }
@@ -88,7 +90,7 @@ static inline int sums_in_lanes(Py_ssize_t m, Py_ssize_t K) { return m >= DOT_FR
 
 /* dW (n, K) with row length lddW = D X' for the rows of `own`; D (n, m), X (K, m). */
 static inline void outer_part(double *restrict dW, Py_ssize_t lddW, Py_ssize_t K, const double *d, const double *x,
-                              Py_ssize_t m, index_range own)
+                              Py_ssize_t m, index_range own, double *panel)
 {
     if (m == 1) { /* by rows: consecutive addresses */
         for (Py_ssize_t u = own.begin; u < own.end; u++)
@@ -98,7 +100,7 @@ static inline void outer_part(double *restrict dW, Py_ssize_t lddW, Py_ssize_t K
     if (!sums_in_lanes(m, K)) {
         for (Py_ssize_t g = own.begin; g < own.end; g += MC)
             gemm_unpacked(dW + g * lddW, lddW, K, x, m, 1, m, d + g * m, m, 1,
-                          own.end - g < MC ? own.end - g : MC, ZERO, NULL, NULL);
+                          own.end - g < MC ? own.end - g : MC, ZERO, NULL, NULL, panel);
         return;
     }
     for (Py_ssize_t u = own.begin; u < own.end; u += DOT_ROWS)
@@ -129,7 +131,8 @@ static inline void outer_unpacked(double *dW, Py_ssize_t lddW, Py_ssize_t K, con
                                   Py_ssize_t m, index_range own, thread thr)
 {
     index_range part = {own.begin, own.begin};
-    while (next_part(&part, own, MC, 2.0 * (double)K * (double)m, thr)) outer_part(dW, lddW, K, d, x, m, part);
+    while (next_part(&part, own, MC, 2.0 * (double)K * (double)m, thr))
+        outer_part(dW, lddW, K, d, x, m, part, thr.panel);
 }
 
 #endif

@@ -85,7 +85,7 @@ static inline void matmul(double *c, Py_ssize_t sc, Py_ssize_t ldc, const weight
         if (from >= to) continue;
         if (W->unpacked)
             gemm_unpacked(c + g * sc + from, ldc, to - from, W->gate[g] + from * W->ld, W->ld, 1, W->K, x, ldx, 1,
-                          cols, start, bias ? bias + g * n + from : NULL, NULL);
+                          cols, start, bias ? bias + g * n + from : NULL, NULL, thr.panel);
         else
             gemm(c + g * sc + from, ldc, to - from, W->packed + (g * panels * MR + from) * W->K, W->K, 0, W->K,
                  x, ldx, 1, cols, start, bias ? bias + g * n + from : NULL);
@@ -117,7 +117,7 @@ static inline void matmul_t(double *c, Py_ssize_t ldc, const weights *W, const d
     for (int g = 0; g < n_gates && count > 0 && !cancelled(thr); g++)
         if (W->unpacked)
             gemm_unpacked(c + own.begin, ldc, count, W->gate[g] + own.begin, 1, W->ld, n, d + g * sd, ldd, 1, cols,
-                          g ? ADD : start, NULL, NULL);
+                          g ? ADD : start, NULL, NULL, thr.panel);
         else
             gemm(c + own.begin, ldc, count, W->packed + own.begin * depth, depth, g * n, n, d + g * sd, ldd, 1,
                  cols, g ? ADD : start, NULL);
@@ -163,7 +163,7 @@ static inline void add_outer(double *dW, Py_ssize_t lddW, const double *d, Py_ss
                 sxj = nk;
                 sxk = 1;
             }
-            gemm_unpacked(dW + g * lddW, lddW, K, x, 1, ldx, nk, from, sxj, sxk, rows, start, NULL, at);
+            gemm_unpacked(dW + g * lddW, lddW, K, x, 1, ldx, nk, from, sxj, sxk, rows, start, NULL, at, thr.panel);
         }
         if (at) at += nk;
         else x += nk * ldx;

@@ -1,7 +1,8 @@
 /* Every block size and threshold of the kernels, in one place.
  *
- * Sizes that stand for a cache or a buffer are in bytes.  Where each value comes from: docs/measurements.md.
- * None of them changes a bit of a result: sums keep their order whatever the blocks are.
+ * Sizes that stand for a cache or a buffer are in bytes.  Where a value comes from, if it was measured against others:
+ * docs/measurements.md.  None of them changes a bit of what a step computes.  A weight gradient adds up the blocks, the
+ * last one first: those of "Blocks of steps" may change its last bits.
  */
 #ifndef CYRNN_LIMITS_H
 #define CYRNN_LIMITS_H
@@ -63,9 +64,9 @@
 #define GIL_FLOPS 2e5                     /* of a stream's step from which it releases the GIL */
 
 /* Buffers (runtime) */
-#define POOL_BYTES (1 << 28)              /* that wait for their next use */
+#define POOL_BYTES (256 * 1024 * 1024)    /* that wait for their next use */
 #define POOL_BUFFERS 16                   /* and how many they may be */
-#define POOL_FROM (1 << 16)               /* bytes up to which malloc is as fast */
+#define POOL_FROM (64 * 1024)             /* bytes up to which malloc is as fast */
 #define MAX_COLUMNS ((Py_ssize_t)1 << 40) /* examples times steps: more could overflow a size */
 
 #endif

@@ -7,10 +7,14 @@
  * Interrupts.  In a long call the first thread, the caller's own, polls for signals (threads.pyx).  When one
  * came, no thread returns at once, since others would wait at a barrier for ever: what takes time (the
  * products) is skipped, and all threads return together at the end of the block of steps.
+ *
+ * A handler may fork.  The child has the first thread only, which would wait at every barrier for ever, at OpenMP's own
+ * too: there it leaves the parallel region by a jump (`leave_region`), and the call raises an error.
  */
 #ifndef CYRNN_PARALLEL_H
 #define CYRNN_PARALLEL_H
 
+#include <setjmp.h>
 #include <stddef.h>
 #include "fpenv.h"
 #include "limits.h"
@@ -34,11 +38,15 @@ typedef struct region {
     double polled_at;                    /* when it checked for signals, in seconds */
     void (*check)(struct region *region); /* checks for signals; NULL in a short call */
     int arrived, phase;                  /* of the barrier */
+    jmp_buf *out;                        /* of the parallel region; NULL in a call on one thread */
+    double *panels;                      /* workspace of each thread, see gemm_unpacked; NULL if no product needs it */
+    Py_ssize_t panel_size;               /* doubles of it */
 } region;
 
 typedef struct {
     int id, count;
     region *region;
+    double *panel; /* this thread's of the region */
 } thread;
 
 typedef struct {
@@ -47,11 +55,11 @@ typedef struct {
 
 typedef void thread_fn(void *problem, thread thr);
 
-static region never_interrupted = {0, 0, 0.0, 0.0, NULL, 0, 0};
-static const thread serial = {0, 1, &never_interrupted};
+static region never_interrupted = {0, 0, 0.0, 0.0, NULL, 0, 0, NULL, NULL, 0};
+static const thread serial = {0, 1, &never_interrupted, NULL};
 
 /* The same thread on its own for a while: it shares nothing with the others. */
-static inline thread one_thread(thread thr) { return (thread){0, 1, thr.region}; }
+static inline thread one_thread(thread thr) { return (thread){0, 1, thr.region, thr.panel}; }
 
 static inline int cancelled(thread thr) { return thr.region->cancelled; }
 
@@ -168,15 +176,25 @@ static inline void leave_first_cpu(thread thr, int first_cpu)
 #endif
 }
 
-/* run(problem, thr) on at most `threads` threads, each in the floating-point environment of a pass. */
-static inline void parallel_run(thread_fn *run, void *problem, int threads, region *region)
+/* The first thread out of a parallel region whose other threads do not exist any more; it returns where there is none. */
+static inline void leave_region(region *region)
 {
+    if (region->out) longjmp(*region->out, 1);
+}
+
 #ifdef _OPENMP
-    if (threads > 1) {
-        int first_cpu = current_cpu();
+/* `parallel_run` on several threads.  (A function of its own: with setjmp in it, it is not inlined.) */
+static void parallel_region(thread_fn *run, void *problem, int threads, region *region)
+{
+    jmp_buf out;
+    const fp_state before_all = fp_enter(FP_FLUSH);
+    const int first_cpu = current_cpu();
+    region->out = &out;
+    if (setjmp(out) == 0) {
 #pragma omp parallel num_threads(threads)
         {
-            thread thr = {omp_get_thread_num(), omp_get_num_threads(), region};
+            int id = omp_get_thread_num();
+            thread thr = {id, omp_get_num_threads(), region, region->panels + id * region->panel_size};
             leave_first_cpu(thr, first_cpu);
             fp_state before = fp_enter(FP_FLUSH);
             run(problem, thr);
@@ -186,12 +204,24 @@ static inline void parallel_run(thread_fn *run, void *problem, int threads, regi
             if (thr.id == 0) sched_yield(); /* the workers are on their way to the end of the region */
 #endif
         }
+    }
+    region->out = NULL;
+    fp_leave(before_all);
+}
+#endif
+
+/* run(problem, thr) on at most `threads` threads, each in the floating-point environment of a pass. */
+static inline void parallel_run(thread_fn *run, void *problem, int threads, region *region)
+{
+#ifdef _OPENMP
+    if (threads > 1) {
+        parallel_region(run, problem, threads, region);
         return;
     }
 #endif
     (void)threads;
     fp_state before = fp_enter(FP_FLUSH);
-    run(problem, (thread){0, 1, region});
+    run(problem, (thread){0, 1, region, region->panels});
     fp_leave(before);
 }
 

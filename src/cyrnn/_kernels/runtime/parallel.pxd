@@ -10,11 +10,15 @@ cdef extern from "runtime/parallel.h" nogil:
         void (*check)(region *region) noexcept
         int arrived
         int phase
+        void *out
+        double *panels
+        Py_ssize_t panel_size
 
     ctypedef struct thread:
         int id
         int count
         region *region
+        double *panel
 
     ctypedef struct index_range:
         Py_ssize_t begin
@@ -34,6 +38,7 @@ cdef extern from "runtime/parallel.h" nogil:
     index_range clamp(index_range r, Py_ssize_t n)
     index_range scaled(index_range r, Py_ssize_t n)
     void barrier(thread thr)
+    void leave_region(region *region)
     void parallel_run(thread_fn *run, void *problem, int threads, region *region)
 
 

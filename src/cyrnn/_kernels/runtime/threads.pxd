@@ -19,10 +19,12 @@ cdef int raise_if_cancelled(const region *state) except -1
 
 
 cdef inline int run_on_threads(
-    thread_fn *run, void *problem, int threads, double flops, double *workspace,
+    thread_fn *run, void *problem, int threads, double flops, double *workspace, Py_ssize_t panel_size,
 ) except -1:
-    """Run it on so many threads without the GIL, with interrupts, and free its workspace."""
+    """Run it on so many threads without the GIL, with interrupts, and free its workspace, which begins with a panel of
+    so many doubles for each thread (see `gemm_unpacked`)."""
     cdef region state = region_init(flops)
+    state.panels, state.panel_size = workspace, panel_size
     acquire_threads(threads)
     with nogil:
         parallel_run(run, problem, threads, &state)

@@ -11,7 +11,7 @@ import os
 import threading
 
 from .limits cimport FLOPS_PER_THREAD, POLL_FLOPS, POLL_SECONDS
-from .parallel cimport region
+from .parallel cimport leave_region, region
 
 
 cdef extern from *:
@@ -33,6 +33,7 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals()            # leaves the exception set
+    void PyErr_SetString(object type, const char *message)
     unsigned long PyThread_get_thread_ident()
 
 
@@ -44,6 +45,7 @@ cdef int default = 1                    # the processors that this process may u
 cdef int openmp_limit = omp_get_max_threads()
 cdef int busy = 0                       # threads that calls are using now
 cdef bint serial = not CYRNN_OPENMP     # every call has one thread
+cdef int forks = 0                      # of this process and those that it was forked from
 
 
 cdef int limit() noexcept:
@@ -73,7 +75,7 @@ cdef void acquire_threads(int threads) noexcept:
 cdef void release_threads(int threads) noexcept:
     """Count them as free again."""
     global busy
-    busy -= threads
+    busy = max(busy - threads, 0)       # none are in a child that was forked during the call
 
 
 cdef unsigned long main_thread = threading.main_thread().ident
@@ -82,12 +84,21 @@ cdef unsigned long main_thread = threading.main_thread().ident
 cdef void check_signals(region *state) noexcept nogil:
     """Let Python handle a signal that came, a few times a second; if its handler raises, the call is cancelled."""
     cdef double now = omp_get_wtime()
+    cdef int before
     if now - state.polled_at < POLL_SECONDS:
         return
     with gil:
+        before = forks
         if PyErr_CheckSignals() != 0:
             state.cancelled = 1
             state.check = NULL
+        elif forks != before and state.out != NULL:
+            PyErr_SetString(
+                RuntimeError, "a signal's handler forked during a call on several threads; the child cannot finish it",
+            )
+            state.cancelled = 1
+    if forks != before:         # the other threads are not in the child
+        leave_region(state)
     state.polled_at = omp_get_wtime()
 
 
@@ -96,6 +107,7 @@ cdef region region_init(double flops) noexcept:
     cdef region state
     state.cancelled = state.interrupted = state.arrived = state.phase = 0
     state.flops_left = POLL_FLOPS
+    state.out, state.panels, state.panel_size = NULL, NULL, 0
     state.check = NULL
     if flops > POLL_FLOPS and PyThread_get_thread_ident() == main_thread:
         state.check = check_signals
@@ -133,8 +145,9 @@ def busy_threads() -> int:
 
 def _in_child() -> None:
     # GNU OpenMP hangs in a forked child whose parent has used it, for whatever library
-    global serial, busy, main_thread
+    global serial, busy, forks, main_thread
     serial = True
+    forks += 1
     main_thread = threading.main_thread().ident
     busy = 0
 

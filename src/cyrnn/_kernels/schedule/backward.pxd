@@ -8,8 +8,8 @@ from libc.string cimport memcpy, memset
 
 from ..cells.cell cimport adds_to, cell, gets_input, product, step
 from ..linalg.linalg cimport (
-    ADD, ZERO, add_outer, add_outer_one_hot, add_outer_workspace, add_rows, matmul_t, padded_ld, start, weights_alloc,
-    weights_pack_t,
+    ADD, ZERO, add_outer, add_outer_one_hot, add_outer_workspace, add_rows, matmul_t, padded_ld, panel_size, start,
+    weights_alloc, weights_pack_t,
 )
 from ..runtime.buffers cimport buffer_alloc, workspace_alloc
 from ..runtime.limits cimport BACKWARD_COLUMNS, LINE, MR, NR
@@ -34,7 +34,8 @@ cdef inline void backward_pointwise(
     double *d,                                  # the first column of d_slots at this step
     index_range columns,
 ) noexcept nogil:
-    """The pointwise function of a stage for some columns of a step: in one go where their units are contiguous."""
+    """The pointwise function of a stage for some columns of a step: one call for all of them where the rows of d_slots
+    have no padding, else one call a column."""
     cdef const cell *c = &task.p.cell
     cdef Py_ssize_t n_a = task.p.n_a, ld = task.d_ld, j = columns.begin, u
     cdef Py_ssize_t together = columns.end - columns.begin if ld == n_a else 1
@@ -48,6 +49,7 @@ cdef inline void backward_pointwise(
             s.before[k] = task.state[k] + (before + j) * n_a
             s.after[k] = task.state[k] + (after + j) * n_a
             s.d_state[k] = task.d_state[k] + j * n_a
+        # the gradient of c from outside, before its slot is overwritten
         if stage == c.n_stages - 1 and c.dc_slot >= 0 and task.d_given[1]:
             for u in range(together * n_a):
                 s.d_state[1][u] += s.d_slot[c.dc_slot][u]
@@ -197,7 +199,7 @@ cdef inline void backward_pass(void *problem, thread thr) noexcept nogil:
     cdef const double *x[MAX_INPUTS]
     cdef const Py_ssize_t *at
     cdef index_range units = thread_range(n_a, NR, thr), values = thread_range(b.n_active * n_a, LINE, thr)
-    cdef index_range own, of, columns
+    cdef index_range own, of, columns           # own, of: see batch.h
     cdef thread step_threads = thr if task.split_units else one_thread(thr)
     cdef thread block_threads = thr if task.joint_projection else step_threads
     cdef start how = ZERO
@@ -260,6 +262,7 @@ cdef inline double *backward_alloc(layer *task, double *workspace, int threads) 
     """Reserve the workspace that begins at `workspace`; its end."""
     cdef Py_ssize_t columns = task.batch.max_columns
     cdef int k
+    workspace_alloc(&workspace, threads * task.panel_size)
     for k in range(task.p.n_inputs):
         weights_alloc(&task.p.W_x[k], &workspace)
     for k in range(task.p.cell.n_stages):
@@ -300,7 +303,8 @@ cdef inline int run_backward(layer *task) except -1:
     cdef int threads = threads_for(task.flops * task.batch.columns, max_threads)
     for k in range(task.p.n_inputs):
         task.p.W_x[k].unpacked = projected_once(task, threads) or task.p.one_hot
+    task.panel_size = panel_size(max(task.batch.max_columns, task.p.n_a))
     cdef double *workspace = buffer_alloc(backward_alloc(task, NULL, threads) - <double *> NULL)
     backward_alloc(task, workspace, threads)
     sort_batch(&task.batch)
-    return run_on_threads(backward_pass, task, threads, task.flops * task.batch.columns, workspace)
+    return run_on_threads(backward_pass, task, threads, task.flops * task.batch.columns, workspace, task.panel_size)

@@ -4,6 +4,10 @@
  * Without lengths every example is in every step.  With lengths the longest examples come first, so that those of a
  * step are the first ones and the columns of a block of steps are contiguous: packed example j is the caller's example
  * sorted_indices[j].
+ *
+ * A thread has two ranges of examples in a block.  `own` are those that it takes through the steps.  `of` are those in
+ * whose packing, projection and unpacking it has a part: its own ones again, or all of them, of which each thread then
+ * takes a range of the units.  (In the functions below, which pack and unpack, `own` is that range of units.)
  */
 #ifndef CYRNN_BATCH_H
 #define CYRNN_BATCH_H

@@ -12,7 +12,8 @@ cdef inline Py_ssize_t steps_of_block(
 ) noexcept nogil:
     """The steps of a block: about BLOCK_COLUMNS columns, at least BLOCK_STEPS steps, and 7 more, so that the last block
     can take what is less than a cache line.  But the workspace, `column` doubles a column, stays below WORKSPACE_SHARE
-    of the doubles returned as long as so many `columns` are left."""
+    of the doubles returned, unless a block would then have fewer than so many `columns`.  (`columns` may ask for more
+    steps than a block of a long sequence has: a shorter one may have larger blocks.)"""
     cdef Py_ssize_t most = max(BLOCK_COLUMNS // max(m, 1), BLOCK_STEPS) + LINE - 1, least = max(columns // max(m, 1), 1)
     cdef double fit = WORKSPACE_SHARE * returned / (column * max(m, 1) + 1.0)
     return min(most if fit > most else max(<Py_ssize_t> fit, least), max(T_x, 1))
@@ -29,7 +30,7 @@ cdef inline Py_ssize_t block_after(Py_ssize_t t0, Py_ssize_t T_x, Py_ssize_t blo
 
 
 cdef inline void set_block(batch *b, double column, double returned, Py_ssize_t columns) noexcept nogil:
-    """The size of a block, see `steps_of_block`: at least so many columns, or what takes BLOCK_BYTES.
+    """The size of a block, see `steps_of_block`: at least so many columns, or as many as BLOCK_BYTES hold.
 
     With lengths, whose segments are short, a small network, and what would be blocks of one step, is a single block if
     that takes SINGLE_BLOCK_BYTES at most and no more is returned.  Its table of columns must be small.  With less than

@@ -8,7 +8,7 @@ the caller's arrays while they are in a cache.
 from libc.string cimport memcpy, memset
 
 from ..cells.cell cimport cell, gets_input, product, slots_kept, step
-from ..linalg.linalg cimport ADD, BIAS, matmul, matmul_one_hot, matmul_shared, weights_alloc, weights_pack
+from ..linalg.linalg cimport ADD, BIAS, matmul, matmul_one_hot, matmul_shared, panel_size, weights_alloc, weights_pack
 from ..runtime.buffers cimport buffer_alloc, workspace_alloc
 from ..runtime.limits cimport FORWARD_COLUMNS, LINE
 from ..runtime.parallel cimport (
@@ -197,7 +197,7 @@ cdef inline void forward_steps(layer *task, thread thr) noexcept nogil:
     cdef Py_ssize_t ldx[MAX_INPUTS]
     cdef const double *x[MAX_INPUTS]
     cdef const double *a
-    cdef index_range values = full_range(b.n_active * n_a), own, of, columns
+    cdef index_range values = full_range(b.n_active * n_a), own, of, columns    # own, of: see batch.h
     cdef thread step_threads = thr if task.split_units else one_thread(thr)
     cdef thread block_threads = thr if task.joint_projection else step_threads
     cdef int k
@@ -258,10 +258,11 @@ cdef inline void forward_pass(void *problem, thread thr) noexcept nogil:
     forward_steps(task, thr)
 
 
-cdef inline double *forward_alloc(layer *task, double *workspace) noexcept nogil:
+cdef inline double *forward_alloc(layer *task, double *workspace, int threads) noexcept nogil:
     """Reserve the workspace that begins at `workspace`; its end."""
     cdef Py_ssize_t columns = task.batch.max_columns, rows
     cdef int k
+    workspace_alloc(&workspace, threads * task.panel_size)
     for k in range(task.p.n_inputs):
         weights_alloc(&task.p.W_x[k], &workspace)
     for k in range(task.p.cell.n_stages):
@@ -308,7 +309,9 @@ cdef inline int run_forward(layer *task) except -1:
     task.output.Wy.unpacked = projected_once(task, threads)
     for k in range(task.p.n_inputs):
         task.p.W_x[k].unpacked = task.output.Wy.unpacked or task.p.one_hot
-    cdef double *workspace = buffer_alloc(forward_alloc(task, NULL) - <double *> NULL)
-    forward_alloc(task, workspace)
+    if task.output.Wy.unpacked or task.p.W_h[0].unpacked:
+        task.panel_size = panel_size(max(task.p.n_x, task.p.n_a))
+    cdef double *workspace = buffer_alloc(forward_alloc(task, NULL, threads) - <double *> NULL)
+    forward_alloc(task, workspace, threads)
     sort_batch(&task.batch)
-    return run_on_threads(forward_pass, task, threads, task.flops * task.batch.columns, workspace)
+    return run_on_threads(forward_pass, task, threads, task.flops * task.batch.columns, workspace, task.panel_size)

@@ -63,6 +63,7 @@ cdef struct layer:
     double *slots                       # as at the top
     Py_ssize_t slot_stride, slot_ld     # from slot to slot, from column to column
     bint slots_apart                    # slots that are states have a place of their own, for one block at a time
+    Py_ssize_t panel_size               # doubles of workspace of each thread for products with unpacked matrices
     # forward
     bint keep                           # states and slots of all steps, else of one block at a time
     bint initial_given[MAX_STATES]      # else zeros

@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 from ..cells.cell cimport MAX_SLOTS, MAX_STATES, adds_to, cell, gets_input, product, step
 from ..linalg.linalg cimport (
     ADD, ZERO, as_matrix, matmul_one_hot_unpacked, matmul_t_unpacked, matmul_unpacked, outer_one_hot_unpacked,
-    outer_unpacked, sum_rows, thread_rows,
+    outer_unpacked, panel_size, sum_rows, thread_rows,
 )
 from ..runtime.buffers cimport buffer_alloc, buffer_free, workspace_alloc
 from ..runtime.limits cimport MR
@@ -44,8 +44,8 @@ cdef struct one_step:
 
 
 cdef inline Py_ssize_t step_examples(const double[:, :] xt, const Py_ssize_t[:] index) except -1:
-    """The examples of the input, (n_x, m) or (m): one of the two is None."""
-    if (xt is None) == (index is None):
+    """The examples of the input, (n_x, m) or (m)."""
+    if xt is None and index is None:
         refuse()
     return index.shape[0] if xt is None else xt.shape[1]
 
@@ -55,7 +55,9 @@ cdef inline int set_step_input(
     const double[:, :] xt,              # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m)
 ) except -1:
-    """The input of a step that has its sizes."""
+    """The input of a step that has its sizes: one of the two is None."""
+    if (xt is None) == (index is None):
+        refuse()
     if xt is not None:
         return state(xt, task.p.n_x, task.m, False, &task.x)
     task.p.one_hot = True
@@ -132,7 +134,6 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
     cdef Py_ssize_t begin = own.begin * m
     cdef const product *p
     cdef double *d
-    cdef double *dW_x
     cdef step s
     cdef int k, stage
     for k in range(c.n_slots):
@@ -164,7 +165,7 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
         if gets_input(c, k):
             dW_x = task.out.dW_x[k]
             if task.p.one_hot:
-                outer_one_hot_unpacked(dW_x, task.out.ld_x, n_x, d, task.x_picked, m, own, thr)
+                outer_one_hot_unpacked(task.out.dW_x[k], task.out.ld_x, n_x, d, task.x_picked, m, own, thr)
             else:
                 outer_unpacked(dW_x, task.out.ld_x, n_x, d, task.x.data, m, own, thr)
     barrier(thr)
@@ -185,9 +186,13 @@ cdef inline int run_step_forward(one_step *task) except -1:
     cdef Py_ssize_t n_x = input_size(&task.p), n_a = task.p.n_a, m = task.m, n_states = task.p.cell.n_states, k
     cdef double flops = forward_flops(&task.p, task.output.n_y)
     cdef int threads = threads_for(step_flops(m, flops), n_a // MR)
-    cdef double *workspace = buffer_alloc((n_x + task.output.n_y + n_states * n_a) * m + 8 * (2 + n_states))
+    cdef Py_ssize_t panel = panel_size(max(n_x, n_a)) if m > 1 else 0
+    cdef double *workspace = buffer_alloc(
+        threads * panel + (n_x + task.output.n_y + n_states * n_a) * m + 8 * (3 + n_states)
+    )
     cdef double *rest = workspace
     cdef region state = region_init(m * flops)
+    state.panels, state.panel_size = workspace_alloc(&rest, threads * panel), panel
     acquire_threads(threads)
     with nogil:
         task.output.z = workspace_alloc(&rest, task.output.n_y * m)
@@ -207,9 +212,11 @@ cdef inline int run_step_backward(one_step *task) except -1:
     cdef Py_ssize_t arrays = 3 * c.n_states + 2 * c.n_slots
     cdef double flops = backward_flops(&task.p)
     cdef int threads = threads_for(step_flops(m, flops), n_a // MR)
-    cdef double *workspace = buffer_alloc(arrays * (row + 8) + (n_x + max(n_x, n_a)) * m + 16)
+    cdef Py_ssize_t panel = panel_size(max(n_a, m)) if m > 1 else 0
+    cdef double *workspace = buffer_alloc(threads * panel + arrays * (row + 8) + (n_x + max(n_x, n_a)) * m + 24)
     cdef double *rest = workspace
     cdef region state = region_init(m * flops)
+    state.panels, state.panel_size = workspace_alloc(&rest, threads * panel), panel
     acquire_threads(threads)
     with nogil:
         task.d_slots = workspace_alloc(&rest, c.n_slots * row)

@@ -1,0 +1,201 @@
+"""What a module of PyTorch or a model of Keras tells beside its weights: the kinds of its layers, their options, order.
+
+A layer is known by its class, which must be the library's own: a subclass may compute something else.  Of a module
+with a `forward` of its own, and of a Keras model with a `call`, the order is that in which the layers were made.
+Neither library is imported here.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+# The classes of recurrent layers that the converters read, of single steps with "Cell" after it.
+TORCH_CELLS = ("RNN", "LSTM")
+KERAS_CELLS = ("SimpleRNN", "LSTM")
+# Options that a recurrent layer may have, what they must be, and the way out where there is one.
+ONE_BY_ONE = "; of its state dict the entries of one layer and direction can be passed alone"
+TORCH_OPTIONS = {
+    "num_layers": (1, ONE_BY_ONE), "bidirectional": (False, ONE_BY_ONE), "proj_size": (0, ""),
+    "nonlinearity": ("tanh", ""),
+}  # fmt: skip
+KERAS_OPTIONS = {
+    "activation": ("tanh", ""), "recurrent_activation": ("sigmoid", ""),
+    "go_backwards": (False, "; its get_weights() can be passed, for sequences that are reversed before"),
+}  # fmt: skip
+OUTPUTS = ("softmax", "sigmoid", "linear")  # what an output layer can end with
+TORCH_DROPOUTS = ("Dropout", "Dropout1d", "AlphaDropout", "FeatureAlphaDropout")
+KERAS_WITHOUT_EFFECT = (  # in inference
+    "InputLayer", "Identity", "Dropout", "SpatialDropout1D", "AlphaDropout", "GaussianDropout", "GaussianNoise",
+    "ActivityRegularization",
+)  # fmt: skip
+ALONE = "; the weights of layers that have a counterpart can be passed alone"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A layer that does something."""
+
+    role: str  # "recurrent", "linear" or "activation"
+    name: str  # in the model
+    layer: Any
+    activation: str = "linear"  # of a linear layer
+
+    def __str__(self) -> str:
+        return spelled(self.name, self.layer)
+
+
+def spelled(name: str, layer: Any) -> str:
+    """Return the name, if there is one, and the class of a layer."""
+    return f"{name!r} ({type(layer).__name__})" if name else f"the {type(layer).__name__}"
+
+
+def _is_instance(value: Any, library: str, *path: str) -> bool:
+    """Tell whether `value` is of a class of a library, which is then imported already."""
+    of: Any = sys.modules.get(library)
+    for name in path:
+        of = getattr(of, name, None)
+    return isinstance(of, type) and isinstance(value, of)
+
+
+def is_torch_module(value: Any) -> bool:
+    """Tell whether `value` is a `torch.nn.Module`."""
+    return _is_instance(value, "torch", "nn", "Module")
+
+
+def is_keras_layer(value: Any) -> bool:
+    """Tell whether `value` is a layer or a model of Keras."""
+    return any(_is_instance(value, library, "layers", "Layer") for library in ("keras", "tf_keras"))
+
+
+def recurrent_and_linear(argument: str, parts: Iterable[Part]) -> tuple[Part, Part | None]:
+    """Return the recurrent layer and the output layer, or refuse layers that are no such chain."""
+    recurrent = linear = None
+    activated = False
+    for part in parts:
+        if part.role == "recurrent" and recurrent is not None:
+            _refuse(argument, f"one recurrent layer, got {recurrent} and {part}; convert them one by one")
+        elif part.role == "recurrent" and linear is not None:
+            _refuse(argument, f"a linear layer after the recurrent one alone, got {linear} before {part}{ALONE}")
+        elif part.role == "recurrent":
+            recurrent = part
+        elif part.role == "linear" and linear is not None:
+            _refuse(argument, f"one linear layer at most, got {linear} and {part}{ALONE}")
+        elif part.role == "linear":
+            linear, activated = part, part.activation != "linear"
+        elif linear is None or recurrent is None or activated:
+            _refuse(argument, f"an activation after the output layer alone, got {part}{ALONE}")
+        else:
+            activated = True
+    if recurrent is None:
+        _refuse(argument, f"one recurrent layer, got {linear or 'none'}")
+    return recurrent, linear
+
+
+def _refuse(argument: str, expected: str) -> NoReturn:
+    raise ValueError(f"{argument}: expected {expected}")
+
+
+def _unknown(argument: str, name: str, layer: Any, why: str = "") -> NoReturn:
+    raise ValueError(f"{argument}: {spelled(name, layer)} has no counterpart in cyrnn{why}{ALONE}")
+
+
+def _check_options(argument: str, name: str, layer: Any, options: Mapping[str, tuple[Any, str]]) -> None:
+    """Refuse a recurrent layer that computes something else than the cell of cyrnn."""
+    where = f"{argument}: {spelled(name, layer)}"
+    for of in (layer, getattr(layer, "cell", layer)):
+        for option, (expected, way_out) in options.items():
+            got = getattr(of, option, expected)
+            got = _activation(got) if callable(got) else got
+            if got != expected:
+                raise ValueError(f"{where}: expected {option} {expected!r}, got {got!r}{way_out}")
+
+
+def torch_parts(argument: str, module: Any) -> Iterator[Part]:
+    """Yield the layers of a module, or raise the error that names what has no counterpart."""
+    for name, layer in module.named_modules():
+        own = type(layer).__module__.startswith("torch.nn.modules.")
+        kind = type(layer).__name__ if own else ""
+        if kind.removesuffix("Cell") in TORCH_CELLS:
+            _check_options(argument, name, layer, TORCH_OPTIONS)
+            yield Part("recurrent", name, layer)
+        elif kind == "Linear":
+            yield Part("linear", name, layer)
+        elif kind == "Sigmoid" or (kind == "Softmax" and layer.dim in (-1, 2)):
+            yield Part("activation", name, layer)
+        elif kind in TORCH_DROPOUTS:
+            if layer.training and layer.p:
+                _unknown(argument, name, layer, " while it trains: call eval() on the module first")
+        elif kind != "Identity" and type(layer).__module__ != "torch.nn.modules.loss":
+            if not any(layer.children()):
+                _unknown(argument, name, layer, f" over dimension {layer.dim}" if kind == "Softmax" else "")
+            for entry, _ in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]:
+                _unknown(argument, name, layer, f" with an entry {entry!r} of its own")
+
+
+def _kind(layer: Any) -> str:
+    """Return the class of a layer of Keras; "" if it is another class."""
+    return type(layer).__name__ if type(layer).__module__.split(".")[0] in ("keras", "tf_keras") else ""
+
+
+def _activation(function: Any) -> str:
+    """Return the name of an activation of Keras, or what another function shows of itself."""
+    name = str(getattr(function, "__name__", ""))
+    own = str(getattr(function, "__module__", "")).split(".")[0] in ("keras", "tf_keras")
+    return name if own and name else repr(function)
+
+
+def keras_parts(argument: str, layer: Any) -> Iterator[Part]:
+    """Yield the layers of a model, or raise the error that names what has no counterpart."""
+    kind, name = _kind(layer), layer.name
+    if kind == "TimeDistributed":
+        yield from keras_parts(argument, layer.layer)
+    elif kind.removesuffix("Cell") in KERAS_CELLS or (kind == "RNN" and _kind(layer.cell)[:-4] in KERAS_CELLS):
+        _check_options(argument, name, layer, KERAS_OPTIONS)
+        yield Part("recurrent", name, layer)
+    elif kind == "Dense":
+        activation = _activation(layer.activation)
+        if activation not in OUTPUTS:
+            _unknown(argument, name, layer, f" with the activation {activation!r}")
+        yield Part("linear", name, layer, activation)
+    elif kind == "Activation" and _activation(layer.activation) in OUTPUTS:
+        if _activation(layer.activation) != "linear":
+            yield Part("activation", name, layer)
+    elif kind == "Softmax" and layer.axis == -1:
+        yield Part("activation", name, layer)
+    elif hasattr(layer, "layers"):
+        if any(base.__name__ == "Functional" for base in type(layer).__mro__):
+            _check_chain(argument, layer)
+        if len(layer.weights) != sum(len(inner.weights) for inner in layer.layers):
+            _unknown(argument, name, layer, " with weights of its own")
+        for inner in layer.layers:
+            yield from keras_parts(argument, inner)
+    elif kind not in KERAS_WITHOUT_EFFECT:
+        _unknown(argument, name, layer)
+
+
+def _check_chain(argument: str, model: Any) -> None:
+    """Refuse a functional model whose layers do not read the layer before and nothing else.
+
+    Of a layer that is called several times Keras shows the first call alone, be it in another model.
+    """
+    before, given = None, None
+    for layer in model.layers:
+        if before is not None and layer.input is not given:
+            got = f"{spelled(layer.name, layer)} after {spelled(before.name, before)}"
+            chain = "layers of which each reads the one before alone"
+            _refuse(argument, f"{chain}, got {got}, or one that is called several times{ALONE}")
+        before, given = layer, layer.output
+        if isinstance(given, (list, tuple)):  # the states too
+            given = given[0]
+
+
+def keras_weights(argument: str, part: Part) -> list[Any]:
+    """Return the arrays of a layer of Keras, if they are those that its class has."""
+    weights: list[Any] = part.layer.get_weights()
+    options = getattr(part.layer, "cell", part.layer)
+    expected = (2 if part.role == "recurrent" else 1) + bool(options.use_bias)
+    if len(weights) != expected:
+        how = "; a layer has them once it was called or built" if not weights else ""
+        _refuse(argument, f"{expected} weights of {part}, got {len(weights)}{how}")
+    return weights
