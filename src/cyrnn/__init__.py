@@ -12,6 +12,7 @@ from .interop.torch_keras import from_keras, from_torch, to_keras, to_torch
 from .recurrent.activations import sigmoid, softmax
 from .recurrent.gru import gru_backward, gru_cell_backward, gru_cell_forward, gru_forward
 from .recurrent.lstm import lstm_backward, lstm_cell_backward, lstm_cell_forward, lstm_forward
+from .recurrent.network import network_backward, network_forward
 from .recurrent.rnn import rnn_backward, rnn_cell_backward, rnn_cell_forward, rnn_forward
 from .recurrent.stream import Stream
 from .training.dropout import dropout
@@ -44,6 +45,8 @@ __all__ = [
     "lstm_cell_forward",
     "lstm_forward",
     "mean_squared_error",
+    "network_backward",
+    "network_forward",
     "output_backward",
     "output_forward",
     "release_memory",

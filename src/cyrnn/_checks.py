@@ -306,12 +306,15 @@ def entry(parameters: Parameters, key: str, name: str = "parameters") -> Any:
     raise Missing(f"{name}: expected an entry {key!r}, got only {sorted(map(str, parameters))}")
 
 
-def weights(parameters: Parameters, wanted: dict[str, tuple[str, tuple[int, int]]]) -> dict[str, Array]:
+def weights(
+    parameters: Parameters, wanted: dict[str, tuple[str, tuple[int, int]]], name: str = "parameters"
+) -> dict[str, Array]:
     """Return the wanted entries, C-contiguous and of exactly the shapes given with them."""
-    return {
-        key: np.ascontiguousarray(shaped(f"parameters[{key!r}]", entry(parameters, key), letters, shape))
-        for key, (letters, shape) in wanted.items()
-    }
+    found: dict[str, Array] = {}
+    for key, (letters, shape) in wanted.items():
+        array = shaped(f"{name}[{key!r}]", entry(parameters, key, name), letters, shape)
+        found[key] = np.ascontiguousarray(array)
+    return found
 
 
 def columns_fit(name: str, m: int, T_x: int = 1) -> None:

@@ -191,6 +191,7 @@ def cell_backward(
     """The gradients of one step: dxt (n_x, m) or None, da_prev (n_a, m), dW (3, n_a, n_a + n_x), db (4, n_a, 1)."""
     cdef Py_ssize_t n_a = cct.shape[0], n_x = Wu.shape[1] - n_a, m = cct.shape[1]
     cdef one_step task
+    step_examples(xt, index)
     parameters_init(&task.p, gru(after), n_x, n_a, False, True)
     set_weights(&task.p, after, Wu, Wr, Wc)
     task.m = m

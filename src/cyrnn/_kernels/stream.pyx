@@ -1,143 +1,122 @@
-"""A network prepared once and stepped many times: the entry points.  The equations: cells/.
+"""A network prepared once and stepped many times: the entry points.  The equations: cells/; the time loop: schedule/.
 
-Input and hidden state stand side by side, h = [x, a], and so do their weights, W = [W_x, W_h]: one product makes all
-sums of a step.  Their order is that of a sequence (bias, inputs, hidden units), so the results are the same bits.  All
+A stream is a layer (schedule/layer.pxd) whose weights are packed once and whose workspace is kept: the state before the
+next step is where a block of the time loop leaves it.  So the results are the bits of the sequence functions.  All
 buffers are in one block of memory that is allocated at construction.
 
 A call checks every argument first; after `begin` nothing can fail, so that `busy` is always cleared and a call that
 fails has changed nothing.  Only a call that releases the GIL can be found `busy`.
 
-n_x inputs, n_a hidden units, n_y outputs, m examples; slots (n_slots, m, n_a).
+n_x inputs, n_a hidden units, n_y outputs, m examples, T_x steps.
 """
 
 from libc.string cimport memcpy, memset
 
-from .cells.cell cimport MAX_STATES, cell, step
+from .cells.cell cimport MAX_STATES, adds_to, cell
 from .cells.table cimport cell_named
-from .linalg.linalg cimport (
-    BIAS, columns_to_steps, matmul, steps_to_columns, weights, weights_alloc, weights_init, weights_pack,
-)
-from .linalg.softmax cimport softmax_rows
+from .linalg.linalg cimport columns_to_steps, steps_to_columns, weights_unpack
 from .runtime.buffers cimport buffer_alloc, buffer_free, new_array, workspace_alloc
-from .runtime.limits cimport GIL_FLOPS
+from .runtime.limits cimport BLOCK_COLUMNS, BLOCK_STEPS, GIL_FLOPS
 from .runtime.parallel cimport (
-    FP_FLUSH, cancelled, fp_enter, fp_leave, fp_state, full_range, poll_signals, region, serial, thread,
+    FP_FLUSH, cancelled, fp_enter, fp_leave, fp_state, full_range, region, serial, thread,
 )
 from .runtime.threads cimport raise_if_cancelled, region_init
-from .runtime.views cimport cube, matrix, new_sequence, new_state, refuse, sequence, state, strided
+from .runtime.views cimport (
+    cube, index_sequence, index_state, indices, matrix, new_cube, new_matrix, new_sequence, new_state, refuse, sequence,
+    state, strided,
+)
+from .schedule.batch cimport batch_init
+from .schedule.forward cimport forward_alloc, forward_steps, prepare_forward
+from .schedule.layer cimport (
+    forward_flops, layer, n_biases, parameters, parameters_init, recurrent_slot, set_input_weights,
+    set_recurrent_weights,
+)
+from .schedule.output cimport NO_OUTPUT, activation, output_init
+
+
+cdef strided no_values() noexcept:
+    cdef strided x
+    memset(&x, 0, sizeof(x))
+    return x
+
+
+cdef indices no_indices() noexcept:
+    cdef indices x
+    memset(&x, 0, sizeof(x))
+    return x
 
 
 cdef class Stream:
     """A prepared network and its state."""
 
-    cdef Py_ssize_t n_x, n_a, n_y, m, values    # values: m n_a
+    cdef layer layer
+    cdef Py_ssize_t values                      # of a state: m n_a
     cdef bint busy
     cdef double flops                           # of a step
-    cdef cell cell
-    cdef weights W, Wy
     cdef double *memory
-    cdef double *h                              # (m, n_x + n_a)
-    cdef double *bias                           # (n_slots, n_a)
     cdef double *by                             # (n_y)
-    cdef double *slots                          # (n_slots, m, n_a), the state itself where the cell says so
-    cdef double *state[MAX_STATES]              # (m, n_a)
-    cdef double *before[MAX_STATES]             # (m, n_a)
     cdef double *saved[MAX_STATES]              # (m, n_a), before `run`
-    cdef double *z                              # (m, n_y)
     cdef tuple a_shape, y_shape
     cdef tuple out                              # of the last step that was given one, and its views: acquiring two
     cdef double[:, ::1] a_view, y_view          # typed memoryviews takes as long as a small step
 
     def __cinit__(
         self, str name, Py_ssize_t m,
-        const double[:, :, ::1] W not None,     # IN  (n_slots, n_a, n_x + n_a), columns of x before columns of a
-        const double[:, :, ::1] b not None,     # IN  (n_slots, n_a, 1)
-        const double[:, ::1] Wy not None,       # IN  (n_y, n_a)
-        const double[:, ::1] by not None,       # IN  (n_y, 1)
+        const double[:, :, ::1] W not None,     # IN  (n_gates, n_a, n_a + n_x), columns of a before columns of x
+        const double[:, :, ::1] b not None,     # IN  (n_biases, n_a, 1), of the first slots
+        const double[:, ::1] Wy,                # IN  (n_y, n_a); None without an output
+        const double[:, ::1] by,                # IN  (n_y, 1); None without an output
+        activation f,                           # of the output
     ):
-        cdef Py_ssize_t n_slots = W.shape[0], n_a = W.shape[1], K = W.shape[2], n_y = Wy.shape[0]
-        cdef const double *W_in = cube(W, n_slots, n_a, K)
-        cdef const double *b_in = cube(b, n_slots, n_a, 1)
-        cdef const double *by_in = matrix(by, n_y, 1)
+        cdef cell c = cell_named(name)
+        cdef Py_ssize_t n_a = W.shape[1], K = W.shape[2]
+        cdef const double *W_in = cube(W, c.x_count, n_a, K)
+        cdef const double *b_in = cube(b, n_biases(&c), n_a, 1)
+        cdef parameters *p = &self.layer.p
         cdef int k
-        self.cell = cell_named(name)
-        if n_slots != self.cell.n_slots or K < n_a or m < 1:
+        if K < n_a or n_a < 1 or m < 1:
             refuse()
-        if self.cell.n_stages != 1 or self.cell.products[0].count != self.cell.x_count:
-            raise ValueError("a cell whose products cannot be joined into one")
-        self.n_x, self.n_a, self.n_y, self.m = K - n_a, n_a, n_y, m
-        self.a_shape, self.y_shape = (n_a, m), (n_y, m)
+        parameters_init(p, c, K - n_a, n_a, m == 1, False)
+        for k in range(c.x_count):
+            set_input_weights(p, c.x_first + k, W_in + k * n_a * K + n_a, K)
+            set_recurrent_weights(p, recurrent_slot(&c, k), W_in + k * n_a * K, K)
+        for k in range(n_biases(&c)):
+            p.b[k] = b_in + k * n_a
+        output_init(&self.layer.output, Wy, by, f, n_a)
+        batch_init(&self.layer.batch, None, m, 1, 1)
+        self.layer.batch.block_steps = max(1, min(BLOCK_STEPS, BLOCK_COLUMNS // m))
+        self.layer.batch.max_columns = m * self.layer.batch.block_steps
+        self.layer.split_units = self.layer.joint_projection = True     # on one thread it is all the same
+        self.layer.flops = forward_flops(p, self.layer.output.n_y)
+        self.flops = m * self.layer.flops
         self.values = m * n_a
-        self.flops = 2.0 * m * (n_slots * <double> n_a * K + n_y * <double> n_a)
-        self.W = weights_init(n_slots, K, n_a, K, m == 1 and n_slots > 1, False)
-        for k in range(n_slots):
-            self.W.gate[k] = W_in + k * n_a * K
-        self.Wy = weights_init(1, n_a, n_y, n_a, False, False)
-        self.Wy.gate[0] = matrix(Wy, n_y, n_a)
+        self.a_shape, self.y_shape = (n_a, m), (self.layer.output.n_y, m)
         self.memory = buffer_alloc(self.alloc(NULL) - <double *> NULL)
         self.alloc(self.memory)
-        weights_pack(&self.W, serial)
-        weights_pack(&self.Wy, serial)
-        memcpy(self.bias, b_in, n_slots * n_a * sizeof(double))
-        memcpy(self.by, by_in, n_y * sizeof(double))
-        self.reset()
+        prepare_forward(&self.layer, serial)
+        if f != NO_OUTPUT:
+            memcpy(self.by, self.layer.output.by, self.layer.output.n_y * sizeof(double))
+            self.layer.output.by = self.by
 
     cdef double *alloc(self, double *workspace):
         """Reserve every buffer from `workspace` on; its end."""
         cdef int k
-        weights_alloc(&self.W, &workspace)
-        weights_alloc(&self.Wy, &workspace)
-        self.h = workspace_alloc(&workspace, self.m * (self.n_x + self.n_a))
-        self.bias = workspace_alloc(&workspace, self.cell.n_slots * self.n_a)
-        self.by = workspace_alloc(&workspace, self.n_y)
-        for k in range(self.cell.n_states):
-            self.state[k] = workspace_alloc(&workspace, self.values)
-            self.before[k] = workspace_alloc(&workspace, self.values)
+        workspace = forward_alloc(&self.layer, workspace, 1)
+        self.by = workspace_alloc(&workspace, self.layer.output.n_y)
+        self.layer.x_picked = <Py_ssize_t *> workspace_alloc(&workspace, self.layer.batch.max_columns)
+        for k in range(self.layer.p.cell.n_states):
             self.saved[k] = workspace_alloc(&workspace, self.values)
-        self.slots = self.state[0]
-        if not self.cell.slot_is_state:
-            self.slots = workspace_alloc(&workspace, self.cell.n_slots * self.values)
-        self.z = workspace_alloc(&workspace, self.m * self.n_y)
         return workspace
 
     def __dealloc__(self):
         if self.memory != NULL:
             buffer_free(self.memory)
 
-    cdef void advance(self, strided x, Py_ssize_t t) noexcept nogil:
-        """The forward equations for step t of x."""
-        cdef Py_ssize_t n_a = self.n_a, ld = self.n_x + n_a, j
-        cdef step s
-        cdef int k
-        steps_to_columns(self.h, ld, x, self.m, t, 1, full_range(self.n_x), full_range(self.m))
-        for j in range(self.m):
-            memcpy(self.h + j * ld + self.n_x, self.state[0] + j * n_a, n_a * sizeof(double))
-        matmul(self.slots, self.values, n_a, &self.W, self.h, ld, self.m, BIAS, self.bias, serial)
-        for k in range(1, self.cell.n_states):
-            self.state[k], self.before[k] = self.before[k], self.state[k]
-        for k in range(self.cell.n_slots):
-            s.slot[k] = self.slots + k * self.values
-        for k in range(self.cell.n_states):
-            s.before[k], s.after[k] = self.before[k], self.state[k]
-        self.cell.forward[0](&s, self.values)
-        matmul(self.z, 0, self.n_y, &self.Wy, self.state[0], n_a, self.m, BIAS, self.by, serial)
-        softmax_rows(self.z, self.m, self.n_y)
-
-    cdef void store(self, strided a, strided y, Py_ssize_t t) noexcept nogil:
-        """The state and the prediction become step t of a and y."""
-        columns_to_steps(a, self.state[0], self.n_a, self.m, t, 1, full_range(self.n_a), full_range(self.m))
-        columns_to_steps(y, self.z, self.n_y, self.m, t, 1, full_range(self.n_y), full_range(self.m))
-
-    cdef void advance_all(self, strided x, strided a, strided y, Py_ssize_t T_x, thread thr) noexcept nogil:
-        """T_x steps; fewer if a signal cancels them."""
+    cdef void advance(self, Py_ssize_t T_x, thread thr) noexcept nogil:
+        """T_x steps of x, or of the indices; fewer if a signal cancels them."""
         cdef fp_state before = fp_enter(FP_FLUSH)
-        cdef Py_ssize_t t
-        for t in range(T_x):
-            poll_signals(thr, self.flops)
-            if cancelled(thr):
-                break
-            self.advance(x, t)
-            self.store(a, y, t)
+        self.layer.batch.T_x = self.layer.batch.T = T_x
+        forward_steps(&self.layer, thr)
         fp_leave(before)
 
     cdef int begin(self) except -1:
@@ -146,81 +125,129 @@ cdef class Stream:
         self.busy = True
         return 0
 
-    def step(
-        self,
-        const double[:, :] xt not None,         # IN   (n_x, m), any strides
-        tuple out,                              # OUT  (n_a, m), (n_y, m); None for new arrays
-    ) -> tuple:
+    cdef tuple make_step(
+        self, strided x, indices x_indices,     # IN   the first, or the second if it has an address
+        tuple out,                              # OUT  (n_a, m), (n_y, m) or None; None for new arrays
+    ):
         """One step; a and y, `out` itself where it is given."""
+        cdef layer *task = &self.layer
         cdef double[:, ::1] a, y
-        cdef strided x_in, a_out, y_out
-        cdef bint keep = False
-        state(xt, self.n_x, self.m, False, &x_in)
+        cdef strided a_out, y_out
+        cdef Py_ssize_t m = task.batch.m, n_y = task.output.n_y
+        cdef bint no_output = task.output.f == NO_OUTPUT, keep = False
+        y_out = no_values()
         if out is not None and out is self.out:
-            a_out, y_out = new_state(self.a_view), new_state(self.y_view)
+            a_out = new_state(self.a_view)
+            if not no_output:
+                y_out = new_state(self.y_view)
         else:
-            given = out is not None
-            if not given:
-                out = new_array(self.a_shape), new_array(self.y_shape)
+            keep = out is not None
+            if not keep:
+                out = new_array(self.a_shape), None if no_output else new_array(self.y_shape)
             a, y = out
-            matrix(a, self.n_a, self.m)
-            matrix(y, self.n_y, self.m)
-            a_out, y_out = new_state(a), new_state(y)
-            if self.n_y and a_out.data < y_out.data + self.n_y * self.m and y_out.data < a_out.data + self.values:
+            if a is None or (y is None) != no_output:
+                refuse()
+            matrix(a, task.p.n_a, m)
+            a_out = new_state(a)
+            if not no_output:
+                matrix(y, n_y, m)
+                y_out = new_state(y)
+            if n_y and a_out.data < y_out.data + n_y * m and y_out.data < a_out.data + self.values:
                 raise ValueError("the results overlap")
-            keep = given
         self.begin()
         if keep:
             self.a_view, self.y_view = a, y
             self.out = out
+        task.x, task.x_indices, task.p.one_hot = x, x_indices, x_indices.data != NULL
+        task.states[0], task.output.y = a_out, y_out
         if self.flops < GIL_FLOPS:
-            self.advance_all(x_in, a_out, y_out, 1, serial)
+            self.advance(1, serial)
         else:
             with nogil:
-                self.advance_all(x_in, a_out, y_out, 1, serial)
+                self.advance(1, serial)
         self.busy = False
         return out
+
+    cdef tuple make_steps(self, strided x, indices x_indices, Py_ssize_t T_x):
+        """All steps of a block: a (n_a, m, T_x) and y (n_y, m, T_x) or None."""
+        cdef layer *task = &self.layer
+        cdef double[:, :, ::1] view
+        cdef strided a, y
+        cdef region interrupts = region_init(self.flops * T_x)
+        cdef int k
+        cdef thread thr = serial
+        a_out, y_out = new_array((task.p.n_a, task.batch.m, T_x)), None
+        view = a_out
+        a = y = new_sequence(view)
+        if task.output.f != NO_OUTPUT:
+            y_out = new_array((task.output.n_y, task.batch.m, T_x))
+            view = y_out
+            y = new_sequence(view)
+        self.begin()
+        task.x, task.x_indices, task.p.one_hot = x, x_indices, x_indices.data != NULL
+        task.states[0], task.output.y = a, y
+        thr.region = &interrupts
+        with nogil:
+            for k in range(task.p.cell.n_states):
+                memcpy(self.saved[k], task.state[k], self.values * sizeof(double))
+            self.advance(T_x, thr)
+            for k in range(task.p.cell.n_states if cancelled(thr) else 0):
+                memcpy(task.state[k], self.saved[k], self.values * sizeof(double))
+        self.busy = False
+        raise_if_cancelled(&interrupts)
+        return a_out, y_out
+
+    def step(
+        self,
+        const double[:, :] xt not None,         # IN   (n_x, m), any strides
+        tuple out,                              # OUT  (n_a, m), (n_y, m) or None; None for new arrays
+    ) -> tuple:
+        """One step; a and y, `out` itself where it is given."""
+        cdef strided x
+        state(xt, self.layer.p.n_x, self.layer.batch.m, False, &x)
+        return self.make_step(x, no_indices(), out)
+
+    def step_indices(
+        self,
+        const Py_ssize_t[:] xt not None,        # IN   (m), each from 0 to n_x - 1, any stride
+        tuple out,                              # OUT  (n_a, m), (n_y, m) or None; None for new arrays
+    ) -> tuple:
+        """One step whose input is one-hot; likewise."""
+        cdef indices x
+        index_state(xt, self.layer.p.n_x, self.layer.batch.m, &x)
+        return self.make_step(no_values(), x, out)
 
     def run(
         self,
         const double[:, :, :] x not None,       # IN   (n_x, m, T_x), any strides
     ) -> tuple:
-        """All steps of a block: a (n_a, m, T_x) and y (n_y, m, T_x)."""
-        cdef Py_ssize_t T_x = x.shape[2]
-        cdef strided x_in, a_strided, y_strided
-        cdef region interrupts = region_init(self.flops * T_x)
-        cdef int k
-        cdef thread thr = serial
-        sequence(x, self.n_x, self.m, T_x, &x_in)
-        a_out, y_out = new_array((self.n_a, self.m, T_x)), new_array((self.n_y, self.m, T_x))
-        cdef double[:, :, ::1] a = a_out, y = y_out
-        a_strided, y_strided = new_sequence(a), new_sequence(y)
-        self.begin()
-        thr.region = &interrupts
-        with nogil:
-            for k in range(self.cell.n_states):
-                memcpy(self.saved[k], self.state[k], self.values * sizeof(double))
-            self.advance_all(x_in, a_strided, y_strided, T_x, thr)
-            for k in range(self.cell.n_states if cancelled(thr) else 0):
-                memcpy(self.state[k], self.saved[k], self.values * sizeof(double))
-        self.busy = False
-        raise_if_cancelled(&interrupts)
-        return a_out, y_out
+        """All steps of a block: a (n_a, m, T_x) and y (n_y, m, T_x) or None."""
+        cdef strided x_in
+        sequence(x, self.layer.p.n_x, self.layer.batch.m, x.shape[2], &x_in)
+        return self.make_steps(x_in, no_indices(), x.shape[2])
+
+    def run_indices(
+        self,
+        const Py_ssize_t[:, :] x not None,      # IN   (m, T_x), each from 0 to n_x - 1, any strides
+    ) -> tuple:
+        """All steps of a block whose input is one-hot; likewise."""
+        cdef indices x_in
+        index_sequence(x, self.layer.p.n_x, self.layer.batch.m, x.shape[1], NULL, x.shape[1], &x_in)
+        return self.make_steps(no_values(), x_in, x.shape[1])
 
     def get(self) -> tuple:
         """Copies of the states, (n_a, m) each."""
+        cdef Py_ssize_t n_a = self.layer.p.n_a, m = self.layer.batch.m
         cdef strided out[MAX_STATES]
         cdef double[:, ::1] view
         cdef int k
-        states = [new_array(self.a_shape) for _k in range(self.cell.n_states)]
-        for k in range(self.cell.n_states):
+        states = [new_array(self.a_shape) for _k in range(self.layer.p.cell.n_states)]
+        for k in range(self.layer.p.cell.n_states):
             view = states[k]
             out[k] = new_state(view)
         self.begin()
-        for k in range(self.cell.n_states):
-            columns_to_steps(
-                out[k], self.state[k], self.n_a, self.m, 0, 1, full_range(self.n_a), full_range(self.m),
-            )
+        for k in range(self.layer.p.cell.n_states):
+            columns_to_steps(out[k], self.layer.state[k], n_a, m, 0, 1, full_range(n_a), full_range(m))
         self.busy = False
         return tuple(states)
 
@@ -230,24 +257,61 @@ cdef class Stream:
         const double[:, :] c=None,              # IN   (n_a, m) or (n_a, 1); of an LSTM
     ) -> None:
         """Set the states."""
+        cdef Py_ssize_t n_a = self.layer.p.n_a, m = self.layer.batch.m
         cdef strided states[MAX_STATES]
         cdef int k
-        if (c is not None) != (self.cell.n_states > 1):
+        if (c is not None) != (self.layer.p.cell.n_states > 1):
             raise TypeError("not the states of this cell")
-        state(a, self.n_a, self.m, True, &states[0])
+        state(a, n_a, m, True, &states[0])
         if c is not None:
-            state(c, self.n_a, self.m, True, &states[1])
+            state(c, n_a, m, True, &states[1])
         self.begin()
-        for k in range(self.cell.n_states):
-            steps_to_columns(
-                self.state[k], self.n_a, states[k], self.m, 0, 1, full_range(self.n_a), full_range(self.m),
-            )
+        for k in range(self.layer.p.cell.n_states):
+            steps_to_columns(self.layer.state[k], n_a, states[k], m, 0, 1, full_range(n_a), full_range(m))
         self.busy = False
 
-    def reset(self) -> None:
+    def reset(
+        self,
+        const Py_ssize_t[::1] examples=None,    # IN   of them, each from 0 to m - 1; None for all
+    ) -> None:
         """Set the states to zeros."""
+        cdef Py_ssize_t n_a = self.layer.p.n_a, i
         cdef int k
+        cdef bint outside = False
+        for i in range(0 if examples is None else examples.shape[0]):
+            outside |= <size_t> examples[i] >= <size_t> self.layer.batch.m
+        if outside:
+            raise IndexError("an index is out of range")
         self.begin()
-        for k in range(self.cell.n_states):
-            memset(self.state[k], 0, self.values * sizeof(double))
+        for k in range(self.layer.p.cell.n_states):
+            if examples is None:
+                memset(self.layer.state[k], 0, self.values * sizeof(double))
+                continue
+            for i in range(examples.shape[0]):
+                memset(self.layer.state[k] + examples[i] * n_a, 0, n_a * sizeof(double))
         self.busy = False
+
+    def weights(self) -> tuple:
+        """Copies of W, b, Wy and by as they were given."""
+        cdef const parameters *p = &self.layer.p
+        cdef Py_ssize_t n_a = p.n_a, n_x = p.n_x, K = n_a + n_x, n_y = self.layer.output.n_y
+        cdef int k, stage, slot
+        W_out, b_out = new_array((p.cell.x_count, n_a, K)), new_array((n_biases(&p.cell), n_a, 1))
+        cdef double[:, :, ::1] W = W_out, b = b_out
+        cdef double[:, ::1] Wy, by
+        for k in range(p.cell.x_count):
+            weights_unpack(&p.W_x[0], k, new_cube(W) + k * n_a * K + n_a, K)
+            slot = recurrent_slot(&p.cell, k)
+            for stage in range(p.cell.n_stages):
+                if adds_to(&p.cell.products[stage], slot):
+                    weights_unpack(
+                        &p.W_h[stage], slot - p.cell.products[stage].first, new_cube(W) + k * n_a * K, K,
+                    )
+        memcpy(new_cube(b), self.layer.bias, n_biases(&p.cell) * n_a * sizeof(double))
+        if self.layer.output.f == NO_OUTPUT:
+            return W_out, b_out, None, None
+        Wy_out, by_out = new_array((n_y, n_a)), new_array((n_y, 1))
+        Wy, by = Wy_out, by_out
+        weights_unpack(&self.layer.output.Wy, 0, new_matrix(Wy), n_a)
+        memcpy(new_matrix(by), self.by, n_y * sizeof(double))
+        return W_out, b_out, Wy_out, by_out

@@ -30,14 +30,15 @@ class Fused:
     by: Array | None = None  # (n_y,)
 
 
-def fuse(parameters: Any, orders: Orders) -> Fused:
-    """Check the caller's parameters and stack their gates in this order, in new arrays."""
+def fuse(parameters: Any, orders: Orders, with_output: bool = True) -> Fused:
+    """Check the caller's parameters and stack their gates in this order, in new arrays; the output layer if there is one
+    and it is wanted."""
     spec = cell_of(parameters)
     n_a, n_x = spec.sizes(parameters)
     wanted, key = spec.parameters(n_a, n_x), spec.output
     if n_a == 0:
         raise ValueError("parameters: expected one unit at least, got n_a = 0")
-    if key in parameters or "by" in parameters:
+    if with_output and (key in parameters or "by" in parameters):
         n_y, _ = _checks.output_sizes(parameters, key)
         wanted |= _checks.output_shapes(key, n_y, n_a)
     p = _checks.weights(parameters, wanted)

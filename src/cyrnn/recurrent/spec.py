@@ -61,7 +61,7 @@ class CellSpec:
                 shapes[key] = letters, (sizes[rows], sizes[columns])
         return shapes
 
-    def sizes(self, parameters: Any) -> tuple[int, int]:
+    def sizes(self, parameters: Any, where: str = "parameters") -> tuple[int, int]:
         """Return n_a and n_x, read off the entry that tells the cell.
 
         Raises
@@ -69,8 +69,8 @@ class CellSpec:
         ValueError
             If it has not the dimensions of a weight matrix.
         """
-        letters, name = self.entries[self.identifier], f"parameters[{self.identifier!r}]"
-        n_a, columns = _checks.dimensions(name, _checks.entry(parameters, self.identifier), letters).shape
+        letters, name = self.entries[self.identifier], f"{where}[{self.identifier!r}]"
+        n_a, columns = _checks.dimensions(name, _checks.entry(parameters, self.identifier, where), letters).shape
         if letters == "n_a, n_x":
             return n_a, columns
         if columns < n_a:

@@ -10,7 +10,7 @@
 One slot, z, in the place of the state a: tanh overwrites the sum.
 """
 
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from ..linalg.linalg cimport tanh
 from .cell cimport HIDDEN, NO_SLOT, cell, step
@@ -22,6 +22,8 @@ cdef inline void rnn_forward(const step *s, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t u
     for u in range(n):
         z[u] = tanh(z[u])
+    if s.after[0] != z:                 # from the last step to the first
+        memcpy(s.after[0], z, n * sizeof(double))
 
 
 cdef inline void gradient_of_sum(

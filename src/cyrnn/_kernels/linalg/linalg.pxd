@@ -54,6 +54,7 @@ cdef extern from "linalg/weights.h" nogil:
     Py_ssize_t panel_size(Py_ssize_t terms)
     Py_ssize_t weights_size(const weights *W)
     void weights_pack(const weights *W, thread thr)
+    void weights_unpack(const weights *W, int gate, double *dst, Py_ssize_t ld)
     void weights_pack_t(const weights *W, thread thr)
     void matmul(
         double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const double *x, Py_ssize_t ldx,

@@ -91,6 +91,7 @@ static inline void gemm_unpacked(double *c, Py_ssize_t ldc, Py_ssize_t rows, con
                              const double *bias, const Py_ssize_t *at, double *panel)
 {
     Py_ssize_t k0 = 0;
+    if (cols == 0) return;
     if (cols == 1 && !at) { /* nothing to reuse: not even a panel is packed */
         if (s_k == 1 && sxk == 1) columns_by_rows(c, rows, w, s_row, K, x, 1, start, bias);
         else if (s_k == 1) columns_by_rows(c, rows, w, s_row, K, x, sxk, start, bias);

@@ -11,34 +11,37 @@
 #include "unpacked.h"
 
 /* start + w[at] is -0.0, and stays so if none of the terms w[k] * 0.0 is 0.0.  Those before the one count where -0.0 was
- * the sum there too. */
-static double signed_zero(double start, const double *w, Py_ssize_t K, Py_ssize_t at)
+ * the sum there too.  Term k of the row is w[k * s_k]. */
+static double signed_zero(double start, const double *w, Py_ssize_t s_k, Py_ssize_t K, Py_ssize_t at)
 {
-    for (Py_ssize_t k = start == 0.0 && w[at] == 0.0 ? 0 : at + 1; k < K; k++)
-        if (k != at && !signbit(w[k])) return 0.0;
+    for (Py_ssize_t k = start == 0.0 && w[at * s_k] == 0.0 ? 0 : at + 1; k < K; k++)
+        if (k != at && !signbit(w[k * s_k])) return 0.0;
     return -0.0;
 }
 
-/* start + the sum over k of w[k] x[k], x one-hot. */
-static inline double one_hot_sum(double start, const double *w, Py_ssize_t K, Py_ssize_t at)
+/* start + the sum over k of w[k * s_k] x[k], x one-hot. */
+static inline double one_hot_sum(double start, const double *w, Py_ssize_t s_k, Py_ssize_t K, Py_ssize_t at)
 {
-    const double sum = start + w[at];
-    return sum == 0.0 && signbit(sum) ? signed_zero(start, w, K, at) : sum;
+    const double sum = start + w[at * s_k];
+    return sum == 0.0 && signbit(sum) ? signed_zero(start, w, s_k, K, at) : sum;
 }
 
 /* C = bias + W X by all threads together; C, W and bias as in `matmul`, X (cols, K) one-hot.  LINE rows of W at a time:
- * what is read of a row stays in a cache until the last column. */
+ * what is read of a row stays in a cache until the last column.  Packed weights have LINE rows side by side. */
 static inline void matmul_one_hot(double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const Py_ssize_t *at,
                                   Py_ssize_t cols, const double *bias, thread thr)
 {
     const index_range own = thread_range(W->n, LINE, thr);
     for (int g = 0; g < W->n_gates; g++)
-        for (Py_ssize_t r = own.begin; r < own.end && !cancelled(thr); r += LINE) {
-            const int rows = own.end - r < LINE ? (int)(own.end - r) : LINE;
-            const double *w = W->gate[g] + r * W->ld, *b = bias + g * W->n + r;
-            double *to = c + g * sc + r;
+        for (Py_ssize_t r = own.begin, end; r < own.end && !cancelled(thr); r = end) {
+            const double *w = W->unpacked ? W->gate[g] + r * W->ld : packed_row(W, g, r);
+            const Py_ssize_t s_row = W->unpacked ? W->ld : 1, s_k = W->unpacked ? 1 : MR;
+            const double *b = bias + g * W->n;
+            end = W->unpacked ? r + LINE : r + panel_rows(W, g, r);
+            if (end > own.end) end = own.end;
             for (Py_ssize_t j = 0; j < cols; j++)
-                for (int i = 0; i < rows; i++) to[j * ldc + i] = one_hot_sum(b[i], w + i * W->ld, W->K, at[j]);
+                for (Py_ssize_t u = r; u < end; u++)
+                    c[g * sc + j * ldc + u] = one_hot_sum(b[u], w + (u - r) * s_row, s_k, W->K, at[j]);
         }
 }
 
@@ -62,7 +65,7 @@ static inline void matmul_one_hot_unpacked(double *c, Py_ssize_t m, const double
     index_range part = {own.begin, own.begin};
     while (next_part(&part, own, MR, 2.0 * (double)m, thr))
         for (Py_ssize_t u = part.begin; u < part.end; u++)
-            for (Py_ssize_t j = 0; j < m; j++) c[u * m + j] = one_hot_sum(c[u * m + j], w + u * ld, K, at[j]);
+            for (Py_ssize_t j = 0; j < m; j++) c[u * m + j] = one_hot_sum(c[u * m + j], w + u * ld, 1, K, at[j]);
 }
 
 /* dW (n, K) = D X' for the rows of `own`, as `outer_unpacked`; X (K, m) one-hot. */

@@ -42,6 +42,26 @@ static inline void weights_pack(const weights *W, thread thr)
     }
 }
 
+/* Element (r, k) of a gate that `weights_pack` has packed is packed_row(W, gate, r)[k * MR]. */
+static inline const double *packed_row(const weights *W, int gate, Py_ssize_t r)
+{
+    Py_ssize_t row = W->fused ? gate * W->n + r : r;
+    return W->packed + (W->fused ? 0 : gate * packed_size(W->n, W->K)) + row / MR * MR * W->K + row % MR;
+}
+
+/* Rows of the gate from r on that stand side by side there. */
+static inline Py_ssize_t panel_rows(const weights *W, int gate, Py_ssize_t r)
+{
+    return MR - (W->fused ? gate * W->n + r : r) % MR;
+}
+
+/* One gate (n, K) as it was before it was packed, with row length ld. */
+static inline void weights_unpack(const weights *W, int gate, double *dst, Py_ssize_t ld)
+{
+    for (Py_ssize_t r = 0; r < W->n; r++)
+        for (Py_ssize_t k = 0; k < W->K; k++) dst[r * ld + k] = packed_row(W, gate, r)[k * MR];
+}
+
 /* Before `matmul_t`: one row per column of the weights. */
 static inline void weights_pack_t(const weights *W, thread thr)
 {

@@ -4,7 +4,7 @@ Steps are computed in blocks.  The gradients of a block's states become columns 
 come its steps, the last one first; then the sums over all its columns: the gradients of the weights, and dx.
 """
 
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from ..cells.cell cimport adds_to, cell, gets_input, product, step
 from ..linalg.linalg cimport (
@@ -18,23 +18,26 @@ from ..runtime.parallel cimport (
 )
 from ..runtime.threads cimport run_on_threads, threads_for
 from .batch cimport (
-    batch, batch_alloc, batch_as_columns, batch_size_at, clear_padding, column_before, columns_before, n_segments,
-    offset_at, pack_batch, pack_indices, segment, sort_batch, thread_examples, unpack_batch, unpack_state,
+    batch, batch_alloc, batch_size_at, clear_padding, columns_before, n_segments, offset_at, pack_batch, pack_indices,
+    pack_state, segment, sort_batch, thread_examples, unpack_batch, unpack_state,
 )
-from .blocks cimport block_start, set_block
-from .layer cimport backward_flops, input_size, layer, projected_once, split_work
+from .blocks cimport next_block, set_block
+from .layer cimport (
+    MAX_INPUTS, backward_flops, input_columns, input_size, layer, packed_size, projected_once, split_work, state_column,
+)
 
 
 cdef inline void backward_pointwise(
     const layer *task, int stage,
     Py_ssize_t before, Py_ssize_t after,        # the first columns of the states before and after the step
+    Py_ssize_t first,                           # the first column of the slots
     double *d,                                  # the first column of d_slots at this step
     index_range columns,
 ) noexcept nogil:
     """The pointwise function of a stage for some columns of a step: one call for all of them where the rows of d_slots
     have no padding, else one call a column."""
     cdef const cell *c = &task.p.cell
-    cdef Py_ssize_t n_a = task.p.n_a, ld = task.d_ld, first = after - task.batch.n_active, j = columns.begin, u
+    cdef Py_ssize_t n_a = task.p.n_a, ld = task.d_ld, j = columns.begin, u
     cdef Py_ssize_t together = columns.end - columns.begin if ld == n_a else 1
     cdef step s
     cdef int k
@@ -56,7 +59,7 @@ cdef inline void backward_pointwise(
 
 cdef inline void backward_step(
     const layer *task,
-    Py_ssize_t before, Py_ssize_t after, double *d,     # as `backward_pointwise`
+    Py_ssize_t before, Py_ssize_t after, Py_ssize_t first, double *d,   # as `backward_pointwise`
     index_range pointwise_columns,              # this thread's for the pointwise part
     index_range columns,                        # and for the products
     thread thr,
@@ -70,7 +73,7 @@ cdef inline void backward_step(
     cdef int k
     for k in range(c.n_stages - 1, -1, -1):
         p = &c.products[k]
-        backward_pointwise(task, k, before, after, d, pointwise_columns)
+        backward_pointwise(task, k, before, after, first, d, pointwise_columns)
         barrier(thr)
         if p.source < 0:
             matmul_t(
@@ -86,21 +89,21 @@ cdef inline void backward_step(
 
 cdef inline void add_weight_gradients(
     const layer *task,
-    const double *x, Py_ssize_t ldx,            # the block as columns; not read if they are one-hot
+    const double **x, const Py_ssize_t *ldx,    # the block as columns, of each input
     const double *before,                       # the hidden states before the first column
     const Py_ssize_t *at,                       # and where the others are, counted from there
     Py_ssize_t first, Py_ssize_t columns, start how, thread thr,
 ) noexcept nogil:
     """dW (+)= sum d x', sum d a' and db += sum d over the columns of a block, which begin at `first`."""
     cdef const cell *c = &task.p.cell
-    cdef Py_ssize_t n_a = task.p.n_a, n_x = task.p.n_x, ld = task.d_ld, rows
+    cdef Py_ssize_t n_a = task.p.n_a, ld = task.d_ld, rows
     cdef index_range units = thread_range(n_a, NR, thr)
     cdef double *workspace = task.outer_workspace + thr.id * task.outer_size
     cdef const product *p
     cdef const double *source
     cdef double *d
     cdef double *dW
-    cdef int k, stage
+    cdef int k, stage, i
     rows = units.end - units.begin
     for k in range(c.n_slots):
         d = task.d_slots + k * task.d_stride + units.begin
@@ -118,9 +121,12 @@ cdef inline void add_weight_gradients(
         if gets_input(c, k):
             dW = task.out.dW_x[k] + units.begin * task.out.ld_x
             if task.p.one_hot:
-                add_outer_one_hot(dW, task.out.ld_x, d, ld, rows, task.x_picked, n_x, columns, how, thr)
-            else:
-                add_outer(dW, task.out.ld_x, d, ld, rows, x, ldx, NULL, n_x, columns, how, workspace, thr)
+                add_outer_one_hot(dW, task.out.ld_x, d, ld, rows, task.x_picked, task.p.n_x, columns, how, thr)
+            for i in range(0 if task.p.one_hot else task.p.n_inputs):
+                add_outer(
+                    dW, task.out.ld_x, d, ld, rows, x[i], ldx[i], NULL, task.p.widths[i], columns, how, workspace, thr,
+                )
+                dW += task.p.widths[i]
         add_rows(task.out.db + k * n_a + units.begin, d, ld, rows, columns)
 
 
@@ -137,13 +143,60 @@ cdef inline void clear_gradients(const layer *task) noexcept nogil:
                 memset(task.out.dW_h[k] + row * task.out.ld_h, 0, n_a * sizeof(double))
 
 
+cdef inline void load_gradients(
+    layer *task, Py_ssize_t t0, Py_ssize_t t1, index_range of, thread thr,
+) noexcept nogil:
+    """The gradients of the states of a block from outside, into the slots that the cell names."""
+    cdef const batch *b = &task.batch
+    cdef const cell *c = &task.p.cell
+    cdef Py_ssize_t n_a = task.p.n_a, ld = task.d_ld, first = offset_at(b, t0), t, j
+    cdef index_range units = thread_range(n_a, LINE, thr), own, rows
+    cdef double *d = task.d_slots + c.da_slot * task.d_stride
+    if task.d_hidden != NULL:
+        own = thread_range(t1 - t0, 1, thr)
+        for t in range(t0 + own.begin, t0 + own.end):
+            rows = clamp(of, batch_size_at(b, t))
+            for j in range(offset_at(b, t) + rows.begin, offset_at(b, t) + rows.end):
+                memcpy(d + (j - first) * ld, task.d_hidden + j * n_a, n_a * sizeof(double))
+    else:
+        pack_batch(d, ld, task.d_states[0], b, t0, t1, units, of)
+    if c.dc_slot >= 0 and task.d_given[1]:
+        pack_batch(task.d_slots + c.dc_slot * task.d_stride, ld, task.d_states[1], b, t0, t1, units, of)
+
+
+cdef inline void input_gradients(
+    layer *task, Py_ssize_t t0, Py_ssize_t t1, index_range of, thread thr,
+) noexcept nogil:
+    """dx of a block, or the gradients of the hidden states of the layers below."""
+    cdef const batch *b = &task.batch
+    cdef Py_ssize_t ld = task.d_ld, n, i
+    cdef index_range columns
+    cdef double *to
+    cdef int k
+    for k in range(task.p.n_inputs):
+        n = task.p.widths[k]
+        to = task.x_columns if task.below[k] == NULL else task.d_below[k] + offset_at(b, t0) * n
+        # no barrier before `unpack_batch`: both split n_x by MR, so that a thread stores what it computed
+        for i in range(n_segments(b, t0, t1, of)):
+            columns = segment(b, t0, t1, of, i)
+            matmul_t(
+                to + columns.begin * n, n, &task.p.W_x[k],
+                task.d_slots + task.p.cell.x_first * task.d_stride + columns.begin * ld, task.d_stride, ld,
+                columns.end - columns.begin, ADD if task.below[k] != NULL and task.adds_below else ZERO, thr,
+            )
+        if task.below[k] == NULL:
+            unpack_batch(task.dx, task.x_columns, n, b, t0, t1, thread_range(n, MR, thr), of)
+
+
 cdef inline void backward_pass(void *problem, thread thr) noexcept nogil:
     """One thread's part of a layer."""
     cdef layer *task = <layer *> problem
     cdef const batch *b = &task.batch
     cdef const cell *c = &task.p.cell
-    cdef Py_ssize_t n_x = task.p.n_x, n_a = task.p.n_a, ld = task.d_ld, t0, t1 = b.T, t, n, i, first, ldx = 0
-    cdef const double *x = NULL
+    cdef bint reverse = task.reverse
+    cdef Py_ssize_t n_a = task.p.n_a, ld = task.d_ld, t0 = 0 if reverse else b.T, t1 = t0, t, n, i, first
+    cdef Py_ssize_t ldx[MAX_INPUTS]
+    cdef const double *x[MAX_INPUTS]
     cdef const Py_ssize_t *at
     cdef index_range units = thread_range(n_a, NR, thr), values = thread_range(b.n_active * n_a, LINE, thr)
     cdef index_range own, of, columns           # own, of: see batch.h
@@ -157,56 +210,50 @@ cdef inline void backward_pass(void *problem, thread thr) noexcept nogil:
     for k in range(c.n_slots):
         memset(task.out.db + k * n_a + units.begin, 0, (units.end - units.begin) * sizeof(double))
     for k in range(c.n_states):
-        memset(task.d_state[k] + values.begin, 0, (values.end - values.begin) * sizeof(double))
-    if not task.p.one_hot:
-        clear_padding(task.dx, b, thread_range(n_x, LINE, thr))
-    weights_pack_t(&task.p.W_x, thr)
+        if task.d_last[k].data != NULL:
+            pack_state(task.d_state[k], n_a, task.d_last[k], b, thread_range(n_a, LINE, thr))
+        else:
+            memset(task.d_state[k] + values.begin, 0, (values.end - values.begin) * sizeof(double))
+    if task.dx.data != NULL:
+        clear_padding(task.dx, b, thread_range(task.p.n_x, LINE, thr))
+    for k in range(task.p.n_inputs):
+        weights_pack_t(&task.p.W_x[k], thr)
     for k in range(c.n_stages):
         weights_pack_t(&task.p.W_h[k], thr)
     barrier(thr)
-    while t1 > 0 and not interrupted(thr):
-        t0 = block_start(b, t1)
+    while next_block(b, not reverse, &t0, &t1) and not interrupted(thr):
         first = offset_at(b, t0)
         own = full_range(b.m) if task.split_units else thread_examples(b, t0, t1, thr)
         of = full_range(b.m) if task.joint_projection else own
-        columns = thread_range(n_a, LINE, block_threads)
-        pack_batch(task.d_slots + c.da_slot * task.d_stride, ld, task.d_states[0], b, t0, t1, columns, of)
-        if c.dc_slot >= 0 and task.d_given[1]:
-            pack_batch(task.d_slots + c.dc_slot * task.d_stride, ld, task.d_states[1], b, t0, t1, columns, of)
+        load_gradients(task, t0, t1, of, block_threads)
         if task.p.one_hot:
-            pack_indices(task.x_picked, task.x_indices, n_x, b, t0, t1, of, block_threads)
+            pack_indices(task.x_picked, task.x_indices, task.p.n_x, b, t0, t1, of, block_threads)
         else:
-            x = batch_as_columns(
-                task.x, n_x, b, t0, t1, task.x_columns, &ldx, thread_range(n_x, LINE, block_threads), of,
-            )
-        at = columns_before(b, t0, t1, task.columns_before, thr)
+            for k in range(task.p.n_inputs):
+                x[k] = input_columns(task, k, t0, t1, &ldx[k], of, block_threads)
+        at = NULL if reverse else columns_before(b, t0, t1, task.columns_before, thr)
         barrier(block_threads)
-        for t in range(t1 - 1, t0 - 1, -1):
+        for i in range(t1 - t0):
+            t = t0 + i if reverse else t1 - 1 - i
             n = batch_size_at(b, t)
             poll_signals(thr, task.flops * n)
             columns = clamp(own, n)
             backward_step(
-                task, column_before(b, t), b.n_active + offset_at(b, t), task.d_slots + (offset_at(b, t) - first) * ld,
+                task, state_column(task, t + reverse, 0), state_column(task, t + 1 - reverse, 0), offset_at(b, t),
+                task.d_slots + (offset_at(b, t) - first) * ld,
                 thread_range(n, 1, thr) if task.split_units else columns, columns, step_threads,
             )
         barrier(thr)
         n = offset_at(b, t1) - first
-        add_weight_gradients(task, x, ldx, task.state[0] + column_before(b, t0) * n_a, at, first, n, how, thr)
+        add_weight_gradients(
+            task, x, ldx, task.state[0] + state_column(task, t0 + reverse, 0) * n_a, at, first, n, how, thr,
+        )
         how = ADD
         barrier(thr)
         publish(thr)
         if not task.p.one_hot:      # indices have no gradient
-            # no barrier between the two: both split n_x by MR, so that a thread stores what it computed
-            for i in range(n_segments(b, t0, t1, of)):
-                columns = segment(b, t0, t1, of, i)
-                matmul_t(
-                    task.x_columns + columns.begin * n_x, n_x, &task.p.W_x,
-                    task.d_slots + c.x_first * task.d_stride + columns.begin * ld, task.d_stride, ld,
-                    columns.end - columns.begin, ZERO, block_threads,
-                )
-            unpack_batch(task.dx, task.x_columns, n_x, b, t0, t1, thread_range(n_x, MR, block_threads), of)
+            input_gradients(task, t0, t1, of, block_threads)
         barrier(thr)
-        t1 = t0
     for k in range(c.n_states):
         unpack_state(task.d_initial[k], task.d_state[k], n_a, b, units)
 
@@ -216,11 +263,12 @@ cdef inline double *backward_alloc(layer *task, double *workspace, int threads) 
     cdef Py_ssize_t columns = task.batch.max_columns
     cdef int k
     workspace_alloc(&workspace, threads * task.panel_size)
-    weights_alloc(&task.p.W_x, &workspace)
+    for k in range(task.p.n_inputs):
+        weights_alloc(&task.p.W_x[k], &workspace)
     for k in range(task.p.cell.n_stages):
         weights_alloc(&task.p.W_h[k], &workspace)
     batch_alloc(&task.batch, &workspace)
-    task.x_columns = workspace_alloc(&workspace, 0 if task.p.one_hot else columns * task.p.n_x)
+    task.x_columns = workspace_alloc(&workspace, 0 if task.p.one_hot else columns * packed_size(task))
     task.x_picked = <Py_ssize_t *> workspace_alloc(&workspace, columns if task.p.one_hot else 0)
     task.d_slots = workspace_alloc(&workspace, columns * task.d_ld * (1 if task.batch.m == 1 else task.p.cell.n_slots))
     task.columns_before = <Py_ssize_t *> workspace_alloc(&workspace, 0 if task.batch.lengths == NULL else columns)
@@ -232,10 +280,9 @@ cdef inline double *backward_alloc(layer *task, double *workspace, int threads) 
 
 
 cdef inline void backward_blocks(layer *task) noexcept nogil:
-    """The size of a block, and the strides of d_slots.  It is the same for indices as for a dense input: the blocks are
-    the order in which the gradients of the weights are summed."""
+    """The size of a block, and the strides of d_slots."""
     cdef Py_ssize_t n_a = task.p.n_a, n_slots = task.p.cell.n_slots, column
-    cdef double d_weights = task.p.W_x.n_gates * <double> n_a * (n_a + task.p.n_x)
+    cdef double d_weights = task.p.W_x[0].n_gates * <double> n_a * (n_a + task.p.n_x)
     task.d_ld = padded_ld(n_slots * n_a if task.batch.m == 1 else n_a)
     column = task.p.n_x + (task.d_ld if task.batch.m == 1 else n_slots * task.d_ld)
     if task.batch.lengths != NULL:
@@ -247,14 +294,15 @@ cdef inline void backward_blocks(layer *task) noexcept nogil:
 cdef inline int run_backward(layer *task) except -1:
     """Run the backward pass of a layer whose parameters, cache and arrays are set."""
     if task.p.n_a == 0:                 # nothing depends on x
-        if not task.p.one_hot:
+        if task.dx.data != NULL:
             memset(task.dx.data, 0, task.p.n_x * task.batch.m * task.batch.T_x * sizeof(double))
         return 0
     backward_blocks(task)
-    cdef int max_threads = split_work(task, NULL)
+    cdef int max_threads = split_work(task, NULL), k
     task.flops = backward_flops(&task.p)
     cdef int threads = threads_for(task.flops * task.batch.columns, max_threads)
-    task.p.W_x.unpacked = projected_once(task, threads) or task.p.one_hot
+    for k in range(task.p.n_inputs):
+        task.p.W_x[k].unpacked = projected_once(task, threads) or task.p.one_hot
     task.panel_size = panel_size(max(task.batch.max_columns, task.p.n_a))
     cdef double *workspace = buffer_alloc(backward_alloc(task, NULL, threads) - <double *> NULL)
     backward_alloc(task, workspace, threads)

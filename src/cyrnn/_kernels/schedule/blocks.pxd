@@ -70,3 +70,16 @@ cdef inline Py_ssize_t block_start(const batch *b, Py_ssize_t t1) noexcept nogil
     while t0 > 0 and b.offsets[t1] - b.offsets[t0 - 1] <= b.max_columns:
         t0 -= 1
     return (t0 + LINE - 1) // LINE * LINE if t0 > 0 and t1 - t0 > LINE else t0
+
+
+cdef inline bint next_block(const batch *b, bint reverse, Py_ssize_t *t0, Py_ssize_t *t1) noexcept nogil:
+    """Go to the next block, t0 ... t1 - 1, or with `reverse` to the one before; whether there is one.
+
+    Begin with t0 = t1 = 0, or with `reverse` with both at T."""
+    if reverse:
+        t1[0] = t0[0]
+        t0[0] = block_start(b, t1[0]) if t1[0] > 0 else 0
+        return t1[0] > 0
+    t0[0] = t1[0]
+    t1[0] = block_end(b, t0[0]) if t0[0] < b.T else b.T
+    return t0[0] < b.T

@@ -13,19 +13,29 @@ n_x inputs, n_a hidden units, n_y outputs, m examples, T_x steps; index u counts
 or states.
 """
 
-from ..cells.cell cimport MAX_SLOTS, MAX_STAGES, MAX_STATES, adds_to, cell, slots_kept
+from libc.string cimport memset
+
+from ..cells.cell cimport MAX_SLOTS, MAX_STAGES, MAX_STATES, adds_to, cell, gets_input, slots_kept
 from ..linalg.linalg cimport exceeds_cache, split_by_units, weights, weights_init
 from ..runtime.buffers cimport new_array
+from ..runtime.limits cimport LINE
 from ..runtime.views cimport index_sequence, indices, matrix, new_matrix, refuse, sequence, strided
-from .batch cimport batch, batch_init, mean_batch_size
+from ..runtime.parallel cimport index_range, thread, thread_range
+from .batch cimport batch, batch_as_columns, batch_init, mean_batch_size, offset_at
 from .output cimport output
+
+
+cdef enum:
+    MAX_INPUTS = 2
 
 
 cdef struct parameters:
     cell cell
     Py_ssize_t n_x, n_a
     bint one_hot                        # the input is one-hot and given by indices: a column of W_x is picked
-    weights W_x                         # of the slots that get the input
+    int n_inputs                        # 1, or 2 where the input is the columns of two layers
+    Py_ssize_t widths[MAX_INPUTS]       # their sizes, n_x together
+    weights W_x[MAX_INPUTS]             # of the slots that get the input
     weights W_h[MAX_STAGES]             # of the recurrent product of each stage
     const double *b[MAX_SLOTS]          # (n_a) of each slot; NULL for a slot that is no sum
 
@@ -43,25 +53,36 @@ cdef struct layer:
     double flops                        # of a column
     bint split_units                    # threads split the units of every step, else the examples of a block
     bint joint_projection               # and project a block together, else each thread its own examples
-    strided x                           # (n_x, m, T_x), or
-    indices x_indices                   # (m, T_x)
+    bint reverse                        # from the last step of each example to the first
+    strided x                           # IN  (n_x, m, T_x), or
+    indices x_indices                   # IN  (m, T_x), or
+    const double *below[MAX_INPUTS]     # IN  (columns, widths[i]), the hidden states of the layers below; else NULL
     Py_ssize_t *x_picked                # workspace (columns of a block), the indices of its columns
     double *x_columns                   # workspace (columns of a block, n_x); backward: dx, when x is done with
     double *state[MAX_STATES]           # as at the top
     double *slots                       # as at the top
     Py_ssize_t slot_stride, slot_ld     # from slot to slot, from column to column
+    bint slots_apart                    # slots that are states have a place of their own, for one block at a time
     Py_ssize_t panel_size               # doubles of workspace of each thread for products with unpacked matrices
     # forward
     bint keep                           # states and slots of all steps, else of one block at a time
     bint initial_given[MAX_STATES]      # else zeros
     strided initial[MAX_STATES]         # IN  (n_a, m)
-    strided states[MAX_STATES]          # OUT (n_a, m, T_x)
+    strided states[MAX_STATES]          # OUT (n_a, m, T_x); no address: not wanted
+    strided last[MAX_STATES]            # OUT (n_a, m), after the last step of each example; no address: not wanted
+    double *carry[MAX_STATES]           # workspace (n_active, n_a), with `reverse` or `last`
+    double *hidden                      # OUT (columns, n_a), the hidden states as the layer above reads them, or NULL
+    bint hidden_all                     # else workspace, of one block at a time
     output output
     double *bias                        # workspace (n_slots, n_a)
     # backward
     bint d_given[MAX_STATES]            # else zeros
     strided d_states[MAX_STATES]        # IN  (n_a, m, T_x)
-    strided dx                          # OUT (n_x, m, T_x)
+    const double *d_hidden              # IN  (columns, n_a), in place of d_states[0], or NULL
+    strided d_last[MAX_STATES]          # IN  (n_a, m), of the last states; no address: zeros
+    strided dx                          # OUT (n_x, m, T_x), or
+    double *d_below[MAX_INPUTS]         # OUT (columns, widths[i])
+    bint adds_below                     # IN/OUT: they are added to what is there
     strided d_initial[MAX_STATES]       # OUT (n_a, m)
     gradients out
     double *d_slots                     # workspace, as slots; the gradients of the states come in there
@@ -72,6 +93,16 @@ cdef struct layer:
     Py_ssize_t outer_size
 
 
+cdef inline void set_inputs(
+    parameters *p, Py_ssize_t first, Py_ssize_t second, bint fused, bint unpacked,
+) noexcept nogil:
+    """One input, or two of which the second is not empty."""
+    cdef int i, gates = p.cell.x_count
+    p.n_inputs, p.widths[0], p.widths[1] = 2 if second else 1, first, second
+    for i in range(MAX_INPUTS):
+        p.W_x[i] = weights_init(gates, 0, p.n_a, p.widths[i], fused and gates > 1, unpacked)
+
+
 cdef inline void parameters_init(
     parameters *p, cell c, Py_ssize_t n_x, Py_ssize_t n_a, bint fused, bint unpacked,
 ) noexcept nogil:
@@ -80,15 +111,18 @@ cdef inline void parameters_init(
     p.cell, p.n_x, p.n_a, p.one_hot = c, n_x, n_a, False
     for k in range(MAX_SLOTS):
         p.b[k] = NULL
-    p.W_x = weights_init(c.x_count, 0, n_a, n_x, fused and c.x_count > 1, unpacked)
+    set_inputs(p, n_x, 0, fused, unpacked)
     for k in range(c.n_stages):
         p.W_h[k] = weights_init(c.products[k].count, 0, n_a, n_a, fused and c.products[k].count > 1, unpacked)
 
 
 cdef inline void set_input_weights(parameters *p, int slot, const double *W, Py_ssize_t ld) noexcept nogil:
     """The weights (n_a, n_x) between the input and a slot."""
-    p.W_x.gate[slot - p.cell.x_first] = W
-    p.W_x.ld = ld
+    cdef int i
+    for i in range(p.n_inputs):
+        p.W_x[i].gate[slot - p.cell.x_first] = W
+        p.W_x[i].ld = ld
+        W += p.widths[i]
 
 
 cdef inline void set_recurrent_weights(parameters *p, int slot, const double *W, Py_ssize_t ld) noexcept nogil:
@@ -117,6 +151,39 @@ cdef inline void set_gradient(gradients *out, int slot, double *dW, Py_ssize_t n
     out.dW_h[slot], out.dW_x[slot], out.ld_h, out.ld_x = dW, dW + n_a, ld, ld
 
 
+cdef inline bint in_product(const cell *c, int slot) noexcept nogil:
+    """Whether a recurrent product is added to a slot."""
+    cdef int k
+    for k in range(c.n_stages):
+        if adds_to(&c.products[k], slot):
+            return True
+    return False
+
+
+cdef inline int recurrent_slot(const cell *c, int gate) noexcept nogil:
+    """The slot that the recurrent weights of a gate belong to: its own, or that of a product without an input."""
+    cdef int slot = c.x_first + gate, k
+    if in_product(c, slot):
+        return slot
+    for k in range(c.n_slots):
+        if in_product(c, k) and not gets_input(c, k):
+            return k
+    return slot
+
+
+cdef inline int n_biases(const cell *c) noexcept nogil:
+    """Slots that are sums: those of the gates, and then those of a product alone."""
+    cdef int count = c.x_count, k
+    for k in range(c.n_slots):
+        count += in_product(c, k) and not gets_input(c, k)
+    return count
+
+
+cdef inline int bias_slot(const cell *c, int k) noexcept nogil:
+    """The slot of bias k, see `n_biases`: the gates' slots come first in every cell."""
+    return c.x_first + k
+
+
 cdef inline double recurrent_gates(const cell *c) noexcept nogil:
     """Recurrent weight matrices (n_a, n_a)."""
     cdef double count = 0.0
@@ -129,6 +196,11 @@ cdef inline double recurrent_gates(const cell *c) noexcept nogil:
 cdef inline Py_ssize_t input_size(const parameters *p) noexcept nogil:
     """The values of a column of the input that are read and multiplied."""
     return 1 if p.one_hot else p.n_x
+
+
+cdef inline Py_ssize_t packed_size(const layer *task) noexcept nogil:
+    """The values of a column of the input that are packed into the workspace: none where it is a layer below."""
+    return 0 if task.below[0] != NULL else input_size(&task.p)
 
 
 cdef inline double forward_flops(const parameters *p, Py_ssize_t n_y) noexcept nogil:
@@ -148,6 +220,7 @@ cdef inline int layer_init(
     """A layer of which the weights and arrays are still to come."""
     if T_cache < T_x:
         raise ValueError("the cache has too few steps")
+    memset(task, 0, sizeof(layer))
     batch_init(&task.batch, lengths, m, T_x, T_cache)
     parameters_init(&task.p, c, n_x, n_a, m == 1, False)
     cdef int k
@@ -179,7 +252,7 @@ cdef inline int set_input(
     cdef const batch *b = &task.batch
     if x is not None:
         return sequence(x, task.p.n_x, b.m, T_cache, &task.x)
-    task.p.one_hot = task.p.W_x.unpacked = True
+    task.p.one_hot = task.p.W_x[0].unpacked = True
     return index_sequence(index, task.p.n_x, b.m, T_cache, b.lengths, b.T_x, &task.x_indices)
 
 
@@ -201,6 +274,27 @@ cdef inline void set_cache(layer *task, double *cache, Py_ssize_t columns) noexc
     task.slot_stride, task.slot_ld = columns * n_a, n_a
     if task.batch.m == 1:
         task.slot_stride, task.slot_ld = n_a, task.p.cell.n_slots * n_a
+
+
+cdef inline Py_ssize_t state_column(const layer *task, Py_ssize_t s, Py_ssize_t t0) noexcept nogil:
+    """The column of a state where the states between steps s - 1 and s begin, if the first ones are those before t0.
+
+    With lengths fewer examples have step s than step s - 1.  Going forward those that end are the rows behind it;
+    with `reverse` they are the ones that begin, with their initial states."""
+    if s == t0:
+        return 0
+    return task.batch.n_active + offset_at(&task.batch, s - 1) - offset_at(&task.batch, t0)
+
+
+cdef inline const double *input_columns(
+    layer *task, int i, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t *ld, index_range of, thread thr,
+) noexcept nogil:
+    """A block of input i as columns: where they are, or in the workspace, of which each thread writes a part."""
+    cdef Py_ssize_t n = task.p.widths[i]
+    if task.below[i] != NULL:
+        ld[0] = n
+        return task.below[i] + offset_at(&task.batch, t0) * n
+    return batch_as_columns(task.x, n, &task.batch, t0, t1, task.x_columns, ld, thread_range(n, LINE, thr), of)
 
 
 cdef inline object new_cache(layer *task):
@@ -227,7 +321,7 @@ cdef inline int split_work(layer *task, const weights *Wy) noexcept nogil:
     task.split_units = split_by_units(&task.p.W_h[0], mean_batch_size(&task.batch), &max_threads)
     task.joint_projection = task.split_units or task.batch.single_block
     if not task.p.one_hot:
-        task.joint_projection = task.joint_projection or exceeds_cache(&task.p.W_x)
+        task.joint_projection = task.joint_projection or exceeds_cache(&task.p.W_x[0])
     if Wy != NULL:
         task.joint_projection = task.joint_projection or exceeds_cache(Wy)
     return max_threads

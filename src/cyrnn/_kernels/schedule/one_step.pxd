@@ -96,13 +96,13 @@ cdef inline void step_forward(void *problem, thread thr) noexcept nogil:
         if task.p.b[k] != NULL:
             fill_rows(task.slots + k * row, task.p.b[k], m, own)
         if gets_input(c, k):
-            W_x = task.p.W_x.gate[k - c.x_first]
+            W_x = task.p.W_x[0].gate[k - c.x_first]
             if task.p.one_hot:
                 matmul_one_hot_unpacked(
-                    task.slots + k * row, m, W_x, task.p.W_x.ld, task.p.n_x, task.x_picked, own, thr,
+                    task.slots + k * row, m, W_x, task.p.W_x[0].ld, task.p.n_x, task.x_picked, own, thr,
                 )
             else:
-                matmul_unpacked(task.slots + k * row, m, W_x, task.p.W_x.ld, task.p.n_x, task.x.data, own, thr)
+                matmul_unpacked(task.slots + k * row, m, W_x, task.p.W_x[0].ld, task.p.n_x, task.x.data, own, thr)
         p = &c.products[0]      # at once, while this slot's rows of the weights are in a cache
         if adds_to(p, k):
             matmul_unpacked(
@@ -163,14 +163,15 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
                     task.before[0].data if stage == 0 else task.slot[p.source].data, m, own, thr,
                 )
         if gets_input(c, k):
+            dW_x = task.out.dW_x[k]
             if task.p.one_hot:
                 outer_one_hot_unpacked(task.out.dW_x[k], task.out.ld_x, n_x, d, task.x_picked, m, own, thr)
             else:
-                outer_unpacked(task.out.dW_x[k], task.out.ld_x, n_x, d, task.x.data, m, own, thr)
+                outer_unpacked(dW_x, task.out.ld_x, n_x, d, task.x.data, m, own, thr)
     barrier(thr)
     if not task.p.one_hot:
         matmul_t_unpacked(
-            task.dx.data, n_x, m, &task.p.W_x, task.d_slots + c.x_first * row, ZERO, task.transposed, thr,
+            task.dx.data, n_x, m, &task.p.W_x[0], task.d_slots + c.x_first * row, ZERO, task.transposed, thr,
         )
         barrier(thr)
     p = &c.products[0]

@@ -1,0 +1,486 @@
+"""Networks of several layers and both directions.
+
+A network is a list, and its parameters are all there is to it:
+
+    [{"E": ...},                       optional: an embedding, whose columns stand for indices
+     parameters,                       a layer: the recurrent parameters of an RNN, an LSTM or a GRU
+     (parameters, parameters),         a layer of both directions: left to right, right to left
+     ...,
+     {"Wy": ..., "by": ...}]           optional: the output layer, y = softmax(Wy a + by)
+
+A layer reads the hidden states of the one below it; of two directions the columns are side by side, those from left to
+right first.  From right to left an example begins with its own last step.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import _checks, _kernels, _updates
+from .._checks import Array, Parameters
+from .activations import sigmoid, softmax
+from .spec import CELLS, OUTPUTS, CellSpec, cell_of, check_output
+
+__all__ = ["network_backward", "network_forward"]
+
+ACTIVATIONS = {"softmax": softmax, "sigmoid": sigmoid, "linear": lambda z: z}
+
+
+class Direction(NamedTuple):
+    """One direction of a layer."""
+
+    name: str  # as the caller would spell it: network[2][1]
+    spec: CellSpec
+    parameters: Parameters
+
+    def arrays(self) -> tuple[list[Any], list[Any]]:
+        """Return weights and biases in the order of the kernels."""
+        p, gates = self.parameters, self.spec.gates
+        if not gates:
+            return [p["Wax"], p["Waa"]], [p["ba"]]
+        biases = [p["b" + gate] for gate in gates]
+        if "bca" in self.spec.entries:
+            biases.append(p["bca"])
+        return [p["W" + gate] for gate in gates], biases
+
+    def gradients(self, dW: list[Array], db: list[Array]) -> dict[str, Array]:
+        """Name gradients that are in the order of `arrays`, in the order of the parameters."""
+        gates = self.spec.gates
+        names = ["Wax", "Waa"] if not gates else ["W" + gate for gate in gates]
+        biases = ["ba"] if not gates else ["b" + gate for gate in gates] + ["bca"]
+        found = dict(zip(names, dW, strict=True)) | dict(zip(biases, db, strict=False))
+        return {"d" + key: found[key] for key in self.spec.entries}
+
+
+class Layout(NamedTuple):
+    """The parts of a network."""
+
+    embedding: Mapping[str, Any] | None
+    layers: list[list[Direction]]
+    output: Mapping[str, Any] | None
+
+
+def _direction(name: str, parameters: Any) -> Direction:
+    """Return a direction of a layer, or raise the error that names what it is not."""
+    if not isinstance(parameters, Mapping):
+        kind = type(parameters).__name__
+        raise TypeError(f"{name}: expected the parameters of a layer, or a pair of them, got {kind}")
+    try:
+        spec = cell_of(parameters)
+    except (ValueError, KeyError) as error:
+        raise type(error)(f"{name}: {str(error).partition(': ')[2]}") from error
+    extra = [key for key in (spec.output, "Wy", "Wya", "by") if key in parameters]
+    if extra:
+        raise ValueError(
+            f"{name}: expected the recurrent parameters alone, got {extra[0]!r} as well; the output layer is the last "
+            "entry of a network"
+        )
+    return Direction(name, spec, parameters)
+
+
+def layout(network: Any, name: str = "network") -> Layout:
+    """Return the parts of a network; sizes are not checked.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        If it is no network; the message names the entry.
+    """
+    if not isinstance(network, (list, tuple)):
+        kind = type(network).__name__
+        raise TypeError(f"{name}: expected a list of layers, got {kind}")
+    entries = list(enumerate(network))
+    embedding = output = None
+    if entries and isinstance(entries[0][1], Mapping) and "E" in entries[0][1]:
+        embedding = entries.pop(0)[1]
+        _only(f"{name}[0]", embedding, "E")
+    if entries and isinstance(entries[-1][1], Mapping) and "Wy" in entries[-1][1] and not _recurrent(entries[-1][1]):
+        k, output = entries.pop()
+        _only(f"{name}[{k}]", output, "Wy", "by")
+    if not entries:
+        raise ValueError(f"{name}: expected one recurrent layer at least, got none")
+    layers = []
+    for k, entry in entries:
+        where = f"{name}[{k}]"
+        if isinstance(entry, Mapping):
+            layers.append([_direction(where, entry)])
+            continue
+        if not isinstance(entry, (list, tuple)) or len(entry) != 2:
+            got = f"{len(entry)} entries" if isinstance(entry, (list, tuple)) else type(entry).__name__
+            raise TypeError(f"{where}: expected the parameters of a layer, or a pair (left to right, right to left), got {got}")
+        pair = [_direction(f"{where}[{i}]", parameters) for i, parameters in enumerate(entry)]
+        if pair[0].spec is not pair[1].spec:
+            raise ValueError(f"{where}[1]: expected {pair[0].spec.title}, as {where}[0], got {pair[1].spec.title}")
+        layers.append(pair)
+    return Layout(embedding, layers, output)
+
+
+def _recurrent(entry: Mapping[str, Any]) -> bool:
+    return any(spec.identifier in entry for spec in CELLS.values())
+
+
+def _only(name: str, entry: Mapping[str, Any], *keys: str) -> None:
+    """Refuse an entry that lacks one of these keys, or has another one."""
+    for key in keys:
+        _checks.entry(entry, key, name)
+    for key in entry:
+        if key not in keys:
+            raise ValueError(f"{name}: expected the entries {', '.join(map(repr, keys))} alone, got {key!r} as well")
+
+
+def walk(network: Any, name: str = "network") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield every dict of a nested list, with its name as the caller would spell it."""
+    if isinstance(network, Mapping):
+        yield name, network
+        return
+    if not isinstance(network, (list, tuple)):
+        raise TypeError(f"{name}: expected a mapping, or a list of them, got {type(network).__name__}")
+    for k, entry in enumerate(network):
+        yield from walk(entry, f"{name}[{k}]")
+
+
+def _checked(parts: Layout, name: str, n_x: int | None, output: Any) -> Layout:
+    """Convert all parameters, or raise the error that names the misfit.  n_x is None where only the weights tell it."""
+    embedding, top = parts.embedding, parts.output
+    if embedding is not None:
+        E = _checks.dimensions(f"{name}[0]['E']", embedding["E"], "n_x, vocabulary")
+        embedding, n_x = {"E": np.ascontiguousarray(E)}, len(E)
+    layers = []
+    for layer in parts.layers:
+        found = []
+        for where, spec, parameters in layer:
+            n_a, columns = spec.sizes(parameters, where)
+            if found and n_a != found[0][1]:
+                raise ValueError(f"{where}: expected n_a = {found[0][1]} units, as {layer[0].name}, got {n_a}")
+            if n_x is None:
+                n_x = columns
+            wanted = spec.parameters(n_a, n_x)
+            found.append((Direction(where, spec, _checks.weights(parameters, wanted, where)), n_a))
+        layers.append([direction for direction, _ in found])
+        n_x = sum(n_a for _, n_a in found)
+    if top is not None and output is not None:
+        assert n_x is not None
+        where = f"{name}[{len(layers) + (embedding is not None)}]"
+        n_y = len(_checks.dimensions(f"{where}['Wy']", top["Wy"], "n_y, n_a"))
+        top = _checks.weights(top, _checks.output_shapes("Wy", n_y, n_x), where)
+    return Layout(embedding, layers, top)
+
+
+@dataclass(slots=True)
+class NetworkCache:
+    """What a forward pass over a network keeps for the backward pass."""
+
+    network: Any  # the caller's list
+    parts: Layout
+    x: Any  # (n_x, m, T_x) or indices (m, T_x), as the kernels take it
+    embedded: Array | None  # (n_x, m, T_x), with an embedding
+    lengths: bytes | None
+    a: Array  # (n_a, m, T_x) of the top layer
+    layers: list[list[tuple[Array, Array | None]]]  # of each layer and direction: buffer, hidden states as columns
+    made: int  # `_updates.count` at the forward pass
+
+    def __repr__(self) -> str:
+        return f"<the caches of a network of {len(self.layers)} layers>"
+
+    def check(self) -> None:
+        """Refuse a cache that is older than an update of one of its arrays, see `_updates.check`."""
+        if self.made != _updates.count:
+            arrays = {f"{name}[{key!r}]": value[key] for name, value in walk(self.network) for key in value}
+            _updates.check(self.made, {"x": self.x, **arrays})
+
+
+def _input(x: Any, parts: Layout, lengths: Any) -> tuple[Any, Array | None, bytes | None]:
+    """Convert the input: x or indices, the embedded input if there is an embedding, the lengths."""
+    array = _checks.any_array("x", x)
+    indices = _checks.are_indices(array, 3)
+    if parts.embedding is not None and not indices:
+        got = f"{array.ndim} dimensions of dtype {array.dtype}"
+        raise ValueError(f"x: expected integers of shape (m, T_x), indices for the embedding network[0], got {got}")
+    array = array if indices else _checks.dense("x", array, "n_x, m, T_x")
+    m, T_x = array.shape[-2:]
+    _checks.columns_fit("x", m, T_x)
+    kept = None if lengths is None else _checks.lengths(lengths, m, T_x)
+    if not indices:
+        return array, None, kept
+    if parts.embedding is None:
+        _, spec, parameters = parts.layers[0][0]
+        return _checks.indices("x", array, spec.sizes(parameters)[1], kept), None, kept
+    E = _checks.dimensions("network[0]['E']", parts.embedding["E"], "n_x, vocabulary")
+    array = _checks.indices("x", array, E.shape[1], kept)
+    safe = array if kept is None else np.where(np.arange(T_x) < np.frombuffer(kept, np.intp)[:, None], array, 0)
+    return array, E[:, safe], kept
+
+
+def _initial(states: Any, parts: Layout, m: int, sizes: list[int], name: str) -> list[list[tuple[Any, ...]]]:
+    """Convert the states of all layers and directions, nested as `network_forward` returns them."""
+    if states is None:
+        return [[(None,) * len(d.spec.states) for d in layer] for layer in parts.layers]
+    if not isinstance(states, (list, tuple)) or len(states) != len(parts.layers):
+        got = f"{len(states)} entries" if isinstance(states, (list, tuple)) else type(states).__name__
+        raise ValueError(f"{name}: expected a list of {len(parts.layers)} entries, one for each layer, got {got}")
+    found = []
+    for k, (layer, n_a, value) in enumerate(zip(parts.layers, sizes, states, strict=True)):
+        values = [value] if len(layer) == 1 else [None, None] if value is None else value
+        if len(layer) == 2 and (not isinstance(values, (list, tuple)) or len(values) != 2):
+            raise ValueError(f"{name}[{k}]: expected a pair, of both directions, got {type(value).__name__}")
+        row = []
+        for i, (d, entry) in enumerate(zip(layer, values, strict=True)):
+            where = f"{name}[{k}]" if len(layer) == 1 else f"{name}[{k}][{i}]"
+            letters = d.spec.states
+            if entry is None:
+                row.append((None,) * len(letters))
+            elif len(letters) == 1:
+                row.append((_checks.state(where, entry, n_a, m),))
+            else:
+                each = _checks.unpacked(where, entry, ", ".join(letters))
+                row.append(
+                    tuple(
+                        None if one is None else _checks.state(f"{where}[{s}]", one, n_a, m) for s, one in enumerate(each)
+                    )
+                )
+        found.append(row)
+    return found
+
+
+def _nested(layers: list[list[list[Array]]]) -> list[Any]:
+    """Return states as they are shown: an array or a tuple of a direction, a pair of these of a layer of both."""
+    shown = [[states[0] if len(states) == 1 else tuple(states) for states in layer] for layer in layers]
+    return [layer[0] if len(layer) == 1 else tuple(layer) for layer in shown]
+
+
+def _without_steps(lengths: bytes | None) -> Any:
+    """Return which examples have no step, or None if all have one."""
+    if lengths is None:
+        return None
+    none = np.frombuffer(lengths, np.intp) == 0
+    return none if none.any() else None
+
+
+def network_forward(
+    x: Any,
+    network: Sequence[Any],
+    *,
+    states: Any = None,
+    lengths: Any = None,
+    output: str | None = "softmax",
+    cache: bool = True,
+) -> tuple[Any, Array, list[Any], NetworkCache | None]:
+    """Run a network of several layers, in one or both directions, over all steps.
+
+    Parameters
+    ----------
+    x : array_like, shape (n_x, m, T_x), or of integers, shape (m, T_x)
+        Input of every step.  Integers (m, T_x) are indices: of the columns of the embedding, or of one-hot columns if
+        there is none.
+    network : list
+        The layers, as the module `cyrnn.recurrent.network` describes them: optionally an embedding ``{"E": (n_x,
+        vocabulary)}``; then the recurrent parameters of each layer, as for `rnn_forward`, `lstm_forward` or
+        `gru_forward` without the output layer, or a pair of them for a layer of both directions; optionally an output
+        layer ``{"Wy": (n_y, n_a), "by": (n_y, 1)}``.  The inputs of a layer are the n_a units of the one below, or the
+        2 n_a of its two directions, those from left to right first.
+    states : list, optional
+        Initial states, nested as they are returned; an entry may be None for zeros, and its arrays (n_a, 1) for all
+        examples.  Zeros by default.
+    lengths : array_like of integers, shape (m,), optional
+        Steps of each example, 0 to T_x.  From right to left an example begins with its own last step.  The result of an
+        example is bit for bit that of running it alone without padding.
+    output : str or None
+        The output layer's activation: ``"softmax"``, ``"sigmoid"`` or ``"linear"``; with None the output layer is not
+        read.  Without an output layer it has no meaning.
+    cache : bool
+        False to keep nothing for the backward pass.
+
+    Returns
+    -------
+    y : numpy.ndarray of float64, shape (n_y, m, T_x), or None
+        Predictions; None without an output.
+    a : numpy.ndarray of float64, shape (n_a, m, T_x)
+        Hidden states of the top layer, (2 n_a, m, T_x) of two directions; zero past the lengths.
+    states : list
+        The states of each layer after the last step that an example has (from right to left: after its first step), to
+        carry on: a (n_a, m), or (a, c) of an LSTM; a pair of these for two directions.
+    caches : NetworkCache or None
+        For `network_backward`, which reads `x` and the parameters as they are when it runs.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        If an argument is of a wrong type or shape, or layers do not fit each other; the message names the entry, as
+        ``network[2][1]['Wf']``.
+
+    Examples
+    --------
+    >>> import numpy as np, cyrnn
+    >>> network = cyrnn.initialize_network("gru", n_x=3, n_a=[5, 4], n_y=2, rng=0, bidirectional=True)
+    >>> y, a, states, caches = cyrnn.network_forward(np.ones((3, 10, 7)), network)
+    >>> y.shape, a.shape, states[1][0].shape
+    ((2, 10, 7), (8, 10, 7), (4, 10))
+    """
+    made = _updates.count
+    check_output(output)
+    parts = layout(network)
+    array, embedded, kept = _input(x, parts, lengths)
+    dense = embedded if embedded is not None else array if array.ndim == 3 else None
+    checked = _checked(parts, "network", None if dense is None else len(dense), output)
+    m, T_x = array.shape[-2:]
+    sizes = [layer[0].spec.sizes(layer[0].parameters)[0] for layer in checked.layers]
+    initial = _initial(states, checked, m, sizes, "states")
+    index = None if dense is not None else array
+    below: tuple[Array, ...] | None = None
+    buffers: list[list[tuple[Array, Array | None]]] = []
+    last: list[list[list[Array]]] = []
+    n_top = sizes[-1] * len(checked.layers[-1])
+    a = np.empty((n_top, m, T_x))
+    y: Any = None
+    none = _without_steps(kept)
+    for k, layer in enumerate(checked.layers):
+        top = k == len(checked.layers) - 1
+        inner: list[tuple[Array, Array | None]] = []
+        ends: list[list[Array]] = []
+        fused = top and len(layer) == 1 and checked.output is not None and output is not None
+        Wy = by = None
+        if fused and checked.output is not None:
+            Wy, by = checked.output["Wy"], checked.output["by"]
+        for i, direction in enumerate(layer):
+            weights, biases = direction.arrays()
+            buffer, hidden, y, states_after = _kernels.network.forward(
+                direction.spec.form, i == 1, m, T_x, dense if below is None else None, index if below is None else None,
+                below, initial[k][i], weights, biases, a[i * sizes[-1] : (i + 1) * sizes[-1]] if top else None, not top,
+                Wy, by, OUTPUTS[output if fused else None], kept, cache,
+            )  # fmt: skip
+            if none is not None:
+                for state, begin in zip(states_after, initial[k][i], strict=True):
+                    state[:, none] = 0.0 if begin is None else np.broadcast_to(begin, state.shape)[:, none]
+            inner.append((buffer, hidden))
+            ends.append(states_after)
+        below = None if top else tuple(hidden for _, hidden in inner if hidden is not None)
+        if cache:
+            buffers.append(inner)
+        last.append(ends)
+    if checked.output is not None and output is not None and len(checked.layers[-1]) == 2:
+        y = ACTIVATIONS[output](_kernels.dense.forward(a, checked.output["Wy"], checked.output["by"]))
+        if kept is not None:
+            y[:, np.arange(T_x) >= np.frombuffer(kept, np.intp)[:, None]] = 0.0
+    if not cache:
+        return y, a, _nested(last), None
+    return y, a, _nested(last), NetworkCache(network, parts, array, embedded, kept, a, buffers, made)
+
+
+def network_backward(
+    caches: NetworkCache, *, dz: Any = None, da: Any = None, dstates: Any = None
+) -> tuple[list[Any], Any, list[Any]]:
+    """Gradients through a network of several layers.
+
+    Parameters
+    ----------
+    caches : NetworkCache
+        As `network_forward` returns it.
+    dz : array_like, shape (n_y, m, T_x), optional
+        Gradient of the loss with respect to the output layer before its activation, as the losses return it.
+    da : array_like, shape (n_a, m, T_x), optional
+        Gradient with respect to the hidden states of the top layer, beside what comes through the output layer.
+    dstates : list, optional
+        Gradients with respect to the states that `network_forward` returned, nested as they are; None for zeros.
+        What `dz` and `da` hold past the lengths is not used.
+
+    Returns
+    -------
+    gradients : list
+        Nested as the network is, under the parameters' names with a d in front: ``gradients[0]["dWf"]``.
+    dx : numpy.ndarray of float64, shape (n_x, m, T_x), or None
+        Zero past the lengths; None where `x` was of indices.
+    dstates : list
+        Gradients with respect to the initial states, nested as they are.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        If an argument is of a wrong type or shape; the message names it.
+    RuntimeError
+        If `update_parameters_with_adam` or `update_parameters_with_gd` changed one of the parameters in place since the
+        forward pass.
+
+    Examples
+    --------
+    >>> import numpy as np, cyrnn
+    >>> network = cyrnn.initialize_network("lstm", n_x=3, n_a=[5, 4], n_y=2, rng=0)
+    >>> y, a, states, caches = cyrnn.network_forward(np.ones((3, 10, 7)), network)
+    >>> loss, dz = cyrnn.cross_entropy(y, np.zeros((10, 7), int))
+    >>> gradients, dx, dstates = cyrnn.network_backward(caches, dz=dz)
+    >>> gradients[1]["dWf"].shape, gradients[2]["dWy"].shape, dx.shape
+    ((4, 9), (2, 4), (3, 10, 7))
+    """
+    if not isinstance(caches, NetworkCache):
+        got = "None, which network_forward returns with cache=False" if caches is None else type(caches).__name__
+        raise TypeError(f"caches: expected what network_forward returned, got {got}")
+    caches.check()
+    kept, x, embedded = caches.lengths, caches.x, caches.embedded
+    m, T_x = x.shape[-2:]
+    dense = embedded if embedded is not None else x if x.ndim == 3 else None
+    checked = _checked(caches.parts, "network", None if dense is None else len(dense), "linear")
+    sizes = [layer[0].spec.sizes(layer[0].parameters)[0] for layer in checked.layers]
+    n_top = len(caches.a)
+    outside = None if kept is None else np.arange(T_x) >= np.frombuffer(kept, np.intp)[:, None]
+    gradients: list[Any] = []
+    total = None
+    if da is not None:
+        total = _checks.shaped("da", da, "n_a, m, T_x", (n_top, m, T_x))
+    if dz is not None:
+        if checked.output is None:
+            raise ValueError("dz: expected None for a network without an output layer, got a gradient")
+        n_y = len(checked.output["Wy"])
+        dz = np.ascontiguousarray(_checks.shaped("dz", dz, "n_y, m, T_x", (n_y, m, T_x)))
+        if outside is not None:
+            dz = np.where(outside, 0.0, dz)
+        da_output, dWy, dby = _kernels.dense.backward(dz, caches.a, checked.output["Wy"])
+        total = da_output if total is None else np.add(total, da_output, out=da_output)
+        gradients.append({"dWy": dWy, "dby": dby})
+    elif checked.output is not None:
+        gradients.append({"d" + key: np.zeros_like(value) for key, value in checked.output.items()})
+    if total is None:
+        total = np.zeros((n_top, m, T_x))
+    d_last = _initial(dstates, checked, m, sizes, "dstates")
+    d_last = [[tuple(_full(d, m) for d in direction) for direction in layer] for layer in d_last]
+    none = _without_steps(kept)
+    d_hidden: tuple[Array, ...] | None = None
+    d_initial: list[list[list[Array]]] = []
+    dx: Any = None
+    for k in reversed(range(len(checked.layers))):
+        layer, first = checked.layers[k], k == 0
+        below = None if first else tuple(hidden for _, hidden in caches.layers[k - 1])
+        d_below: tuple[Array, ...] | None = None
+        row, begins = [], []
+        for i, direction in enumerate(layer):
+            weights, _ = direction.arrays()
+            n_a = sizes[k]
+            from_above = (total[i * n_a : (i + 1) * n_a], None) if d_hidden is None else (None, d_hidden[i])
+            dx_i, d_below, d_begin, dW, db = _kernels.network.backward(
+                direction.spec.form, i == 1, m, T_x, dense if first else None,
+                x if first and dense is None else None, below, weights, kept, caches.layers[k][i][0],
+                *from_above, d_last[k][i], d_below,
+            )  # fmt: skip
+            if none is not None:
+                for gradient, end in zip(d_begin, d_last[k][i], strict=True):
+                    if end is not None:
+                        gradient[:, none] = end[:, none]
+            if dx_i is not None:
+                dx = dx_i if dx is None else np.add(dx, dx_i, out=dx)
+            row.append(direction.gradients(dW, db))
+            begins.append(d_begin)
+        gradients.append(row[0] if len(row) == 1 else tuple(row))
+        d_initial.append(begins)
+        d_hidden = d_below
+    if checked.embedding is not None:
+        dE = np.zeros_like(checked.embedding["E"])
+        inside = np.ones((m, T_x), bool) if outside is None else ~outside
+        np.add.at(dE.T, x[inside], dx[:, inside].T)
+        gradients.append({"dE": dE})
+        dx = None
+    return gradients[::-1], dx, _nested(d_initial[::-1])
+
+
+def _full(d: Any, m: int) -> Any:
+    """Return the gradient of a state for every example."""
+    return d if d is None or d.shape[1] == m else np.repeat(d, m, axis=1)
