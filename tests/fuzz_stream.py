@@ -103,7 +103,7 @@ def indices(fuzzer, pick, stream, size):
     kept = state(fuzzer, stream)
     index[pick.randrange(m), pick.randrange(T_x)] = pick.choice((-1, n_x, n_x + 7, -(1 << 62), 1 << 62))
     fuzzer.refused(stream.run, index)
-    fuzzer.refused(stream.step, pick.choice((np.append(index[:, 0], 0), np.full(m, n_x), -index[:, 0] - 1)))
+    fuzzer.refused(stream.step, pick.choice((np.append(index[:, 0], 0), np.full(m, n_x), np.full(m, -1))))
     for value, before in zip(arrays(state(fuzzer, stream)), arrays(kept), strict=True):
         same("the state of a stream after a refusal", value, before)
 

@@ -63,8 +63,7 @@ class Stream:
     True
     """
 
-    # the kernel's functions for a step and for a block are those of the input seen last: numbers or indices
-    __slots__ = ("_net", "_output", "_run", "_sizes", "_spec", "_step")
+    __slots__ = ("_by_index", "_net", "_output", "_sizes", "_spec")  # _by_index: the input seen last was of indices
 
     def __init__(self, parameters: Parameters, m: int = 1, *, output: str | None = "softmax") -> None:
         if isinstance(m, bool) or not isinstance(m, (int, np.integer)):
@@ -87,7 +86,7 @@ class Stream:
         self._spec, self._output = p.spec, output
         self._sizes = n_x, n_a, n_y, int(m)
         self._net = _kernels.stream.Stream(p.spec.form, int(m), W, b, *layer, OUTPUTS[output])
-        self._step, self._run = self._net.step, self._net.run
+        self._by_index = False
 
     def __repr__(self) -> str:
         n_x, n_a, n_y, m = self._sizes
@@ -157,7 +156,8 @@ class Stream:
         (True, array([0.5, 0.5]))
         """
         try:
-            return self._step(xt, out)  # type: ignore[no-any-return]
+            result: tuple[Array, Any] = self._net.step_indices(xt, out) if self._by_index else self._net.step(xt, out)
+            return result
         except _checks.MISFIT:
             pass
         n_x, n_a, n_y, m = self._sizes
@@ -171,9 +171,13 @@ class Stream:
                 _writeable("out[1]", y, "n_y, m", (n_y, m))
                 if np.may_share_memory(a, y):  # exact for what is contiguous
                     raise ValueError("out: expected two arrays that share no memory, got two that overlap")
-        x = _indices("xt", xt, "m", (m,), n_x)
-        self._step = self._net.step if x is None else self._net.step_indices
-        return self._step(_checks.shaped("xt", xt, "n_x, m", (n_x, m)) if x is None else x, out)  # type: ignore[no-any-return]
+        index = _indices("xt", xt, "m", (m,), n_x)
+        self._by_index = index is not None
+        if index is not None:
+            result = self._net.step_indices(index, out)
+        else:
+            result = self._net.step(_checks.shaped("xt", xt, "n_x, m", (n_x, m)), out)
+        return result
 
     def run(self, x: Any) -> tuple[Array, Any]:
         """Make all steps of a block, one after the other, in one call.
@@ -208,17 +212,21 @@ class Stream:
         ((2, 4, 7), (2, 4, 7))
         """
         try:
-            return self._run(x)  # type: ignore[no-any-return]
+            result: tuple[Array, Any] = self._net.run_indices(x) if self._by_index else self._net.run(x)
+            return result
         except _checks.MISFIT:
             pass
         n_x, _, _, m = self._sizes
-        array = _indices("x", x, "m, T_x", (m, -1), n_x)
-        self._run = self._net.run if array is None else self._net.run_indices
-        if array is None:
-            array = _checks.dimensions("x", x, "n_x, m, T_x")
-            _checks.shaped("x", array, "n_x, m, T_x", (n_x, m, array.shape[2]))
-            _checks.columns_fit("x", m, array.shape[2])
-        return self._run(array)  # type: ignore[no-any-return]
+        index = _indices("x", x, "m, T_x", (m, -1), n_x)
+        self._by_index = index is not None
+        if index is not None:
+            result = self._net.run_indices(index)
+        else:
+            x = _checks.dimensions("x", x, "n_x, m, T_x")
+            _checks.shaped("x", x, "n_x, m, T_x", (n_x, m, x.shape[2]))
+            _checks.columns_fit("x", m, x.shape[2])
+            result = self._net.run(x)
+        return result
 
     def reset(self, examples: Any = None) -> None:
         """Set the state of all or some examples to zeros.
