@@ -2,7 +2,7 @@
 
     pip install '.[bench]'
     python benchmarks/stream.py --quick                          within a minute
-    python benchmarks/stream.py --docs --picture stream.png      a million steps each; writes the page's table
+    python benchmarks/stream.py --docs --picture stream.png      a million steps each; writes the page's tables
 
 Every step is timed by itself, the Python call included, with one example (m = 1), n_x = n_a = n_y and one thread.
 All contenders run in one process, in turn, a thousand steps each, until each has made all its steps.  Shown are
@@ -11,6 +11,10 @@ median over the turns of the ratio of their medians (above 1 Stream is ahead).  
 the clock in it; they are measured with nothing between them and told, and nothing is subtracted.  The contender
 called "only the clock" computes nothing: it reads the clock until the median time of a step of ours has passed, so
 its slowest thousandth is what the machine itself (ticks, other programs) adds to a step of that length.
+
+A second table is of `run`: an LSTM with one input and one output, as audio has it, a block of samples in one call.
+"arithmetic" is what a sample takes where 64 examples are stepped side by side: the same operations, with nothing that
+waits for a result before it.  What a sample of one example takes longer is the wait for the state and overhead.
 
 For a steady distribution give it a core of its own: `taskset -c 1 python benchmarks/stream.py`.
 """
@@ -35,6 +39,9 @@ PEERS = {"PyTorch float64": "cell f", "ONNX Runtime float32": "f"}
 SHARES = [0.5, 0.99, 0.999]
 TURN = 1000
 WARM = 20  # steps before a turn that are not timed: another one has filled the caches
+SAMPLES = 4096  # of a block
+SIDE_BY_SIDE = 64
+ROUNDS = 25
 PAGE = ROOT / "docs" / "streaming.md"
 
 
@@ -92,6 +99,35 @@ def contenders(kind, n):
     return calls | {CLOCK: partial(spin, max(0, median_of(calls[OURS]) - median_of(partial(spin, 0))))}
 
 
+def blocks(sizes, rounds):
+    """Nanoseconds of a sample by `run`, of every size: medians over calls made in turn."""
+    import numpy as np
+
+    import cyrnn
+
+    rows = []
+    for n in sizes:
+        rng = np.random.default_rng(n)
+        p = {f"W{gate}": rng.normal(size=(n, n + 1)) / np.sqrt(n) for gate in "fico"}
+        p |= {f"b{gate}": np.zeros((n, 1)) for gate in "fico"} | {"Wy": rng.normal(size=(1, n)), "by": np.zeros((1, 1))}
+        x, many = rng.normal(size=(1, 1, SAMPLES)), rng.normal(size=(1, SIDE_BY_SIDE, SAMPLES // SIDE_BY_SIDE))
+        zeros = np.zeros((n, 1))
+        calls = {
+            "linear": partial(cyrnn.Stream(p, output="linear").run, x),
+            "softmax": partial(cyrnn.Stream(p).run, x),
+            "lstm_forward": partial(cyrnn.lstm_forward, x, zeros, p, cache=False, output="linear"),
+            "arithmetic": partial(cyrnn.Stream(p, m=SIDE_BY_SIDE, output="linear").run, many),
+        }
+        times = {name: [] for name in calls}
+        for _ in range(rounds):
+            for name, call in calls.items():
+                start = perf_counter_ns()
+                call()
+                times[name].append((perf_counter_ns() - start) / SAMPLES)
+        rows.append({"n": n} | {name: float(np.median(each)) for name, each in times.items()})
+    return rows
+
+
 def inference():
     """PyTorch without its record for gradients, where it is installed."""
     from contextlib import nullcontext
@@ -136,7 +172,8 @@ def measure(sizes, steps):
                 row["ratio"] = float(np.median(np.median(each, axis=1) / ours))
                 row["tails"], row["tail ns"] = tails.tolist(), np.quantile(each, 1 - tails).tolist()
                 rows.append(row)
-    return {"rows": rows, "clock": clock(), "steps": steps, "build": _kernels.build, "cyrnn": cyrnn.__version__}
+    found = {"rows": rows, "blocks": blocks(sizes, ROUNDS), "clock": clock(), "steps": steps}
+    return found | {"build": _kernels.build, "cyrnn": cyrnn.__version__}
 
 
 def cells(row):
@@ -149,8 +186,26 @@ def cells(row):
 HEAD = ["median, us", "99%", "99.9%", "99.9% / median", "time / ours"]
 
 
+BLOCK_HEAD = {
+    "linear": "run, linear", "softmax": "run, softmax", "lstm_forward": "lstm_forward", "arithmetic": "arithmetic",
+}  # fmt: skip
+
+
+def block_cells(row):
+    """The figures of one row of the second table."""
+    return [
+        str(row["n"]),
+        *(f"{row[name] / 1e3:.3f}" for name in BLOCK_HEAD),
+        f"{row['linear'] / row['arithmetic']:.1f}",
+    ]
+
+
+def block_head():
+    return ["units", *(f"{word}, us" for word in BLOCK_HEAD.values()), "run / arithmetic"]
+
+
 def text(result):
-    """Tables for the terminal, one a kind of network."""
+    """Tables for the terminal, one a kind of network, and that of blocks."""
     lines, before = [], None
     for row in result["rows"]:
         if row["kind"] != before:
@@ -158,6 +213,8 @@ def text(result):
             before = row["kind"]
         size = row["n"] if row["name"] == OURS else ""
         lines.append(f"{size:>8}  {row['name']:<24}" + "".join(f"{cell:>16}" for cell in cells(row)))
+    lines += ["", "".join(f"{word:>22}" for word in block_head())]
+    lines += ["".join(f"{cell:>22}" for cell in block_cells(row)) for row in result["blocks"]]
     return "\n".join(lines[1:])
 
 
@@ -170,11 +227,13 @@ def told(result):
 
 
 def markdown(result):
-    """The table of docs/streaming.md."""
+    """The tables of docs/streaming.md."""
     head = ["", "n_x, n_a, n_y", "", *HEAD]
     lines = [told(result), "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in result["rows"]:
         lines.append("| " + " | ".join([row["kind"].upper(), str(row["n"]), row["name"], *cells(row)]) + " |")
+    lines += ["", "| " + " | ".join(block_head()) + " |", "|" + "---|" * len(block_head())]
+    lines += ["| " + " | ".join(block_cells(row)) + " |" for row in result["blocks"]]
     return "\n".join(lines)
 
 

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from cells import CELLS, IDS, LSTM, RNN
-from numpy.testing import assert_array_equal
+from cells import CELLS, GRU_AFTER, IDS, LSTM, RNN
+from numpy.testing import assert_allclose, assert_array_equal
 from reference import problem
 
 import cyrnn
@@ -31,12 +31,12 @@ SIZES = [  # n_x, n_a, n_y, m, T_x; the first of the large ones lets go of the G
 
 
 def of_state(cell, a, c):
-    return a if cell is RNN else (a, c)
+    return (a, c) if cell is LSTM else a
 
 
 def assert_state(cell, stream, a, c):
     got = stream.state
-    assert_array_equal(got if cell is RNN else got[0], a)
+    assert_array_equal(got[0] if cell is LSTM else got, a)
     if cell is LSTM:
         assert_array_equal(got[1], c)
 
@@ -275,7 +275,7 @@ def test_the_state_is_copied_both_ways(cell):
     given[0][:], given[1][:] = 5.0, 6.0
     assert_state(cell, stream, q.a0, q.c0)
     read = stream.state
-    for array in [read] if cell is RNN else read:
+    for array in read if cell is LSTM else [read]:
         assert type(array) is np.ndarray
         assert array.shape == (5, 4)
         array[:] = 3.0
@@ -393,7 +393,7 @@ def test_a_wrong_state_changes_nothing(cell, stream):
     def put(value):
         stream.state = value
 
-    one, a = "state" if cell is RNN else r"state\[0\]", np.ones((5, 4))
+    one, a = r"state\[0\]" if cell is LSTM else "state", np.ones((5, 4))
     shape = r": expected shape \(n_a, m\) = \(5, 4\) or \(n_a, 1\), got "
     refuse(ValueError, one + shape + r"\(4, 5\)", put, of_state(cell, a.T, a))
     refuse(ValueError, one + shape + r"\(5,\)", put, of_state(cell, a[:, 0], a))
@@ -423,9 +423,13 @@ def test_what_no_stream_is_made_of(cell):
     for m in (1 << 39, 1 << 62, 10**30):
         refuse(ValueError, rf"m: expected as many examples as memory can hold, got {m}", cyrnn.Stream, p, m)
     refuse(TypeError, "parameters: expected a mapping from names to arrays, got list", cyrnn.Stream, [])
-    neither = r"parameters: expected an entry 'Wax' \(of an RNN\) or 'Wf' \(of an LSTM\), got only \[\]"
+    neither = (
+        r"parameters: expected an entry 'Wax' \(of an RNN\) or 'Wf' \(of an LSTM\) or 'Wu' \(of a GRU\), got only \[\]"
+    )
     refuse(KeyError, neither, cyrnn.Stream, {})
-    for name in (*cell.inputs[1:], *cell.output):
+    for name in (*cell.inputs, *cell.output):
+        if name in ("Wax", "Wf", "Wu", "bca"):
+            continue  # by which the cell is known
         rest = {key: value for key, value in p.items() if key != name}
         refuse(KeyError, rf"parameters: expected an entry '{name}', got only \[.*\]", cyrnn.Stream, rest)
         message = rf"parameters\['{name}'\]: expected .*, got .*"
@@ -433,14 +437,316 @@ def test_what_no_stream_is_made_of(cell):
         refuse(TypeError, message, cyrnn.Stream, p | {name: p[name] + 0j})
     rest = {key: value for key, value in p.items() if key not in cell.output}
     refuse(KeyError, rf"parameters: expected an entry '{cell.output[0]}', got only \[.*\]", cyrnn.Stream, rest)
-    assert repr(cyrnn.Stream(p, np.int32(3))) == f"<Stream of an {cell.name.upper()}: n_x=3, n_a=5, n_y=2, m=3>"
+    for name in ("softmax ", "tanh", ""):
+        expected = f"output: expected 'softmax', 'sigmoid', 'linear' or None, got {name!r}"
+        refuse(ValueError, expected, lambda name=name: cyrnn.Stream(p, output=name))
+    for value, got in ((0, "int"), (False, "bool"), (np.tanh, "ufunc")):
+        expected = f"output: expected 'softmax', 'sigmoid', 'linear' or None, got {got}"
+        refuse(TypeError, expected, lambda value=value: cyrnn.Stream(p, output=value))
+    title = {"rnn": "an RNN", "lstm": "an LSTM"}.get(cell.name, f"a GRU, reset {cell.name[4:]} the product")
+    assert repr(cyrnn.Stream(p, np.int32(3))) == f"<Stream of {title}: n_x=3, n_a=5, n_y=2, m=3>"
+    assert repr(cyrnn.Stream(p, output="linear")) == f"<Stream of {title}: n_x=3, n_a=5, n_y=2, m=1, output='linear'>"
+    assert repr(cyrnn.Stream(p, output=None)) == f"<Stream of {title}: n_x=3, n_a=5, n_y=0, m=1, output=None>"
 
 
 @both
-def test_no_copies_that_share_a_state(cell):
-    stream = cyrnn.Stream(problem(cell.name, 3, 5, 2, 4, 6).p)
-    for way in (copy.copy, copy.deepcopy, pickle.dumps):
-        refuse(TypeError, "a Stream is neither copied nor pickled: make another one and set its state", way, stream)
+def test_a_gate_more_or_less_makes_another_cell(cell):
+    """What tells the two forms of a GRU apart is one entry; it counts even where it is zero."""
+    if cell is not GRU_AFTER:
+        pytest.skip("of a GRU")
+    q = problem("gru_after", 3, 5, 2, 4, 6)
+    q.p["bca"][:] = 0.0
+    after, before = cyrnn.Stream(q.p, 4), cyrnn.Stream({key: value for key, value in q.p.items() if key != "bca"}, 4)
+    assert "after" in repr(after)
+    assert "before" in repr(before)
+    assert not np.array_equal(after.run(q.x)[0], before.run(q.x)[0])
+
+
+# ---- the output layer
+
+OUTPUTS = {
+    "softmax": lambda z: np.exp(z - z.max(0)) / np.exp(z - z.max(0)).sum(0), "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "linear": lambda z: z,
+}  # fmt: skip
+
+
+@every_build
+@both
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("size", [(1, 8, 1, 1, 40), (3, 5, 2, 4, 9), (9, 33, 20, 7, 30), (0, 3, 2, 1, 5)], ids=str)
+def test_an_output_is_that_of_the_sequence(cell, output, size):
+    q = problem(cell.name, *size)
+    q.a0 = np.zeros_like(q.a0)
+    want = cell.forward(q, output=output)
+    plain = cell.reference(q.x, q.a0, np.zeros_like(q.c0), q.p)
+    W, b = (q.p[key] for key in cell.output)
+    by_hand = OUTPUTS[output](np.einsum("yu,umt->ymt", W, plain.a) + b[:, :, None])
+    stream, out = cyrnn.Stream(q.p, size[3], output=output), new_out(q)
+    a, y = stream.run(q.x)
+    assert_array_equal(a, want.a)
+    assert_array_equal(y, want.y)
+    assert_allclose(y, by_hand, 0, 1e-13)
+    stream.reset()
+    for t in range(size[4]):
+        a, y = stream.step(q.x[:, :, t], out if t % 2 else None)
+        assert_array_equal(a, want.a[:, :, t])
+        assert_array_equal(y, want.y[:, :, t])
+
+
+@every_build
+@both
+@pytest.mark.parametrize("m", [1, 4])
+def test_no_output_at_all(cell, m):
+    q = problem(cell.name, 3, 5, 2, m, 9)
+    q.a0 = np.zeros_like(q.a0)
+    want = cell.forward(q)
+    p = {key: value for key, value in q.p.items() if key not in cell.output}
+    for parameters in (p, p | {cell.output[0]: "never read"}, p | {"by": None}):
+        stream = cyrnn.Stream(parameters, m, output=None)
+        a, y = stream.run(q.x[:, :, :5])
+        assert y is None
+        assert_array_equal(a, want.a[:, :, :5])
+        a, y = stream.step(q.x[:, :, 5])
+        assert y is None
+        assert_array_equal(a, want.a[:, :, 5])
+        out = np.full((5, m), 7.0), None
+        for t in (6, 7):
+            assert stream.step(q.x[:, :, t], out) is out
+            assert_array_equal(out[0], want.a[:, :, t])
+        assert list(stream.parameters) == list(p)
+        kept = stream.state
+        message = r"out\[1\]: expected None, as output is None, got ndarray"
+        refuse(TypeError, message, stream.step, q.x[:, :, 8], (out[0], np.empty((2, m))))
+        refuse(TypeError, message, stream.step, q.x[:, :, 8], (out[0], np.empty((0, m))))
+        refuse(ValueError, r"out: expected a tuple \(a, y\), got 1 entries", stream.step, q.x[:, :, 8], (out[0],))
+        refuse(
+            TypeError, r"out\[0\]: expected a numpy.ndarray .*, got NoneType", stream.step, q.x[:, :, 8], (None, None)
+        )
+        assert_array_equal(stream.state, kept)
+        assert_array_equal(stream.step(q.x[:, :, 8])[0], want.a[:, :, 8])
+    empty = cyrnn.Stream(p | {cell.output[0]: np.empty((0, 5)), "by": np.empty((0, 1))}, m)
+    refuse(TypeError, Y_OUT + ".*, got NoneType", empty.step, q.x[:, :, 0], (np.empty((5, m)), None))
+
+
+# ---- indices
+
+
+@every_build
+@both
+@pytest.mark.parametrize("size", [(7, 5, 2, 4, 30), (40, 37, 3, 1, 60), (9, 140, 2, 3, 9), (1, 3, 0, 2, 8)], ids=str)
+def test_indices_stand_for_one_hot_columns(cell, size):
+    n_x, _, _, m, T_x = size
+    q, rng = problem(cell.name, *size), np.random.default_rng(1)
+    index = rng.integers(0, n_x, (m, T_x))
+    index.flat[:2] = 0, n_x - 1
+    q.x = (index == np.arange(n_x)[:, None, None]).astype(float)
+    steps = by_cells(cell, q, q.a0, q.c0, q.x)
+    a, y = np.stack([step.a for step in steps], 2), np.stack([step.y for step in steps], 2)
+    turned, wide = np.asfortranarray(index), np.zeros((2 * m, 3 * T_x), np.int64)
+    wide[::-2, ::3] = index
+    kinds = [index, turned, wide[::-2, ::3], index.tolist(), *(index.astype(kind) for kind in "bBhHiIlLqQ"),
+             index.astype(">i4"), index.view(type("Mine", (np.ndarray,), {}))]  # fmt: skip
+    stream = started(cell, q)
+    for given in kinds:
+        stream.state = of_state(cell, q.a0, q.c0)
+        for found, want in zip(stream.run(given), (a, y), strict=True):
+            assert_array_equal(found, want)
+        stream.state = of_state(cell, q.a0, q.c0)
+        out = new_out(q)
+        for t in range(T_x):  # numbers and indices in turn
+            xt = q.x[:, :, t] if t % 3 == 2 else given[:, t] if not isinstance(given, list) else index[:, t].tolist()
+            found = stream.step(xt, out if t % 2 else None)
+            assert_array_equal(found[0], a[:, :, t])
+            assert_array_equal(found[1], y[:, :, t])
+    for value in (given, index[:, :0]):
+        assert stream.run(value)[0].shape[2] == value.shape[1]
+
+
+@every_build
+@both
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_indices_keep_the_sign_of_zero(cell, sign):
+    q = problem(cell.name, 4, 3, 2, 2, 1)
+    q.p = {key: value * 0.0 * sign for key, value in q.p.items()}
+    stream = cyrnn.Stream(q.p, 2)
+    dense = stream.run(np.eye(4)[:, [0, 2]][:, :, None])
+    stream.reset()
+    for found, want in zip(stream.run(np.array([[0], [2]])), dense, strict=True):
+        assert found.tobytes() == want.tobytes()
+
+
+@both
+def test_steps_by_index_allocate_nothing_with_out(cell):
+    q = problem(cell.name, 5000, 16, 20, 1, 1)
+    stream, out, xt = cyrnn.Stream(q.p), new_out(q), np.array([4999])
+    stream.step(xt, out)
+    tracemalloc.start()
+    try:
+        stream.step(xt, out)
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in itertools.repeat(None, 100):
+            stream.step(xt, out)
+        _, peak = tracemalloc.get_traced_memory()
+        assert peak - before < 400
+        tracemalloc.reset_peak()
+        stream.run(np.zeros((1, 300), int))
+        _, peak = tracemalloc.get_traced_memory()
+        assert peak - before < 150_000  # a dense input would take 12 MB
+    finally:
+        tracemalloc.stop()
+
+
+WRONG_INDICES = [
+    ([0, 1, 2], r"xt: expected indices of shape \(m\) = \(4,\), got \(3,\)"),
+    ([0, 1, 2, 3], r"xt: expected indices from 0 to n_x - 1 = 2, got 3 for example 3"),
+    ([0, -1, 2, 2], r"xt: expected indices from 0 to n_x - 1 = 2, got -1 for example 1"),
+    (np.array([0, 2**63, 2, 2], np.uint64), r"xt: expected indices from 0 to n_x - 1 = 2, got \d{19} for example 1"),
+    ([True, False, True, True], r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(4,\)"),
+    ([0.0, 1.0, 2.0, 2.0], r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(4,\)"),
+    (2, r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(\)"),
+    (np.ones((4, 1), int), r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(4, 1\)"),
+    (np.ones((4, 1, 1), int), r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(4, 1, 1\)"),
+]  # fmt: skip
+WRONG_INDEX_BLOCKS = [
+    (np.zeros((3, 6), int), r"x: expected indices of shape \(m, T_x\) = \(4, T_x\), got \(3, 6\)"),
+    ([[0, 0], [0, 3], [0, 0], [-1, 0]], r"x: expected indices from 0 to n_x - 1 = 2, got 3 for example 1 at step 1"),
+    (np.zeros((4, 6), bool), r"x: expected 3 dimensions \(n_x, m, T_x\), got shape \(4, 6\)"),
+    (np.zeros(4, int), r"x: expected 3 dimensions \(n_x, m, T_x\), got shape \(4,\)"),
+    (np.broadcast_to(0, (4, 1 << 45)), r"x: sizes m = 4, T_x = \d+ are more than an array can hold"),
+]
+
+
+@both
+@pytest.mark.parametrize("before", [False, True], ids=["", "after indices"])
+def test_wrong_indices_change_nothing(cell, stream, before):
+    if before:
+        kept = stream.state
+        stream.step([0, 1, 2, 0])
+        stream.run([[0], [1], [2], [0]])
+        stream.state = kept
+    out = np.full((5, 4), 7.0), np.full((2, 4), 8.0)
+    for xt, message in WRONG_INDICES:
+        refuse(ValueError, message, stream.step, xt, out)
+        refuse(ValueError, message, stream.step, xt)
+    assert (out[0] == 7.0).all()
+    assert (out[1] == 8.0).all()
+    for x, message in WRONG_INDEX_BLOCKS:
+        refuse(ValueError, message, stream.run, x)
+
+
+# ---- reset of some examples
+
+
+@every_build
+@both
+def test_some_examples_are_reset(cell):
+    q = problem(cell.name, 3, 5, 2, 6, 4)
+    ways = {
+        (2,): [2, np.int8(2), [2], np.array([2]), np.array(2), [False, False, True, False, False, False], (2, 2)],
+        (0, 5): [[0, 5], np.array([5, 0], np.uint8), np.array([True, False, False, False, False, True])],
+        (): [[], (), np.zeros(6, bool), np.array([], int), range(0)],
+        tuple(range(6)): [range(6), np.ones(6, bool), None],
+    }
+    for chosen, given in ways.items():
+        for examples in given:
+            stream = started(cell, q)
+            stream.reset(examples)
+            a, c = q.a0.copy(), q.c0.copy()
+            a[:, list(chosen)] = c[:, list(chosen)] = 0.0
+            assert_state(cell, stream, a, c)
+            want = cell.cell_forward(q.x[:, :, 0], a, c, q.p)
+            assert_array_equal(stream.step(q.x[:, :, 0])[1], want.y)
+
+
+WRONG_EXAMPLES = [
+    (4, ValueError, "examples: expected numbers from 0 to m - 1 = 3, got 4"),
+    (-1, ValueError, "examples: expected numbers from 0 to m - 1 = 3, got -1"),
+    ([0, 1, 7], ValueError, "examples: expected numbers from 0 to m - 1 = 3, got 7"),
+    (np.uint64(2**63), ValueError, "examples: expected numbers from 0 to m - 1 = 3, got 9223372036854775808"),
+    ([True, False], ValueError, r"examples: expected a mask of shape \(m,\) = \(4,\), got \(2,\)"),
+    (True, ValueError, r"examples: expected a mask of shape \(m,\) = \(4,\), got \(\)"),
+    (np.ones((4, 1), bool), ValueError, r"examples: expected a mask of shape \(m,\) = \(4,\), got \(4, 1\)"),
+    ([[0], [1]], ValueError, r"examples: expected one dimension at most, got shape \(2, 1\)"),
+    (1.0, TypeError, "examples: expected integers or a mask of booleans, got dtype float64"),
+    ([1, True], TypeError, "examples: expected integers or a mask of booleans, got list of objects"),
+    ("1", TypeError, "examples: expected integers or a mask of booleans, got dtype <U1"),
+    ({}, TypeError, "examples: expected integers or a mask of booleans, got dict of objects"),
+    ([[0], [1, 2]], ValueError, "examples: expected an array of numbers, got a ragged nested sequence"),
+]
+
+
+@both
+@pytest.mark.parametrize("wrong", WRONG_EXAMPLES, ids=lambda wrong: repr(wrong[0])[:20])
+def test_wrong_examples_are_not_reset(cell, stream, wrong):
+    examples, error, message = wrong
+    refuse(error, message, stream.reset, examples)
+
+
+# ---- parameters, copies, pickles
+
+
+@every_build
+@both
+@pytest.mark.parametrize("output", [*OUTPUTS, None])
+@pytest.mark.parametrize("size", [(3, 5, 2, 1, 5), (0, 40, 9, 3, 5), (21, 70, 1, 1, 5)], ids=str)
+def test_the_parameters_come_back(cell, output, size):
+    q = problem(cell.name, *size)
+    q.p[cell.inputs[0]].flat[:1] = -0.0
+    before = copy.deepcopy(q.p)
+    stream = cyrnn.Stream(q.p, size[3], output=output)
+    p = stream.parameters
+    assert set(p) == set(q.p) - (set() if output else set(cell.output))
+    for name, value in p.items():
+        assert type(value) is np.ndarray
+        assert value.flags.c_contiguous
+        assert value.shape == before[name].shape
+        assert value.tobytes() == before[name].tobytes()
+        value[:] = np.nan  # a copy
+    want = cyrnn.Stream(before, size[3], output=output).run(q.x)
+    assert_array_equal(stream.run(q.x)[0], want[0])
+
+
+class Named(cyrnn.Stream):
+    """A subclass with something of its own."""
+
+    def __init__(self, p, name):
+        super().__init__(p, 3, output="sigmoid")
+        self.name = name
+
+
+COPIES = {"copy": copy.copy, "deepcopy": copy.deepcopy} | {
+    f"pickle {protocol}": lambda stream, protocol=protocol: pickle.loads(pickle.dumps(stream, protocol))
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+}
+
+
+@both
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("output", [*OUTPUTS, None])
+def test_a_copy_goes_on_by_itself(cell, way, output):
+    q = problem(cell.name, 3, 5, 2, 4, 8)
+    stream = cyrnn.Stream(q.p, 4, output=output)
+    stream.run(q.x[:, :, :3])
+    other = COPIES[way](stream)
+    assert repr(other) == repr(stream)
+    kept = stream.state
+    a, y = stream.run(q.x[:, :, 3:])
+    assert_array_equal(np.stack(other.state), np.stack(kept))  # not that of the first one
+    found = other.run(q.x[:, :, 3:])
+    assert_array_equal(found[0], a)
+    assert found[1] is y is None or np.array_equal(found[1], y)
+
+
+@pytest.mark.parametrize("way", COPIES)
+def test_a_copy_of_a_subclass(way):
+    q = problem("gru_after", 3, 5, 2, 3, 8)
+    stream = Named(q.p, "first")
+    stream.run(q.x[:, :, :3])
+    other = COPIES[way](stream)
+    assert type(other) is Named
+    assert other.name == "first"
+    assert_array_equal(other.run(q.x[:, :, 3:])[1], stream.run(q.x[:, :, 3:])[1])
 
 
 # ---- threads
@@ -472,8 +778,8 @@ def test_one_stream_in_many_threads_is_right_or_refuses(cell, size):
     q = problem(cell.name, *size)
     stream, xt, count = started(cell, q), np.ascontiguousarray(q.x[:, :, 0]), 300
     steps = by_cells(cell, q, q.a0, q.c0, np.repeat(q.x, 4 * count, 2))
-    known = {out.a.tobytes() + (b"" if cell is RNN else out.c.tobytes()) for out in steps}
-    known.add(q.a0.tobytes() + (b"" if cell is RNN else q.c0.tobytes()))
+    known = {out.a.tobytes() + (out.c.tobytes() if cell is LSTM else b"") for out in steps}
+    known.add(q.a0.tobytes() + (q.c0.tobytes() if cell is LSTM else b""))
 
     def work():
         made = 0
@@ -484,7 +790,7 @@ def test_one_stream_in_many_threads_is_right_or_refuses(cell, size):
                 state = stream.state
             except RuntimeError:
                 continue
-            assert (state.tobytes() if cell is RNN else state[0].tobytes() + state[1].tobytes()) in known
+            assert b"".join(array.tobytes() for array in (state if cell is LSTM else [state])) in known
         return made
 
     interval = sys.getswitchinterval()
@@ -505,7 +811,8 @@ def test_a_call_during_another_is_refused(cell):
     q.a0 = np.zeros_like(q.a0)
     stream, x = cyrnn.Stream(q.p, 4), np.repeat(q.x, 1500 if cell is RNN else 600, 2)
     calls = [
-        lambda: stream.state, stream.reset, lambda: stream.step(x[:, :, 0]), lambda: stream.run(x[:, :, :1]),
+        lambda: stream.state, stream.reset, lambda: stream.reset([1]), lambda: copy.copy(stream),
+        lambda: stream.step(x[:, :, 0]), lambda: stream.run(x[:, :, :1]), lambda: stream.run(np.zeros((4, 1), int)),
         lambda: setattr(stream, "state", of_state(cell, q.a0, q.a0)),
     ]  # fmt: skip
 

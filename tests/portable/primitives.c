@@ -144,7 +144,7 @@ static void weight_sets(Py_ssize_t n, Py_ssize_t K, Py_ssize_t cols)
     double *all = drawn(GATES * n * ld), *x = drawn(cols * K), *bias = drawn(GATES * n), *d = drawn(cols * GATES * n);
     double *c = drawn(cols * GATES * n), *want = drawn(cols * GATES * n), *back = drawn(cols * K), *want_back = drawn(cols * K);
     for (int way = 0; way < 3; way++) { /* packed by gates, packed as one, not packed */
-        weights W = {.n_gates = GATES, .fused = way == 1, .unpacked = way == 2, .n = n, .K = K, .ld = ld};
+        weights W = {.n_gates = GATES, .fused = way == 1, .unpacked = way == 2, .n = n, .K = K, .ld = ld, .depth = K};
         for (int g = 0; g < GATES; g++) W.gate[g] = all + g * n * ld;
         W.packed = malloc((size_t)(weights_size(&W) + 1) * sizeof(double));
         /* fused, a row of C holds all gates; else each gate has its own block */

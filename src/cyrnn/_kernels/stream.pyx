@@ -4,6 +4,9 @@ A stream is a layer (schedule/layer.pxd) whose weights are packed once and whose
 next step is where a block of the time loop leaves it.  So the results are the bits of the sequence functions.  All
 buffers are in one block of memory that is allocated at construction.
 
+A single step has no block around it.  Where the input and the recurrent product are added to the same slots, their
+weights stand side by side, W = [W_x, W_h], and so do input and hidden state, h = [x, a]: one product makes all sums.
+
 A call checks every argument first; after `begin` nothing can fail, so that `busy` is always cleared and a call that
 fails has changed nothing.  Only a call that releases the GIL can be found `busy`.
 
@@ -12,11 +15,13 @@ n_x inputs, n_a hidden units, n_y outputs, m examples, T_x steps.
 
 from libc.string cimport memcpy, memset
 
-from .cells.cell cimport MAX_STATES, adds_to, cell
+from .cells.cell cimport MAX_STATES, adds_to, cell, step
 from .cells.table cimport cell_named
-from .linalg.linalg cimport columns_to_steps, steps_to_columns, weights_unpack
+from .linalg.linalg cimport (
+    BIAS, columns_to_steps, matmul, steps_to_columns, weights, weights_alloc, weights_init, weights_unpack,
+)
 from .runtime.buffers cimport buffer_alloc, buffer_free, new_array, workspace_alloc
-from .runtime.limits cimport BLOCK_COLUMNS, BLOCK_STEPS, GIL_FLOPS
+from .runtime.limits cimport BLOCK_BYTES, BLOCK_COLUMNS, BLOCK_STEPS, GIL_FLOPS
 from .runtime.parallel cimport (
     FP_FLUSH, cancelled, fp_enter, fp_leave, fp_state, full_range, region, serial, thread,
 )
@@ -25,25 +30,20 @@ from .runtime.views cimport (
     cube, index_sequence, index_state, indices, matrix, new_cube, new_matrix, new_sequence, new_state, refuse, sequence,
     state, strided,
 )
-from .schedule.batch cimport batch_init
-from .schedule.forward cimport forward_alloc, forward_steps, prepare_forward
+from .schedule.batch cimport batch_init, pack_indices
+from .schedule.forward cimport (
+    forward_alloc, forward_step, forward_steps, prepare_forward, project_block, step_arrays,
+)
 from .schedule.layer cimport (
     forward_flops, layer, n_biases, parameters, parameters_init, recurrent_slot, set_input_weights,
     set_recurrent_weights,
 )
-from .schedule.output cimport NO_OUTPUT, activation, output_init
+from .schedule.output cimport NO_OUTPUT, activate_rows, activation, output_init
 
 
-cdef strided no_values() noexcept:
-    cdef strided x
-    memset(&x, 0, sizeof(x))
-    return x
-
-
-cdef indices no_indices() noexcept:
-    cdef indices x
-    memset(&x, 0, sizeof(x))
-    return x
+cdef bint can_join(const cell *c) noexcept nogil:
+    """Whether the projection of the input and the recurrent product can be one."""
+    return c.n_stages == 1 and c.products[0].first == c.x_first and c.products[0].count == c.x_count
 
 
 cdef class Stream:
@@ -54,6 +54,9 @@ cdef class Stream:
     cdef bint busy
     cdef double flops                           # of a step
     cdef double *memory
+    cdef bint joined                            # W and h are used
+    cdef weights W                              # of which W_x and W_h are parts
+    cdef double *h                              # (m, n_x + n_a)
     cdef double *by                             # (n_y)
     cdef double *saved[MAX_STATES]              # (m, n_a), before `run`
     cdef tuple a_shape, y_shape
@@ -69,7 +72,7 @@ cdef class Stream:
         activation f,                           # of the output
     ):
         cdef cell c = cell_named(name)
-        cdef Py_ssize_t n_a = W.shape[1], K = W.shape[2]
+        cdef Py_ssize_t n_a = W.shape[1], K = W.shape[2], column
         cdef const double *W_in = cube(W, c.x_count, n_a, K)
         cdef const double *b_in = cube(b, n_biases(&c), n_a, 1)
         cdef parameters *p = &self.layer.p
@@ -82,9 +85,15 @@ cdef class Stream:
             set_recurrent_weights(p, recurrent_slot(&c, k), W_in + k * n_a * K, K)
         for k in range(n_biases(&c)):
             p.b[k] = b_in + k * n_a
+        self.joined = can_join(&c)
+        if self.joined:
+            self.W = weights_init(c.x_count, K, n_a, K, p.W_x[0].fused, False)
+            p.W_x[0].depth = p.W_h[0].depth = K
+            p.W_h[0].k0 = K - n_a
         output_init(&self.layer.output, Wy, by, f, n_a)
         batch_init(&self.layer.batch, None, m, 1, 1)
-        self.layer.batch.block_steps = max(1, min(BLOCK_STEPS, BLOCK_COLUMNS // m))
+        column = max(K - n_a, self.layer.output.n_y) + (c.n_states + c.n_slots) * n_a
+        self.layer.batch.block_steps = max(1, min(max(BLOCK_STEPS, BLOCK_BYTES // 16 // (m * column)), BLOCK_COLUMNS // m))
         self.layer.batch.max_columns = m * self.layer.batch.block_steps
         self.layer.split_units = self.layer.joint_projection = True     # on one thread it is all the same
         self.layer.flops = forward_flops(p, self.layer.output.n_y)
@@ -102,6 +111,10 @@ cdef class Stream:
         """Reserve every buffer from `workspace` on; its end."""
         cdef int k
         workspace = forward_alloc(&self.layer, workspace, 1)
+        if self.joined:
+            weights_alloc(&self.W, &workspace)
+            self.layer.p.W_x[0].packed = self.layer.p.W_h[0].packed = self.W.packed
+            self.h = workspace_alloc(&workspace, self.layer.batch.m * self.W.K)
         self.by = workspace_alloc(&workspace, self.layer.output.n_y)
         self.layer.x_picked = <Py_ssize_t *> workspace_alloc(&workspace, self.layer.batch.max_columns)
         for k in range(self.layer.p.cell.n_states):
@@ -113,10 +126,47 @@ cdef class Stream:
             buffer_free(self.memory)
 
     cdef void advance(self, Py_ssize_t T_x, thread thr) noexcept nogil:
-        """T_x steps of x, or of the indices; fewer if a signal cancels them."""
+        """T_x steps of the input, in blocks; fewer if a signal cancels them."""
         cdef fp_state before = fp_enter(FP_FLUSH)
         self.layer.batch.T_x = self.layer.batch.T = T_x
         forward_steps(&self.layer, thr)
+        fp_leave(before)
+
+    cdef void advance_one(self) noexcept nogil:
+        """One step of the input."""
+        cdef layer *task = &self.layer
+        cdef Py_ssize_t n_x = task.p.n_x, n_a = task.p.n_a, m = task.batch.m, n_y = task.output.n_y, ld = n_x + n_a, j
+        cdef double *a = task.state[0]
+        cdef double *z = task.output.y.data if m == 1 else task.output.z
+        cdef fp_state before = fp_enter(FP_FLUSH)
+        cdef const double *x
+        cdef step s
+        cdef int k
+        if self.joined and not task.p.one_hot:
+            steps_to_columns(self.h, ld, task.x, m, 0, 1, full_range(n_x), full_range(m))
+            for j in range(m):
+                memcpy(self.h + j * ld + n_x, a + j * n_a, n_a * sizeof(double))
+            matmul(task.slots, task.slot_stride, task.slot_ld, &self.W, self.h, ld, m, BIAS, task.bias, serial)
+            step_arrays(&s, task, 0, m, 0, 0)
+            task.p.cell.forward[0](&s, self.values)
+        else:
+            if task.p.one_hot:
+                pack_indices(task.x_picked, task.x_indices, n_x, &task.batch, 0, 1, full_range(m), serial)
+            else:
+                steps_to_columns(task.x_columns, n_x, task.x, m, 0, 1, full_range(n_x), full_range(m))
+            x = task.x_columns
+            project_block(task, &x, &n_x, 0, 0, 1, full_range(m), serial)
+            forward_step(task, 0, m, 0, full_range(m), full_range(self.values), serial)
+        for k in range(task.p.cell.n_states):
+            memcpy(task.state[k], task.state[k] + self.values, self.values * sizeof(double))
+        if n_y:
+            matmul(z, 0, n_y, &task.output.Wy, a, n_a, m, BIAS, self.by, serial)
+            activate_rows(task.output.f, z, m, n_y)
+        if m == 1:
+            memcpy(task.states[0].data, a, n_a * sizeof(double))
+        else:
+            columns_to_steps(task.states[0], a, n_a, m, 0, 1, full_range(n_a), full_range(m))
+            columns_to_steps(task.output.y, z, n_y, m, 0, 1, full_range(n_y), full_range(m))
         fp_leave(before)
 
     cdef int begin(self) except -1:
@@ -125,8 +175,15 @@ cdef class Stream:
         self.busy = True
         return 0
 
+    cdef void set_input(self, const strided *x, const indices *index) noexcept:
+        self.layer.p.one_hot = index != NULL
+        if index != NULL:
+            self.layer.x_indices = index[0]
+        else:
+            self.layer.x = x[0]
+
     cdef tuple make_step(
-        self, strided x, indices x_indices,     # IN   the first, or the second if it has an address
+        self, const strided *x, const indices *index,   # IN   one of the two
         tuple out,                              # OUT  (n_a, m), (n_y, m) or None; None for new arrays
     ):
         """One step; a and y, `out` itself where it is given."""
@@ -135,7 +192,7 @@ cdef class Stream:
         cdef strided a_out, y_out
         cdef Py_ssize_t m = task.batch.m, n_y = task.output.n_y
         cdef bint no_output = task.output.f == NO_OUTPUT, keep = False
-        y_out = no_values()
+        y_out.data = NULL
         if out is not None and out is self.out:
             a_out = new_state(self.a_view)
             if not no_output:
@@ -158,17 +215,17 @@ cdef class Stream:
         if keep:
             self.a_view, self.y_view = a, y
             self.out = out
-        task.x, task.x_indices, task.p.one_hot = x, x_indices, x_indices.data != NULL
+        self.set_input(x, index)
         task.states[0], task.output.y = a_out, y_out
         if self.flops < GIL_FLOPS:
-            self.advance(1, serial)
+            self.advance_one()
         else:
             with nogil:
-                self.advance(1, serial)
+                self.advance_one()
         self.busy = False
         return out
 
-    cdef tuple make_steps(self, strided x, indices x_indices, Py_ssize_t T_x):
+    cdef tuple make_steps(self, const strided *x, const indices *index, Py_ssize_t T_x):
         """All steps of a block: a (n_a, m, T_x) and y (n_y, m, T_x) or None."""
         cdef layer *task = &self.layer
         cdef double[:, :, ::1] view
@@ -184,7 +241,7 @@ cdef class Stream:
             view = y_out
             y = new_sequence(view)
         self.begin()
-        task.x, task.x_indices, task.p.one_hot = x, x_indices, x_indices.data != NULL
+        self.set_input(x, index)
         task.states[0], task.output.y = a, y
         thr.region = &interrupts
         with nogil:
@@ -205,7 +262,7 @@ cdef class Stream:
         """One step; a and y, `out` itself where it is given."""
         cdef strided x
         state(xt, self.layer.p.n_x, self.layer.batch.m, False, &x)
-        return self.make_step(x, no_indices(), out)
+        return self.make_step(&x, NULL, out)
 
     def step_indices(
         self,
@@ -215,7 +272,7 @@ cdef class Stream:
         """One step whose input is one-hot; likewise."""
         cdef indices x
         index_state(xt, self.layer.p.n_x, self.layer.batch.m, &x)
-        return self.make_step(no_values(), x, out)
+        return self.make_step(NULL, &x, out)
 
     def run(
         self,
@@ -224,7 +281,7 @@ cdef class Stream:
         """All steps of a block: a (n_a, m, T_x) and y (n_y, m, T_x) or None."""
         cdef strided x_in
         sequence(x, self.layer.p.n_x, self.layer.batch.m, x.shape[2], &x_in)
-        return self.make_steps(x_in, no_indices(), x.shape[2])
+        return self.make_steps(&x_in, NULL, x.shape[2])
 
     def run_indices(
         self,
@@ -233,7 +290,7 @@ cdef class Stream:
         """All steps of a block whose input is one-hot; likewise."""
         cdef indices x_in
         index_sequence(x, self.layer.p.n_x, self.layer.batch.m, x.shape[1], NULL, x.shape[1], &x_in)
-        return self.make_steps(no_values(), x_in, x.shape[1])
+        return self.make_steps(NULL, &x_in, x.shape[1])
 
     def get(self) -> tuple:
         """Copies of the states, (n_a, m) each."""

@@ -31,8 +31,10 @@ class Fused:
 
 
 def fuse(parameters: Any, orders: Orders, with_output: bool = True) -> Fused:
-    """Check the caller's parameters and stack their gates in this order, in new arrays; the output layer if there is one
-    and it is wanted."""
+    """Check the caller's parameters and stack their gates in this order, in new arrays.
+
+    An output layer is read if there is one and it is wanted.
+    """
     spec = cell_of(parameters)
     n_a, n_x = spec.sizes(parameters)
     wanted, key = spec.parameters(n_a, n_x), spec.output

@@ -1,13 +1,13 @@
 """A network that is fed one step at a time, prepared once."""
 
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from .. import _checks, _kernels
 from .._checks import Array, Parameters
-from .fused import fuse
-from .spec import CELLS
+from .fused import Fused, fuse, split
+from .spec import CELLS, OUTPUTS, check_output
 
 __all__ = ["Stream"]
 
@@ -15,32 +15,37 @@ OWN_ORDER = {spec.name: spec.gates for spec in CELLS.values()}
 
 
 class Stream:
-    """A trained RNN or LSTM that is fed one step at a time.
+    """A trained RNN, LSTM or GRU that is fed one step at a time.
 
     The weights are copied and packed once and all memory is taken here, so a step is little more than its
     arithmetic.  Later changes to `parameters` do not reach the stream.  The results are, bit for bit, those
-    of `rnn_forward` or `lstm_forward` over the same steps.  The state begins with zeros.
+    of `rnn_forward`, `lstm_forward` or `gru_forward` over the same steps.  The state begins with zeros.
 
     A stream is for one thread at a time (another one that calls meanwhile gets a RuntimeError); streams of
-    their own in many threads do not disturb each other.  A stream computes on the thread that calls.
+    their own in many threads do not disturb each other.  A stream computes on the thread that calls.  It can be
+    copied and pickled: the copy has parameters and a state of its own and goes on with the same bits.
 
     Parameters
     ----------
     parameters : mapping
-        As for `rnn_forward` (an entry ``Wax``) or `lstm_forward` (an entry ``Wf``); copied.
+        As for `rnn_forward` (an entry ``Wax``), `lstm_forward` (an entry ``Wf``) or `gru_forward` (an entry ``Wu``);
+        copied.
     m : int
         Number of examples that are stepped side by side, each with a state of its own.
+    output : str or None
+        The output layer's activation: ``"softmax"`` (the notebook's), ``"sigmoid"``, ``"linear"``; None for no output
+        layer, whose parameters are then not read: y is None.
 
     Returns
     -------
     Stream
-        With the methods `step`, `run` and `reset` and the attribute `state`.
+        With the methods `step`, `run` and `reset` and the attributes `state` and `parameters`.
 
     Raises
     ------
     TypeError, ValueError, KeyError
-        If `parameters` are not those of an RNN or an LSTM with its output layer, or `m` is no whole number
-        from 1 on; the message names what.
+        If `parameters` are not those of an RNN, an LSTM or a GRU with its output layer, `m` is no whole number
+        from 1 on, or `output` is none of the above; the message names what.
     MemoryError
         If there is not enough memory.
 
@@ -58,49 +63,80 @@ class Stream:
     True
     """
 
-    __slots__ = ("_net", "_sizes", "_spec")
+    __slots__ = ("_by_index", "_net", "_output", "_sizes", "_spec")  # _by_index: the input seen last was of indices
 
-    def __init__(self, parameters: Parameters, m: int = 1) -> None:
+    def __init__(self, parameters: Parameters, m: int = 1, *, output: str | None = "softmax") -> None:
         if isinstance(m, bool) or not isinstance(m, (int, np.integer)):
             raise TypeError(f"m: expected a whole number of examples, got {m!r}")
         if m < 1:
             raise ValueError(f"m: expected one example at least, got {m}")
-        p = fuse(parameters, OWN_ORDER)
-        if p.Wy is None or p.by is None:
-            _checks.entry(parameters, p.spec.output)  # raises: it is not there
+        check_output(output)
+        p = fuse(parameters, OWN_ORDER, with_output=output is not None)
+        layer: tuple[Array | None, Array | None] = None, None
+        if output is not None:
+            if p.Wy is None or p.by is None:
+                _checks.entry(parameters, p.spec.output)  # raises: it is not there
+            layer = np.ascontiguousarray(p.Wy), np.array(p.by)[:, None]
         n_gates, n_a, n_x = p.spec.n_gates, p.W_a.shape[1], p.W_x.shape[1]
-        Wy, by = np.ascontiguousarray(p.Wy), np.array(p.by)[:, None]
-        if int(m) * (n_x + 8 * n_a + len(by)) > _checks.MOST_COLUMNS:  # no size below can overflow
+        n_y = 0 if layer[1] is None else len(layer[1])
+        if int(m) * (n_x + 8 * n_a + n_y) > _checks.MOST_COLUMNS:  # no size below can overflow
             raise ValueError(f"m: expected as many examples as memory can hold, got {m}")
-        W = np.hstack([p.W_x, p.W_a]).reshape(n_gates, n_a, n_x + n_a)
-        self._spec = p.spec
-        self._sizes = n_x, n_a, len(by), int(m)
-        self._net = _kernels.stream.Stream(p.spec.name, int(m), W, p.b.reshape(n_gates, n_a, 1), Wy, by)
+        W = np.hstack([p.W_a, p.W_x]).reshape(n_gates, n_a, n_a + n_x)
+        b = np.concatenate([p.b] if p.bca is None else [p.b, p.bca]).reshape(-1, n_a, 1)
+        self._spec, self._output = p.spec, output
+        self._sizes = n_x, n_a, n_y, int(m)
+        self._net = _kernels.stream.Stream(p.spec.form, int(m), W, b, *layer, OUTPUTS[output])
+        self._by_index = False
 
     def __repr__(self) -> str:
         n_x, n_a, n_y, m = self._sizes
-        return f"<Stream of {self._spec.title}: n_x={n_x}, n_a={n_a}, n_y={n_y}, m={m}>"
+        output = "" if self._output == "softmax" else f", output={self._output!r}"
+        return f"<Stream of {self._spec.title}: n_x={n_x}, n_a={n_a}, n_y={n_y}, m={m}{output}>"
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a Stream is neither copied nor pickled: make another one and set its state")
+    def __reduce__(self) -> tuple[Any, ...]:
+        arguments = type(self), self.parameters, self._sizes[3], self._output, self.state
+        return _restored, arguments, getattr(self, "__dict__", None)
 
-    def step(self, xt: Any, out: tuple[Array, Array] | None = None) -> tuple[Array, Array]:
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """A copy of the parameters, as the functions of a sequence take them; no output layer if `output` is None.
+
+        Examples
+        --------
+        >>> import numpy as np, cyrnn
+        >>> p = {"Wax": np.ones((2, 3)), "Waa": np.eye(2), "ba": np.zeros((2, 1))}
+        >>> stream = cyrnn.Stream(p, output=None)
+        >>> list(stream.parameters), np.array_equal(stream.parameters["Waa"], p["Waa"])
+        (['Wax', 'Waa', 'ba'], True)
+        """
+        n_x, n_a, _, _ = self._sizes
+        W, b, Wy, by = self._net.weights()
+        n_gates = len(W)
+        W, b = W.reshape(n_gates * n_a, n_a + n_x), b[:, :, 0]
+        fused = Fused(self._spec, W[:, n_a:], W[:, :n_a], b[:n_gates].ravel())
+        fused.bca = b[n_gates] if len(b) > n_gates else None
+        if Wy is not None:
+            fused.Wy, fused.by = Wy, by[:, 0]
+        return split(fused, OWN_ORDER)
+
+    def step(self, xt: Any, out: tuple[Array, Any] | None = None) -> tuple[Array, Any]:
         """Make one step.
 
         Parameters
         ----------
-        xt : array_like, shape (n_x, m)
-            Input of this step; a column also where m is 1.
+        xt : array_like, shape (n_x, m) or (m,)
+            Input of this step; a column also where m is 1.  Integers of shape (m,) stand for one-hot columns: the
+            number of the input that is 1, from 0 to n_x - 1.
         out : tuple of two arrays, optional
             C-contiguous float64 arrays of the shapes of the results, which are written and returned, so
-            that nothing is allocated.  `xt` may be one of them.
+            that nothing is allocated.  `xt` may be one of them.  Without an output layer ``(a, None)``.
 
         Returns
         -------
         a : numpy.ndarray of float64, shape (n_a, m)
             Hidden state after the step, a new array or the one in `out`.
         y : numpy.ndarray of float64, shape (n_y, m)
-            Prediction, likewise.
+            Prediction, likewise.  None without an output layer.
 
         Raises
         ------
@@ -120,7 +156,7 @@ class Stream:
         (True, array([0.5, 0.5]))
         """
         try:
-            result: tuple[Array, Array] = self._net.step(xt, out)
+            result: tuple[Array, Any] = self._net.step_indices(xt, out) if self._by_index else self._net.step(xt, out)
             return result
         except _checks.MISFIT:
             pass
@@ -128,26 +164,36 @@ class Stream:
         if out is not None:
             out = a, y = tuple(_checks.unpacked("out", out, "a, y"))
             _writeable("out[0]", a, "n_a, m", (n_a, m))
-            _writeable("out[1]", y, "n_y, m", (n_y, m))
-            if np.may_share_memory(a, y):  # exact for what is contiguous
-                raise ValueError("out: expected two arrays that share no memory, got two that overlap")
-        result = self._net.step(_checks.shaped("xt", xt, "n_x, m", (n_x, m)), out)
+            if self._output is None:
+                if y is not None:
+                    raise TypeError(f"out[1]: expected None, as output is None, got {type(y).__name__}")
+            else:
+                _writeable("out[1]", y, "n_y, m", (n_y, m))
+                if np.may_share_memory(a, y):  # exact for what is contiguous
+                    raise ValueError("out: expected two arrays that share no memory, got two that overlap")
+        index = _indices("xt", xt, "m", (m,), n_x)
+        self._by_index = index is not None
+        if index is not None:
+            result = self._net.step_indices(index, out)
+        else:
+            result = self._net.step(_checks.shaped("xt", xt, "n_x, m", (n_x, m)), out)
         return result
 
-    def run(self, x: Any) -> tuple[Array, Array]:
+    def run(self, x: Any) -> tuple[Array, Any]:
         """Make all steps of a block, one after the other, in one call.
 
         Parameters
         ----------
-        x : array_like, shape (n_x, m, T_x)
-            Input of every step.
+        x : array_like, shape (n_x, m, T_x) or (m, T_x)
+            Input of every step.  Integers of shape (m, T_x) stand for one-hot columns: the number of the input that is
+            1, from 0 to n_x - 1.
 
         Returns
         -------
         a : numpy.ndarray of float64, shape (n_a, m, T_x)
             Hidden states, a new array.
         y : numpy.ndarray of float64, shape (n_y, m, T_x)
-            Predictions, a new array.
+            Predictions, a new array.  None without an output layer.
 
         Raises
         ------
@@ -165,19 +211,35 @@ class Stream:
         >>> a.shape, y.shape
         ((2, 4, 7), (2, 4, 7))
         """
+        try:
+            result: tuple[Array, Any] = self._net.run_indices(x) if self._by_index else self._net.run(x)
+            return result
+        except _checks.MISFIT:
+            pass
         n_x, _, _, m = self._sizes
-        x = _checks.dimensions("x", x, "n_x, m, T_x")
-        T_x = x.shape[2]
-        _checks.shaped("x", x, "n_x, m, T_x", (n_x, m, T_x))
-        _checks.columns_fit("x", m, T_x)
-        result: tuple[Array, Array] = self._net.run(x)
+        index = _indices("x", x, "m, T_x", (m, -1), n_x)
+        self._by_index = index is not None
+        if index is not None:
+            result = self._net.run_indices(index)
+        else:
+            x = _checks.dimensions("x", x, "n_x, m, T_x")
+            _checks.shaped("x", x, "n_x, m, T_x", (n_x, m, x.shape[2]))
+            _checks.columns_fit("x", m, x.shape[2])
+            result = self._net.run(x)
         return result
 
-    def reset(self) -> None:
-        """Set the state to zeros.
+    def reset(self, examples: Any = None) -> None:
+        """Set the state of all or some examples to zeros.
+
+        Parameters
+        ----------
+        examples : int, array_like of ints, or array_like of bools of shape (m,), optional
+            The examples to reset, from 0 to m - 1, or a mask of them; all without it.
 
         Raises
         ------
+        TypeError, ValueError
+            If `examples` are neither, or one is out of range; the state is as it was.
         RuntimeError
             If another thread is inside this stream.
 
@@ -190,12 +252,17 @@ class Stream:
         >>> stream.reset()
         >>> stream.state[:, 0]
         array([0., 0.])
+        >>> stream = cyrnn.Stream(stream.parameters, m=3)
+        >>> stream.state = np.ones((2, 1))
+        >>> stream.reset([False, True, False])  # the second of three environments is done
+        >>> stream.state[0]
+        array([1., 0., 1.])
         """
-        self._net.reset()
+        self._net.reset(None if examples is None else _examples(examples, self._sizes[3]))
 
     @property
     def state(self) -> Any:
-        """The state: a of an RNN, the pair (a, c) of an LSTM, float64 arrays of shape (n_a, m).
+        """The state: a of an RNN or a GRU, the pair (a, c) of an LSTM, float64 arrays of shape (n_a, m).
 
         What is read is a copy, and what is set is copied; set, they may be array_like and of shape (n_a, 1),
         one state for all examples.
@@ -230,6 +297,57 @@ class Stream:
         else:
             values = _checks.unpacked("state", value, ", ".join(names))
             self._net.set(*(_checks.state(f"state[{k}]", value, n_a, m) for k, value in enumerate(values)))
+
+
+def _restored(cls: type[Stream], parameters: Parameters, m: int, output: str | None, state: Any) -> Stream:
+    """Return a copy, for `copy` and `pickle`."""
+    stream = cls.__new__(cls)
+    Stream.__init__(stream, parameters, m, output=output)
+    stream.state = state
+    return stream
+
+
+def _indices(name: str, value: Any, letters: str, shape: tuple[int, ...], n_x: int) -> Any:
+    """Return integers of as many dimensions as indices, where -1 stands for any size; None if they are something else.
+
+    Raises
+    ------
+    ValueError
+        If they have another shape, or one is no input.
+    """
+    array = _checks.any_array(name, value)
+    if array.dtype.kind not in "iu" or array.ndim != len(shape):
+        return None
+    if array.shape[0] != shape[0]:
+        expected = ", ".join("T_x" if size < 0 else str(size) for size in shape) + ("," if len(shape) == 1 else "")
+        raise ValueError(f"{name}: expected indices of shape ({letters}) = ({expected}), got {array.shape}")
+    _checks.columns_fit(name, *array.shape)
+    for j, *t in np.argwhere((array < 0) | (array >= n_x))[:1]:
+        where = f"example {j}" + "".join(f" at step {step}" for step in t)
+        raise ValueError(f"{name}: expected indices from 0 to n_x - 1 = {n_x - 1}, got {array[(j, *t)]} for {where}")
+    return array.astype(np.intp)
+
+
+def _examples(value: Any, m: int) -> Any:
+    """Return the numbers of some examples, given as they are or as a mask."""
+    array = _checks.any_array("examples", value)
+    if not (array.size or isinstance(value, np.ndarray)):  # an empty sequence, which NumPy takes for float64
+        array = array.astype(np.intp)
+    elif isinstance(value, (list, tuple)) and array.dtype.kind == "i":  # where NumPy takes True for 1
+        array = array.astype(object if any(isinstance(entry, (bool, np.bool_)) for entry in value) else array.dtype)
+    if array.dtype.kind not in "iub":
+        got = f"dtype {array.dtype}" if array.dtype.kind != "O" else f"{type(value).__name__} of objects"
+        raise TypeError(f"examples: expected integers or a mask of booleans, got {got}")
+    if array.dtype.kind == "b":
+        if array.shape != (m,):
+            raise ValueError(f"examples: expected a mask of shape (m,) = ({m},), got {array.shape}")
+        return np.flatnonzero(array)
+    if array.ndim > 1:
+        raise ValueError(f"examples: expected one dimension at most, got shape {array.shape}")
+    array = array.reshape(-1)
+    for wrong in array[(array < 0) | (array >= m)][:1]:
+        raise ValueError(f"examples: expected numbers from 0 to m - 1 = {m - 1}, got {wrong}")
+    return array.astype(np.intp)
 
 
 def _writeable(name: str, value: Any, letters: str, shape: tuple[int, int]) -> None:

@@ -133,9 +133,9 @@ static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double
                         Py_ssize_t k0, Py_ssize_t K, const double *x, Py_ssize_t sxj, Py_ssize_t sxk,
                         Py_ssize_t cols, enum start start, const double *bias)
 {
-    const int pairs = cols == 1 && (VLEN < 8 || rows * depth * 8 <= WEIGHTS_IN_L1);
+    const int pairs = cols == 1 && (VLEN < 8 || rows * K * 8 <= WEIGHTS_IN_L1);
     /* At every other step (x moves on) from the last panel to the first: L1 still holds the panels used last. */
-    const int back = cols == 1 && !pairs && (uintptr_t)x / (sizeof *x * (size_t)K) % 2;
+    const int back = cols == 1 && !pairs && K && (uintptr_t)x / (sizeof *x * (size_t)K) % 2;
     Py_ssize_t end = k0 + K;
     do { /* unpacked even for K = 0, to write the initial value */
         Py_ssize_t nk = cols == 1 && !pairs ? end - k0 : kblock(end - k0);

@@ -49,6 +49,8 @@ cdef extern from "linalg/weights.h" nogil:
         Py_ssize_t n
         Py_ssize_t K
         Py_ssize_t ld
+        Py_ssize_t depth
+        Py_ssize_t k0
         double *packed
 
     Py_ssize_t panel_size(Py_ssize_t terms)
@@ -124,7 +126,7 @@ cdef inline weights weights_init(
     for g in range(MAX_GATES):
         W.gate[g] = NULL
     W.n_gates, W.fused, W.unpacked = n_gates, fused, unpacked
-    W.n, W.K, W.ld = n, K, ld
+    W.n, W.K, W.ld, W.depth, W.k0 = n, K, ld, K, 0
     W.packed = NULL
     return W
 

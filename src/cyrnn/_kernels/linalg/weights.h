@@ -14,11 +14,14 @@
 /* A weight matrix as the caller keeps it: `n_gates` matrices of n rows and K columns, row length ld.
  * fused     the gates are multiplied as one matrix of n_gates * n rows
  * unpacked  it is used once: there is no packed form
- * packed    workspace for the packed form, `weights_size` doubles */
+ * packed    workspace for the packed form, `weights_size` doubles
+ * depth     the terms of a packed row: K, or more in a part, columns k0 ... k0 + K - 1, of a larger matrix that has the
+ *           workspace (`matmul` only) */
 typedef struct {
     const double *gate[MAX_GATES];
     int n_gates, fused, unpacked;
     Py_ssize_t n, K, ld;
+    Py_ssize_t depth, k0;
     double *packed;
 } weights;
 
@@ -26,7 +29,7 @@ typedef struct {
 static inline Py_ssize_t weights_size(const weights *W)
 {
     Py_ssize_t rows = W->n_gates * packed_size(W->n, W->K), cols = packed_size(W->K, W->n_gates * W->n);
-    return W->unpacked ? 0 : rows > cols ? rows : cols;
+    return W->unpacked || W->depth > W->K ? 0 : rows > cols ? rows : cols;
 }
 
 /* Before `matmul`: one row per unit.  Each thread packs its range. */
@@ -35,10 +38,10 @@ static inline void weights_pack(const weights *W, thread thr)
     for (int g = 0; g < W->n_gates && !W->unpacked; g++) {
         index_range own = thread_range(W->n, MR, thr);
         if (W->fused) { /* panels may hold rows of two gates */
-            if (thr.id == 0) pack(W->packed, W->K, g * W->n, 0, W->gate[g], W->ld, 1, W->n, W->K, NULL);
+            if (thr.id == 0) pack(W->packed, W->depth, g * W->n, W->k0, W->gate[g], W->ld, 1, W->n, W->K, NULL);
         } else
-            pack(W->packed + g * packed_size(W->n, W->K), W->K, own.begin, 0, W->gate[g] + own.begin * W->ld,
-                 W->ld, 1, own.end - own.begin, W->K, NULL);
+            pack(W->packed + g * packed_size(W->n, W->depth), W->depth, own.begin, W->k0,
+                 W->gate[g] + own.begin * W->ld, W->ld, 1, own.end - own.begin, W->K, NULL);
     }
 }
 
@@ -46,7 +49,8 @@ static inline void weights_pack(const weights *W, thread thr)
 static inline const double *packed_row(const weights *W, int gate, Py_ssize_t r)
 {
     Py_ssize_t row = W->fused ? gate * W->n + r : r;
-    return W->packed + (W->fused ? 0 : gate * packed_size(W->n, W->K)) + row / MR * MR * W->K + row % MR;
+    const double *panels = W->packed + (W->fused ? 0 : gate * packed_size(W->n, W->depth));
+    return panels + row / MR * MR * W->depth + W->k0 * MR + row % MR;
 }
 
 /* Rows of the gate from r on that stand side by side there. */
@@ -87,8 +91,8 @@ static inline void matmul(double *c, Py_ssize_t sc, Py_ssize_t ldc, const weight
             gemm_unpacked(c + g * sc + from, ldc, to - from, W->gate[g] + from * W->ld, W->ld, 1, W->K, x, ldx, 1,
                           cols, start, bias ? bias + g * n + from : NULL, NULL, thr.panel);
         else
-            gemm(c + g * sc + from, ldc, to - from, W->packed + (g * panels * MR + from) * W->K, W->K, 0, W->K,
-                 x, ldx, 1, cols, start, bias ? bias + g * n + from : NULL);
+            gemm(c + g * sc + from, ldc, to - from, W->packed + (g * panels * MR + from) * W->depth, W->depth, W->k0,
+                 W->K, x, ldx, 1, cols, start, bias ? bias + g * n + from : NULL);
     }
 }
 

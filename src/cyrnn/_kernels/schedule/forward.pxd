@@ -28,6 +28,21 @@ from .layer cimport (
 from .output cimport output_block
 
 
+cdef inline void step_arrays(
+    step *s,                                    # OUT
+    const layer *task, Py_ssize_t before, Py_ssize_t after, Py_ssize_t first, Py_ssize_t begin,
+) noexcept nogil:
+    """What the pointwise functions of a step get, from value `begin` on; the columns are those of `forward_step`."""
+    cdef Py_ssize_t n_a = task.p.n_a
+    cdef double *slots = task.slots + first * task.slot_ld + begin
+    cdef int k
+    for k in range(task.p.cell.n_slots):
+        s.slot[k] = slots + k * task.slot_stride
+    for k in range(task.p.cell.n_states):
+        s.before[k] = task.state[k] + before * n_a + begin
+        s.after[k] = task.state[k] + after * n_a + begin
+
+
 cdef inline void forward_step(
     const layer *task,
     Py_ssize_t before, Py_ssize_t after,        # the first columns of the states before and after the step
@@ -44,11 +59,7 @@ cdef inline void forward_step(
     cdef double *z = task.slots + first * ld + columns.begin * ld
     cdef step s
     cdef int k
-    for k in range(c.n_slots):
-        s.slot[k] = task.slots + first * ld + k * sc + values.begin
-    for k in range(c.n_states):
-        s.before[k] = task.state[k] + before * n_a + values.begin
-        s.after[k] = task.state[k] + after * n_a + values.begin
+    step_arrays(&s, task, before, after, first, values.begin)
     for k in range(c.n_stages):
         p = &c.products[k]
         if p.source < 0:
