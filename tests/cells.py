@@ -48,10 +48,10 @@ class Cell:
         """Of the states before a step."""
         return tuple(f"d{state}_prev" for state in self.states)
 
-    def initialize(self, n_x, n_a, n_y, rng):
+    def initialize(self, n_x, n_a, n_y, rng, **how):
         """Parameters to begin with."""
         reset = {} if "_" not in self.name else {"reset": self.name.partition("_")[2]}
-        return cyrnn.initialize_parameters(self.kind, n_x, n_a, n_y, rng, **reset)
+        return cyrnn.initialize_parameters(self.kind, n_x, n_a, n_y, rng, **reset, **how)
 
     def function(self, way, module=cyrnn):
         """The public function, or that of the notebook in plain NumPy."""

@@ -112,8 +112,9 @@ def test_orthogonal_matrices_are_uniform():
 @each_cell
 @pytest.mark.parametrize("recurrent", ["orthogonal", "glorot_uniform"])
 def test_recurrent_weights(cell, recurrent):
-    p = cyrnn.initialize_parameters(cell, 7, 40, 5, 0, recurrent=recurrent)
-    for key in ["Waa"] if cell == "rnn" else ["W" + gate for gate in GATES]:
+    row = CELLS[IDS.index(cell)]
+    p = row.initialize(7, 40, 5, 0, recurrent=recurrent)
+    for key in [key for key in row.inputs if key[0] == "W" and key != "Wax"]:
         if recurrent == "orthogonal":  # as without the argument
             assert_array_equal(p[key], begin(cell)[key])
             orthogonal(p[key][:, :40])

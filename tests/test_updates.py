@@ -280,11 +280,16 @@ class TestNothingIsHalfDone:
 
     def test_no_mappings(self, step):
         p, g, v, s = case()
-        for wrong in (None, [1], 3):
+        for wrong in (None, "p", 3):
             kind = type(wrong).__name__
             message = f"expected a mapping from names to arrays, got {kind}"
             self.refuse(step, TypeError, f"parameters: {message}", wrong, g, v, s)
             self.refuse(step, TypeError, f"gradients: {message}", p, wrong, v, s)
+        message = r"expected a mapping from names to arrays, got int"
+        self.refuse(step, TypeError, rf"parameters\[0\]: {message}", [1], [g], [v], [s])
+        self.refuse(step, TypeError, rf"gradients\[0\]: {message}", [p], [1], [v], [s])
+        message = "gradients: expected a list of 1 entries, as parameters, got dict"
+        self.refuse(step, ValueError, message, [p], g, [v], [s])
         self.refuse(step, TypeError, "parameters: expected names for keys, got 3", {**p, 3: p["by"]}, g, v, s)
 
     def test_rates(self, step):
@@ -313,7 +318,7 @@ class TestNothingIsHalfDone:
         message = r"weight_decay: expected at most 1 / learning_rate = 4.0, .*, got "
         self.refuse(step, ValueError, message + "4.5", p, g, v, s, learning_rate=0.25, weight_decay=4.5)
         self.refuse(step, ValueError, message + r"1e\+308", p, g, v, s, learning_rate=0.25, weight_decay=1e308)
-        for wrong in (None, [1]):
+        for wrong in (None, 3):
             message = r"parameters: expected a mapping from names to arrays, got \w+"
             self.refuse(step, TypeError, message, wrong, g, v, s, weight_decay=0.1)
         biases = {"by": p["by"], 3: p["bf"]}
@@ -450,7 +455,7 @@ def test_clip_types_and_bad_input():
         refuse(TypeError, r"gradients\['dby'\]: expected real numbers, got None", clip, {"dby": None}, **{name: 1.0})
         message = r"gradients: expected entries that begin with 'dW' or 'db', got only \['da0', 'dx'\]"
         refuse(KeyError, message, clip, {"dx": g["dWy"], "da0": g["dWy"]}, **{name: 1.0})
-        refuse(TypeError, "gradients: expected a mapping from names to arrays, got list", clip, [1], **{name: 1.0})
+        refuse(TypeError, r"gradients\[0\]: expected a mapping from names to arrays, got int", clip, [1], **{name: 1.0})
 
 
 def test_initialize_adam_refuses():

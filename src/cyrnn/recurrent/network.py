@@ -12,7 +12,7 @@ A layer reads the hidden states of the one below it; of two directions the colum
 right first.  From right to left an example begins with its own last step.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from .spec import CELLS, OUTPUTS, CellSpec, cell_of, check_output
 
 __all__ = ["network_backward", "network_forward"]
 
-ACTIVATIONS = {"softmax": softmax, "sigmoid": sigmoid, "linear": lambda z: z}
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"softmax": softmax, "sigmoid": sigmoid, "linear": np.asarray}
 
 
 class Direction(NamedTuple):
@@ -109,7 +109,8 @@ def layout(network: Any, name: str = "network") -> Layout:
             continue
         if not isinstance(entry, (list, tuple)) or len(entry) != 2:
             got = f"{len(entry)} entries" if isinstance(entry, (list, tuple)) else type(entry).__name__
-            raise TypeError(f"{where}: expected the parameters of a layer, or a pair (left to right, right to left), got {got}")
+            expected = "the parameters of a layer, or a pair of them (left to right, right to left)"
+            raise TypeError(f"{where}: expected {expected}, got {got}")
         pair = [_direction(f"{where}[{i}]", parameters) for i, parameters in enumerate(entry)]
         if pair[0].spec is not pair[1].spec:
             raise ValueError(f"{where}[1]: expected {pair[0].spec.title}, as {where}[0], got {pair[1].spec.title}")
@@ -149,7 +150,7 @@ def _checked(parts: Layout, name: str, n_x: int | None, output: Any) -> Layout:
         embedding, n_x = {"E": np.ascontiguousarray(E)}, len(E)
     layers = []
     for layer in parts.layers:
-        found = []
+        found: list[tuple[Direction, int]] = []
         for where, spec, parameters in layer:
             n_a, columns = spec.sizes(parameters, where)
             if found and n_a != found[0][1]:
@@ -220,26 +221,22 @@ def _initial(states: Any, parts: Layout, m: int, sizes: list[int], name: str) ->
     if not isinstance(states, (list, tuple)) or len(states) != len(parts.layers):
         got = f"{len(states)} entries" if isinstance(states, (list, tuple)) else type(states).__name__
         raise ValueError(f"{name}: expected a list of {len(parts.layers)} entries, one for each layer, got {got}")
-    found = []
+    found: list[list[tuple[Any, ...]]] = []
     for k, (layer, n_a, value) in enumerate(zip(parts.layers, sizes, states, strict=True)):
         values = [value] if len(layer) == 1 else [None, None] if value is None else value
         if len(layer) == 2 and (not isinstance(values, (list, tuple)) or len(values) != 2):
             raise ValueError(f"{name}[{k}]: expected a pair, of both directions, got {type(value).__name__}")
-        row = []
-        for i, (d, entry) in enumerate(zip(layer, values, strict=True)):
+        row: list[tuple[Any, ...]] = []
+        for i, (direction, entry) in enumerate(zip(layer, values, strict=True)):
             where = f"{name}[{k}]" if len(layer) == 1 else f"{name}[{k}][{i}]"
-            letters = d.spec.states
+            letters = direction.spec.states
+            named = {where: entry}
             if entry is None:
-                row.append((None,) * len(letters))
-            elif len(letters) == 1:
-                row.append((_checks.state(where, entry, n_a, m),))
-            else:
+                named = {f"{where}[{s}]": None for s in range(len(letters))}
+            elif len(letters) > 1:
                 each = _checks.unpacked(where, entry, ", ".join(letters))
-                row.append(
-                    tuple(
-                        None if one is None else _checks.state(f"{where}[{s}]", one, n_a, m) for s, one in enumerate(each)
-                    )
-                )
+                named = {f"{where}[{s}]": one for s, one in enumerate(each)}
+            row.append(tuple(None if v is None else _checks.state(key, v, n_a, m) for key, v in named.items()))
         found.append(row)
     return found
 

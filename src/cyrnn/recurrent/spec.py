@@ -88,7 +88,7 @@ class CellSpec:
 
         Indices are checked, the shape of a dense input is not.
         """
-        array = _checks.any_array(name, value)
+        array = _checks.any_array(name, value, letters)
         if not _checks.are_indices(array, letters.count(",") + 1):
             return _checks.dense(name, value, letters)
         kept = None if lengths is None else _checks.lengths(lengths, *array.shape)

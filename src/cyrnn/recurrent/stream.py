@@ -315,7 +315,7 @@ def _indices(name: str, value: Any, letters: str, shape: tuple[int, ...], n_x: i
     ValueError
         If they have another shape, or one is no input.
     """
-    array = _checks.any_array(name, value)
+    array = _checks.any_array(name, value, f"n_x, {letters}")
     if array.dtype.kind not in "iu" or array.ndim != len(shape):
         return None
     if array.shape[0] != shape[0]:

@@ -23,10 +23,43 @@ NOT_NEGATIVE = "a finite number, 0 or more", 0.0, MOST
 POSITIVE = "a number above 0", TINY, math.inf
 
 
-def _named(name: str, value: Any) -> None:
-    """Refuse what is no mapping from names to arrays."""
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{name}: expected a mapping from names to arrays, got {type(value).__name__}")
+def _leaves(values: dict[str, Any]) -> list[dict[str, Arrays]]:
+    """Return the mappings that belong together by name: one group for a layer, one for each dict of a network.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If something is neither a mapping nor a list of such, or is nested otherwise than the first value.
+    """
+    first, *_ = values
+    if not isinstance(values[first], (list, tuple)):
+        for name, value in values.items():
+            if not isinstance(value, Mapping):
+                raise TypeError(f"{name}: expected a mapping from names to arrays, got {type(value).__name__}")
+        return [dict(values)]
+    count = len(values[first])
+    for name, value in values.items():
+        if not isinstance(value, (list, tuple)) or len(value) != count:
+            got = f"{len(value)} entries" if isinstance(value, (list, tuple)) else type(value).__name__
+            raise ValueError(f"{name}: expected a list of {count} entries, as {first}, got {got}")
+    nested = [_leaves({f"{name}[{k}]": value[k] for name, value in values.items()}) for k in range(count)]
+    return [leaf for leaves in nested for leaf in leaves]
+
+
+def _lists(parameters: Any, gradients: Any, *states: Any) -> list[list[Any]]:
+    """Return the arrays of the parameters and, in the same order, of their gradients and moments; nothing is checked.
+
+    Parameters and moments are of dicts alone: another mapping might give new arrays at every look.
+    """
+    if not isinstance(parameters, dict):
+        if not all(isinstance(value, (list, tuple)) for value in (parameters, gradients, *states)):
+            raise TypeError
+        nested = [_lists(*entries) for entries in zip(parameters, gradients, *states, strict=True)]
+        return [[array for part in parts for array in part] for parts in zip(*nested, strict=True)]
+    if not all(isinstance(value, dict) for value in states):
+        raise TypeError
+    names = ["d" + key for key in parameters]
+    return [list(parameters.values()), *([values[name] for name in names] for values in (gradients, *states))]
 
 
 def _gradient(name: str, value: Any) -> Array:
@@ -59,49 +92,57 @@ def _written(name: str, values: Arrays, key: str) -> Array:
     return np.asarray(value)  # of a subclass the array itself, in the same memory
 
 
-def _checked(parameters: Any, gradients: Any, states: dict[str, Any]) -> dict[str, list[Array]]:
-    """Return the lists that the kernels take, gradients first, or raise the error that names the misfit."""
-    for name, value in {"parameters": parameters, "gradients": gradients, **states}.items():
-        _named(name, value)
-    lists: dict[str, list[Array]] = {name: [] for name in ("gradients", "parameters", *states)}
-    for key in parameters:
-        if not isinstance(key, str):
-            raise TypeError(f"parameters: expected names for keys, got {key!r}")
-        parameter = _written(f"parameters[{key!r}]", parameters, key)
-        lists["parameters"].append(parameter)
-        for name, values in {"gradients": gradients, **states}.items():
-            if "d" + key not in values:
-                got = sorted(map(str, values))
-                wanted = f"an entry {'d' + key!r} for parameters[{key!r}]"
-                raise _checks.Missing(f"{name}: expected {wanted}, got only {got}")
-            full = f"{name}[{'d' + key!r}]"
-            array = _gradient(full, values["d" + key]) if name == "gradients" else _written(full, values, "d" + key)
-            if array.shape != parameter.shape:
-                raise ValueError(f"{full}: expected {parameter.shape}, as parameters[{key!r}], got {array.shape}")
-            lists[name].append(array)
-    return lists
+def _checked(
+    parameters: Any, gradients: Any, states: dict[str, Any]
+) -> tuple[dict[str, list[Array]], dict[str, list[str]]]:
+    """Return the lists that the kernels take, gradients first, and the arrays' names; errors name the misfit."""
+    kinds = ["gradients", "parameters", *states]
+    lists: dict[str, list[Array]] = {kind: [] for kind in kinds}
+    names: dict[str, list[str]] = {kind: [] for kind in kinds}
+    for leaf in _leaves({"parameters": parameters, "gradients": gradients, **states}):
+        (where, own), *others = leaf.items()
+        for key in own:
+            if not isinstance(key, str):
+                raise TypeError(f"{where}: expected names for keys, got {key!r}")
+            spelled = f"{where}[{key!r}]"
+            parameter = _written(spelled, own, key)
+            lists["parameters"].append(parameter)
+            names["parameters"].append(spelled)
+            for kind, (name, values) in zip(("gradients", *states), others, strict=True):
+                if "d" + key not in values:
+                    got = sorted(map(str, values))
+                    raise _checks.Missing(f"{name}: expected an entry {'d' + key!r} for {spelled}, got only {got}")
+                full = f"{name}[{'d' + key!r}]"
+                array = _gradient(full, values["d" + key]) if kind == "gradients" else _written(full, values, "d" + key)
+                if array.shape != parameter.shape:
+                    raise ValueError(f"{full}: expected {parameter.shape}, as {spelled}, got {array.shape}")
+                lists[kind].append(array)
+                names[kind].append(full)
+    return lists, names
 
 
 def _update(
-    kernel: Callable[..., None], lists: dict[str, list[Array]], parameters: Arrays, *rates: Any
+    kernel: Callable[..., None], lists: dict[str, list[Array]], names: dict[str, list[str]], *rates: Any
 ) -> None:
     """Call the kernel with what `_checked` returned; what it still refuses is memory that two arrays share."""
     try:
         kernel(*lists.values(), *rates)
-        _updates.note([parameters[key] for key in parameters])
+        _updates.note(lists["parameters"])
     except ValueError as error:
-        d = {name: "" if name == "parameters" else "d" for name in lists}
-        named = [
-            (f"{name}[{d[name] + key!r}]", array)
-            for name in lists
-            for key, array in zip(parameters, lists[name], strict=True)
-        ]
+        named = [pair for kind in lists for pair in zip(names[kind], lists[kind], strict=True)]
         for name, array in named[len(lists["gradients"]) :]:
             for other, theirs in named:
                 if name != other and np.may_share_memory(array, theirs):
                     got = f"some that {other} shares"
                     raise ValueError(f"{name}: expected memory of its own to update, got {got}") from error
         raise
+
+
+def _like(value: Any, make: Callable[[Any], Any]) -> Any:
+    """Return a value nested as a network, or as its one mapping, with `make` of each mapping."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_like(entry, make) for entry in value)
+    return make(value)
 
 
 def initialize_adam(parameters: Arrays) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -129,9 +170,11 @@ def initialize_adam(parameters: Arrays) -> tuple[dict[str, Array], dict[str, Arr
     >>> v
     {'dWy': array([[0., 0.]]), 'dby': array([[0.]])}
     """
-    _named("parameters", parameters)
-    shapes = {"d" + key: _checks.real(f"parameters[{key!r}]", value).shape for key, value in parameters.items()}
-    v, s = ({key: np.zeros(shape) for key, shape in shapes.items()} for _ in "vs")
+    for leaf in _leaves({"parameters": parameters}):
+        for where, own in leaf.items():
+            for key, value in own.items():
+                _checks.real(f"{where}[{key!r}]", value)
+    v, s = (_like(parameters, lambda own: {"d" + key: np.zeros(np.shape(a)) for key, a in own.items()}) for _ in "vs")
     return v, s
 
 
@@ -220,22 +263,20 @@ def update_parameters_with_adam(
     rates = learning_rate, beta1, beta2, epsilon, *corrections, 1.0 - learning_rate * weight_decay
     decayed = None
     if weight_decay:
-        _named("parameters", parameters)
-        decayed = [isinstance(key, str) and key.startswith("W") for key in parameters]
+        keys = [key for leaf in _leaves({"parameters": parameters}) for own in leaf.values() for key in own]
+        decayed = [isinstance(key, str) and key.startswith("W") for key in keys]
         if not any(decayed):
-            got = sorted(map(str, parameters))
+            got = sorted(map(str, keys))
             raise _checks.Missing(f"parameters: expected entries that begin with 'W' to decay, got only {got}")
-    if isinstance(parameters, dict) and isinstance(v, dict) and isinstance(s, dict):
+    if isinstance(parameters, (dict, list, tuple)):
         try:
-            names = ["d" + key for key in parameters]
-            g_list, v_list, s_list = ([values[name] for name in names] for values in (gradients, v, s))
-            p_list = list(parameters.values())
+            p_list, g_list, v_list, s_list = _lists(parameters, gradients, v, s)
             kernel(g_list, p_list, v_list, s_list, *rates, decayed)
             _updates.note(p_list)
             return parameters, v, s
         except _checks.MISFIT:
             pass
-    _update(kernel, _checked(parameters, gradients, {"v": v, "s": s}), parameters, *rates, decayed)
+    _update(kernel, *_checked(parameters, gradients, {"v": v, "s": s}), *rates, decayed)
     return parameters, v, s
 
 
@@ -273,15 +314,15 @@ def update_parameters_with_gd(
     """
     learning_rate = _checks.number("learning_rate", learning_rate, *NOT_NEGATIVE)
     kernel = _kernels.optimizers.descent
-    if isinstance(parameters, dict):
+    if isinstance(parameters, (dict, list, tuple)):
         try:
-            p_list = list(parameters.values())
-            kernel([gradients["d" + key] for key in parameters], p_list, learning_rate)
+            p_list, g_list = _lists(parameters, gradients)
+            kernel(g_list, p_list, learning_rate)
             _updates.note(p_list)
             return parameters
         except _checks.MISFIT:
             pass
-    _update(kernel, _checked(parameters, gradients, {}), parameters, learning_rate)
+    _update(kernel, *_checked(parameters, gradients, {}), learning_rate)
     return parameters
 
 
@@ -330,19 +371,25 @@ def clip_gradients(
         raise TypeError(f"norm, value: expected exactly one of them, got {'neither' if norm is None else 'both'}")
     by_norm = math.inf if norm is None else _checks.number("norm", norm, *POSITIVE)
     by_value = math.inf if value is None else _checks.number("value", value, *POSITIVE)
-    _named("gradients", gradients)
-    clipped = dict(gradients)
-    keys = [key for key in clipped if isinstance(key, str) and key[:2] in ("dW", "db")]
-    if not keys:
-        got = sorted(map(str, clipped))
+    leaves = [next(iter(leaf.items())) for leaf in _leaves({"gradients": gradients})]
+    names = [(where, own, key) for where, own in leaves for key in own if isinstance(key, str)]
+    entries = [entry for entry in names if entry[2].startswith(("dW", "db", "dE"))]
+    if not entries:
+        got = sorted(str(key) for _, own in leaves for key in own)
         raise _checks.Missing(f"gradients: expected entries that begin with 'dW' or 'db', got only {got}")
     try:
-        before = [clipped[key] for key in keys]
+        before = [own[key] for _, own, key in entries]
         after = arrays(*[array.shape for array in before])
         found = _kernels.optimizers.clip(before, after, by_norm, by_value)
     except _checks.MISFIT:
-        before = [_gradient(f"gradients[{key!r}]", clipped[key]) for key in keys]
+        before = [_gradient(f"{where}[{key!r}]", own[key]) for where, own, key in entries]
         after = arrays(*[array.shape for array in before])
         found = _kernels.optimizers.clip(before, after, by_norm, by_value)
-    clipped.update(zip(keys, after, strict=True))
-    return clipped, found
+    new = {(where, key): array for (where, _, key), array in zip(entries, after, strict=True)}
+    named = iter(leaves)
+
+    def clip(own: Arrays) -> dict[str, Any]:
+        where, _ = next(named)
+        return {key: new.get((where, key), own[key]) for key in own}
+
+    return _like(gradients, clip), found
