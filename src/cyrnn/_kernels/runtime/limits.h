@@ -57,7 +57,11 @@
 #define EXAMPLES_PER_THREAD 4             /* of a step at least, where threads split the examples */
 #define SPLIT_UNITS_PRODUCTS 5e5          /* multiplications of a step that pay for two barriers */
 #define STEP_EXAMPLES 8                   /* fewer wait for the weights about as long as so many compute */
-#define SPINS 2000                        /* of a barrier before it yields the processor */
+#define SPINS 2000                        /* of a barrier before its thread sleeps */
+#define LOST_SECONDS 2e-4                 /* a thread that has slept takes about as long to wake */
+#define LOST_SHARE (1.0 / 3)              /* of a call's time: what is lost beyond is more than two threads gain */
+#define LOST_PAUSE 10.0                   /* times what a call lost, the next ones take one thread */
+#define LOST_PAUSE_MOST 10.0              /* and seconds at most */
 #define POLL_FLOPS 2e7                    /* between two looks at the clock: some milliseconds at most */
 #define POLL_SECONDS 0.05                 /* between two checks for a signal */
 #define GIL_FLOPS 2e5                     /* of a stream's step from which it releases the GIL */

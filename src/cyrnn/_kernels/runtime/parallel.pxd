@@ -10,6 +10,9 @@ cdef extern from "runtime/parallel.h" nogil:
         void (*check)(region *region) noexcept
         int arrived
         int phase
+        int asleep
+        double elapsed
+        double busiest
 
     ctypedef struct thread:
         int id

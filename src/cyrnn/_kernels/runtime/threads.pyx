@@ -4,13 +4,19 @@ A call asks how many threads its number of floating-point operations pays for, a
 its end.  It gets no more than the setting allows, and than the calls of other Python threads have left: eight threads
 that call at once take the cores once, not eight times.
 
+On processors that are busy with other work a call on several threads waits at every barrier for the one that does not
+run.  What a call lost is the time in which not even the thread with the most work was running.  If that is more than
+the threads gained, the next calls take one thread for LOST_PAUSE times as long; then one tries again.
+
 Everything here runs with the GIL held, which guards the counts.
 """
 
 import os
 import threading
 
-from .limits cimport FLOPS_PER_THREAD, POLL_FLOPS, POLL_SECONDS
+from .limits cimport (
+    FLOPS_PER_THREAD, LOST_PAUSE, LOST_PAUSE_MOST, LOST_SECONDS, LOST_SHARE, POLL_FLOPS, POLL_SECONDS,
+)
 from .parallel cimport region
 
 
@@ -43,6 +49,8 @@ cdef int setting = 0                    # of the user; 0 for the default
 cdef int default = 1                    # the processors that this process may use
 cdef int openmp_limit = omp_get_max_threads()
 cdef int busy = 0                       # threads that calls are using now
+cdef double pause = LOST_PAUSE
+cdef double one_until = 0.0             # calls that begin before have one thread
 cdef bint serial = not CYRNN_OPENMP     # every call has one thread
 
 
@@ -59,7 +67,7 @@ cdef int limit() noexcept:
 
 cdef int threads_for(double flops, Py_ssize_t max_threads) noexcept:
     """Threads for a call of that many floating-point operations that can be split between so many at most."""
-    if max_threads < 2 or flops < 2 * flops_per_thread:
+    if max_threads < 2 or flops < 2 * flops_per_thread or omp_get_wtime() < one_until:
         return 1
     return <int> max(1, min(min(max_threads, limit() - busy), <Py_ssize_t> (flops / flops_per_thread)))
 
@@ -70,10 +78,13 @@ cdef void acquire_threads(int threads) noexcept:
     busy += threads
 
 
-cdef void release_threads(int threads) noexcept:
-    """Count them as free again."""
-    global busy
+cdef void release_threads(int threads, const region *state) noexcept:
+    """Count them as free again; if they lost too much time, the next calls have one."""
+    global busy, one_until
+    cdef double lost = state.elapsed - state.busiest
     busy -= threads
+    if threads > 1 and state.busiest > 0.0 and lost > max(LOST_SECONDS, LOST_SHARE * state.elapsed):
+        one_until = max(one_until, omp_get_wtime() + min(pause * lost, LOST_PAUSE_MOST))
 
 
 cdef unsigned long main_thread = threading.main_thread().ident
@@ -94,7 +105,8 @@ cdef void check_signals(region *state) noexcept nogil:
 cdef region region_init(double flops) noexcept:
     """The shared state of a call of so many operations; signals are handled by the main thread only."""
     cdef region state
-    state.cancelled = state.interrupted = state.arrived = state.phase = 0
+    state.cancelled = state.interrupted = state.arrived = state.phase = state.asleep = 0
+    state.elapsed = state.busiest = 0.0
     state.flops_left = POLL_FLOPS
     state.check = NULL
     if flops > POLL_FLOPS and PyThread_get_thread_ident() == main_thread:
@@ -119,6 +131,21 @@ def set_flops_per_thread(double flops) -> float:
     global flops_per_thread
     before, flops_per_thread = flops_per_thread, flops
     return before
+
+
+def set_pause(times: float) -> float:
+    """Set for how many times what a call lost the next ones take one thread, 0 for never; for tests and measurements.
+    Return the value before."""
+    global pause, one_until
+    before, pause = pause, times
+    if not times:
+        one_until = 0.0
+    return before
+
+
+def threads_now(flops: float) -> int:
+    """The threads that a call of so many operations would take now."""
+    return threads_for(flops, 1024)
 
 
 def get() -> int:
