@@ -3,8 +3,8 @@
     python benchmarks/busy.py [--calls 30] [--busy 0 1 2 4] [--nice 0 19] [--sizes 64,64,16,32,100 ...]
 
 Starts so many processes that compute without end, of the same priority or with a lower one, and calls the LSTM forward
-and backward on one thread and on the default number in turn, in one process.  What is shown are medians, and the
-slowest call on the default number.
+and backward on one thread and on the default number in turn, in one process.  What is shown are medians and, in
+parentheses, the slowest call.
 """
 
 import argparse
@@ -51,21 +51,18 @@ def main():
     parser.add_argument("--nice", type=int, nargs="+", default=[0, 19], help="how much lower their priority is")
     parser.add_argument("--sizes", type=size, nargs="+", metavar="n_x,n_a,n_y,m,T_x", help="these instead")
     arguments = parser.parse_args()
-    print(f"{cyrnn.get_num_threads()} threads by default; lstm forward + backward, medians of {arguments.calls} calls")
-    print(f"{'n_x, n_a, n_y, m, T_x':<24}{'busy':>5}{'nice':>5}{'1 thread':>13}{'default':>13}{'ratio':>7}{'slowest':>13}")
+    print(f"lstm forward + backward in ms; {cyrnn.get_num_threads()} threads by default; {arguments.calls} calls each")
+    print(f"{'n_x, n_a, n_y, m, T_x':<24}{'busy':>5}{'nice':>5}{'1 thread':>18}{'default':>18}{'ratio':>7}")
     for n in arguments.sizes or SIZES:
         call = peers.functions(cyrnn, peers.problem("lstm", *n))["fb"]
         for count in arguments.busy:
             for nice in arguments.nice if count else [0]:
                 with busy_processes(count, nice):
                     pairs = [(seconds(call, 1), seconds(call, None)) for _ in range(arguments.calls)]
-                one, default = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))
-                slowest = 1e3 * max(times[1] for times in pairs)
-                print(
-                    f"{str(n)[1:-1]:<24}{count:>5}{nice:>5}{one:>10.1f} ms{default:>10.1f} ms{default / one:>7.2f}"
-                    f"{slowest:>10.1f} ms",
-                    flush=True,
-                )
+                both = list(zip(*pairs, strict=True))
+                one, default = (statistics.median(times) for times in both)
+                shown = "".join(f"{1e3 * statistics.median(t):>10.1f}{f'({1e3 * max(t):.0f})':>8}" for t in both)
+                print(f"{str(n)[1:-1]:<24}{count:>5}{nice:>5}{shown}{default / one:>7.2f}", flush=True)
 
 
 if __name__ == "__main__":
