@@ -129,11 +129,11 @@ MOUNTS = {
     2: "30 23 0:26 {} {} rw,nosuid - cgroup2 cgroup rw\n",
 }
 GROUPS = {1: "9:memory:/m\n1:cpu,cpuacct:{}\n0::/\n", 2: "0::{}\n"}
-SEEN = {  # what is mounted of the hierarchy, the group as the process sees it
-    "from outside": ("/", "/batch/job7"),
-    "as the root": ("/", "/"),
-    "by another path": ("/docker/f00", "/docker/f00"),
-    "elsewhere": ("/docker/f00", "/"),
+SEEN = {  # what is mounted of the hierarchy, the group as the process sees it, where that is below the mount point
+    "from outside": ("/", "/batch/job7", "batch/job7"),
+    "as the root": ("/", "/", ""),
+    "in part": ("/docker/f00", "/docker/f00/job7", "job7"),
+    "elsewhere": ("/docker/f00", "/", ""),
 }
 
 
@@ -142,9 +142,9 @@ SEEN = {  # what is mounted of the hierarchy, the group as the process sees it
 def test_the_limit_of_a_batch_system_or_container(tmp_path, version, seen):
     """Of the process's own control group and of those above it, whatever the mounted hierarchy begins with."""
     mount = tmp_path / "sys fs"
-    group = mount if seen != "from outside" else mount / "batch" / "job7"
+    root, path, below = SEEN[seen]
+    group = mount / below
     group.mkdir(parents=True)
-    root, path = SEEN[seen]
     mounts = MOUNTS[version].format(root, str(mount).replace(" ", "\\040"))
     (tmp_path / "mountinfo").write_text("23 1 0:1 / / rw - tmpfs tmpfs rw\n" + mounts)
     assert _threads.quota(tmp_path) == float("inf")  # no file that tells the group

@@ -57,7 +57,8 @@
 #define EXAMPLES_PER_THREAD 4             /* of a step at least, where threads split the examples */
 #define SPLIT_UNITS_PRODUCTS 5e5          /* multiplications of a step that pay for two barriers */
 #define STEP_EXAMPLES 8                   /* fewer wait for the weights about as long as so many compute */
-#define SPINS 2000                        /* of a barrier before its thread sleeps */
+#define SPINS 2000                        /* of a barrier before it looks at the clock */
+#define SPIN_SECONDS 1e-4                 /* that it spins then before its thread sleeps */
 #define LOST_SECONDS 2e-4                 /* a thread that has slept takes about as long to wake */
 #define LOST_SHARE (1.0 / 3)              /* of a call's time: what is lost beyond is more than two threads gain */
 #define LOST_PAUSE 10.0                   /* times what a call lost, the next ones take one thread */

@@ -156,11 +156,16 @@ static inline void barrier(thread thr)
         barrier_wake(thr.region, thr.count);
         return;
     }
-    for (int spins = 0; __atomic_load_n(&thr.region->phase, __ATOMIC_ACQUIRE) == phase; spins++) {
-        if (spins >= SPINS) barrier_sleep(thr.region, phase);
+    double until = 0.0;
+    for (int spins = 0; __atomic_load_n(&thr.region->phase, __ATOMIC_ACQUIRE) == phase;) {
+        if (spins < SPINS) {
+            if (++spins == SPINS) until = omp_get_wtime() + SPIN_SECONDS;
 #if defined(__SSE2__)
-        else _mm_pause();
+            _mm_pause();
 #endif
+        } else if (omp_get_wtime() > until) {
+            barrier_sleep(thr.region, phase);
+        }
     }
 #elif defined(_OPENMP)
     if (thr.count > 1) {
