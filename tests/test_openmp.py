@@ -278,7 +278,8 @@ q = problem('lstm', 64, 64, 16, 32, 100); cyrnn.set_num_threads(2)
 def test_one_thread_for_a_while_where_several_wait_for_each_other():
     """Two threads on one processor lose half of the time of a call, whatever else the machine does."""
     code = ON_ONE_PROCESSOR + (
-        "threads.set_pause(100.0); found = [threads.threads_now(1e9), call(), call()]; start = time.perf_counter()\n"
+        "threads.set_pause(100.0); found = [threads.threads_now(1e9)]\n"
+        "found += [min(call() for _ in range(5)), call()]; start = time.perf_counter()\n"
         "while threads.threads_now(1e9) == 1 and time.perf_counter() < start + 20.0: time.sleep(0.001)\n"
         "print(*found, threads.threads_now(1e9))"
     )

@@ -34,9 +34,10 @@ cdef extern from "runtime/limits.h" nogil:
     const double ELEMENTWISE_FLOPS
     const double FLOPS_PER_THREAD
     const double LOST_SECONDS
-    const double LOST_SHARE
     const double LOST_PAUSE
     const double LOST_PAUSE_MOST
+    const double LOST_PAUSE_SECONDS
+    const double THREADS_GAIN
     const double POLL_FLOPS
     const double POLL_SECONDS
     const double GIL_FLOPS

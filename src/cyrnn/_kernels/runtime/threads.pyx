@@ -6,7 +6,8 @@ that call at once take the cores once, not eight times.
 
 On processors that are busy with other work a call on several threads waits at every barrier for the one that does not
 run.  What a call lost is the time in which not even the thread with the most work was running.  If that is more than
-the threads gained, the next calls take one thread for LOST_PAUSE times as long; then one tries again.
+the threads gained, the next calls take one thread for some times as long; then one tries again.  The pause doubles with
+every try that loses and is short again after one that does not.
 
 Everything here runs with the GIL held, which guards the counts.
 """
@@ -15,7 +16,8 @@ import os
 import threading
 
 from .limits cimport (
-    FLOPS_PER_THREAD, LOST_PAUSE, LOST_PAUSE_MOST, LOST_SECONDS, LOST_SHARE, POLL_FLOPS, POLL_SECONDS,
+    FLOPS_PER_THREAD, LOST_PAUSE, LOST_PAUSE_MOST, LOST_PAUSE_SECONDS, LOST_SECONDS, POLL_FLOPS, POLL_SECONDS,
+    THREADS_GAIN,
 )
 from .parallel cimport region
 
@@ -49,7 +51,8 @@ cdef int setting = 0                    # of the user; 0 for the default
 cdef int default = 1                    # the processors that this process may use
 cdef int openmp_limit = omp_get_max_threads()
 cdef int busy = 0                       # threads that calls are using now
-cdef double pause = LOST_PAUSE
+cdef double pause = LOST_PAUSE          # the next one, in times of what a call lost
+cdef double first_pause = LOST_PAUSE
 cdef double one_until = 0.0             # calls that begin before have one thread
 cdef bint serial = not CYRNN_OPENMP     # every call has one thread
 
@@ -80,11 +83,16 @@ cdef void acquire_threads(int threads) noexcept:
 
 cdef void release_threads(int threads, const region *state) noexcept:
     """Count them as free again; if they lost too much time, the next calls have one."""
-    global busy, one_until
+    global busy, one_until, pause
     cdef double lost = state.elapsed - state.busiest
     busy -= threads
-    if threads > 1 and state.busiest > 0.0 and lost > max(LOST_SECONDS, LOST_SHARE * state.elapsed):
-        one_until = max(one_until, omp_get_wtime() + min(pause * lost, LOST_PAUSE_MOST))
+    if threads == 1 or state.busiest <= 0.0:
+        return
+    if lost > LOST_SECONDS and state.elapsed > THREADS_GAIN * threads * state.busiest:
+        one_until = max(one_until, omp_get_wtime() + min(pause * lost, LOST_PAUSE_SECONDS))
+        pause = min(2 * pause, max(first_pause, LOST_PAUSE_MOST))
+    else:
+        pause = first_pause
 
 
 cdef unsigned long main_thread = threading.main_thread().ident
@@ -134,12 +142,10 @@ def set_flops_per_thread(double flops) -> float:
 
 
 def set_pause(times: float) -> float:
-    """Set for how many times what a call lost the next ones take one thread, 0 for never; for tests and measurements.
-    Return the value before."""
-    global pause, one_until
-    before, pause = pause, times
-    if not times:
-        one_until = 0.0
+    """Set for how many times what a call lost the next ones take one thread at first, 0 for never; for tests and
+    measurements.  Return the value before."""
+    global pause, first_pause, one_until
+    before, pause, first_pause, one_until = first_pause, times, times, 0.0
     return before
 
 
