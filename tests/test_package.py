@@ -164,5 +164,5 @@ def test_what_calls_change_that_other_threads_see():
     assert changed == {
         "buffers.pyx": {"pool", "pool_count", "pool_bytes", "nan_first"},
         "threads.pyx": {"flops_per_thread", "setting", "default", "busy", "serial", "main_thread"}
-        | {"pause", "first_pause", "one_until"},
+        | {"first_pause", "pause", "lost_calls", "one_calls", "one_until"},
     }

@@ -22,6 +22,7 @@ cdef extern from "runtime/limits.h" nogil:
         LOSS_COLUMNS
         LOSS_ROW
         STEP_EXAMPLES
+        LOST_CALLS
         POOL_BYTES
         POOL_BUFFERS
         POOL_FROM

@@ -6,8 +6,8 @@ that call at once take the cores once, not eight times.
 
 On processors that are busy with other work a call on several threads waits at every barrier for the one that does not
 run.  What a call lost is the time in which not even the thread with the most work was running.  If that is more than
-the threads gained, the next calls take one thread for some times as long; then one tries again.  The pause doubles with
-every try that loses and is short again after one that does not.
+the threads gained, in two calls one after the other, the next calls take one thread: so many calls, and so many times
+what was lost.  Then two try again.  The pause doubles when they lose too, and is short again after a call that gains.
 
 Everything here runs with the GIL held, which guards the counts.
 """
@@ -16,8 +16,8 @@ import os
 import threading
 
 from .limits cimport (
-    FLOPS_PER_THREAD, LOST_PAUSE, LOST_PAUSE_MOST, LOST_PAUSE_SECONDS, LOST_SECONDS, POLL_FLOPS, POLL_SECONDS,
-    THREADS_GAIN,
+    FLOPS_PER_THREAD, LOST_CALLS, LOST_PAUSE, LOST_PAUSE_MOST, LOST_PAUSE_SECONDS, LOST_SECONDS, POLL_FLOPS,
+    POLL_SECONDS, THREADS_GAIN,
 )
 from .parallel cimport region
 
@@ -51,9 +51,11 @@ cdef int setting = 0                    # of the user; 0 for the default
 cdef int default = 1                    # the processors that this process may use
 cdef int openmp_limit = omp_get_max_threads()
 cdef int busy = 0                       # threads that calls are using now
-cdef double pause = LOST_PAUSE          # the next one, in times of what a call lost
 cdef double first_pause = LOST_PAUSE
-cdef double one_until = 0.0             # calls that begin before have one thread
+cdef double pause = LOST_PAUSE          # the next one: calls, and times what a call lost
+cdef int lost_calls = 0                 # one after the other
+cdef double one_calls = 0.0             # so many calls still have one thread,
+cdef double one_until = 0.0             # and those that begin before
 cdef bint serial = not CYRNN_OPENMP     # every call has one thread
 
 
@@ -68,9 +70,18 @@ cdef int limit() noexcept:
     return min(setting if setting else default, now)
 
 
+cpdef bint paused() noexcept:
+    """Whether calls take one thread because others have lost time."""
+    return one_calls > 0.0 or omp_get_wtime() < one_until
+
+
 cdef int threads_for(double flops, Py_ssize_t max_threads) noexcept:
     """Threads for a call of that many floating-point operations that can be split between so many at most."""
-    if max_threads < 2 or flops < 2 * flops_per_thread or omp_get_wtime() < one_until:
+    global one_calls
+    if max_threads < 2 or flops < 2 * flops_per_thread:
+        return 1
+    if paused():
+        one_calls -= 1.0
         return 1
     return <int> max(1, min(min(max_threads, limit() - busy), <Py_ssize_t> (flops / flops_per_thread)))
 
@@ -83,16 +94,19 @@ cdef void acquire_threads(int threads) noexcept:
 
 cdef void release_threads(int threads, const region *state) noexcept:
     """Count them as free again; if they lost too much time, the next calls have one."""
-    global busy, one_until, pause
+    global busy, lost_calls, one_calls, one_until, pause
     cdef double lost = state.elapsed - state.busiest
     busy -= threads
     if threads == 1 or state.busiest <= 0.0:
         return
-    if lost > LOST_SECONDS and state.elapsed > THREADS_GAIN * threads * state.busiest:
+    if lost < LOST_SECONDS or state.elapsed < THREADS_GAIN * threads * state.busiest:
+        lost_calls, pause = 0, first_pause
+        return
+    lost_calls += 1
+    if lost_calls >= LOST_CALLS:
+        lost_calls, one_calls = 0, pause
         one_until = max(one_until, omp_get_wtime() + min(pause * lost, LOST_PAUSE_SECONDS))
         pause = min(2 * pause, max(first_pause, LOST_PAUSE_MOST))
-    else:
-        pause = first_pause
 
 
 cdef unsigned long main_thread = threading.main_thread().ident
@@ -142,16 +156,11 @@ def set_flops_per_thread(double flops) -> float:
 
 
 def set_pause(times: float) -> float:
-    """Set for how many times what a call lost the next ones take one thread at first, 0 for never; for tests and
-    measurements.  Return the value before."""
-    global pause, first_pause, one_until
-    before, pause, first_pause, one_until = first_pause, times, times, 0.0
+    """Set for how many calls, and times what was lost, the next ones take one thread at first, 0 for never; for tests
+    and measurements.  Return the value before."""
+    global pause, first_pause, one_calls, one_until
+    before, pause, first_pause, one_calls, one_until = first_pause, times, times, 0.0, 0.0
     return before
-
-
-def threads_now(flops: float) -> int:
-    """The threads that a call of so many operations would take now."""
-    return threads_for(flops, 1024)
 
 
 def get() -> int:
