@@ -62,8 +62,8 @@
 #define LOST_SECONDS 2e-4                 /* a thread that has slept takes about as long to wake */
 #define THREADS_GAIN 0.9                  /* one thread takes about so many times n what n threads take */
 #define LOST_CALLS 2                      /* calls one after the other that lose: the first one wakes the threads */
-#define LOST_PAUSE 2.0                    /* calls, and times what was lost, for which one thread is taken then */
-#define LOST_PAUSE_MOST 16.0              /* doubled up to so many while calls go on to lose, */
+#define LOST_PAUSE 4.0                    /* calls, and times what was lost, for which one thread is taken then */
+#define LOST_PAUSE_MOST 32.0              /* doubled up to so many while calls go on to lose, */
 #define LOST_PAUSE_SECONDS 10.0           /* and to so many seconds */
 #define POLL_FLOPS 2e7                    /* between two looks at the clock: some milliseconds at most */
 #define POLL_SECONDS 0.05                 /* between two checks for a signal */

@@ -7,7 +7,7 @@ that call at once take the cores once, not eight times.
 On processors that are busy with other work a call on several threads waits at every barrier for the one that does not
 run.  What a call lost is the time in which not even the thread with the most work was running.  If that is more than
 the threads gained, in two calls one after the other, the next calls take one thread: so many calls, and so many times
-what was lost.  Then two try again.  The pause doubles when they lose too, and is short again after a call that gains.
+what was lost.  Then two try again.  The pause doubles when they lose too, and halves with every call that gains.
 
 Everything here runs with the GIL held, which guards the counts.
 """
@@ -100,7 +100,7 @@ cdef void release_threads(int threads, const region *state) noexcept:
     if threads == 1 or state.busiest <= 0.0:
         return
     if lost < LOST_SECONDS or state.elapsed < THREADS_GAIN * threads * state.busiest:
-        lost_calls, pause = 0, first_pause
+        lost_calls, pause = 0, max(first_pause, pause / 2)
         return
     lost_calls += 1
     if lost_calls >= LOST_CALLS:
