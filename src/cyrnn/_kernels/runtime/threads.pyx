@@ -80,10 +80,11 @@ cdef int threads_for(double flops, Py_ssize_t max_threads) noexcept:
     global one_calls
     if max_threads < 2 or flops < 2 * flops_per_thread:
         return 1
-    if paused():
+    cdef int threads = <int> max(1, min(min(max_threads, limit() - busy), <Py_ssize_t> (flops / flops_per_thread)))
+    if threads > 1 and paused():
         one_calls -= 1.0
         return 1
-    return <int> max(1, min(min(max_threads, limit() - busy), <Py_ssize_t> (flops / flops_per_thread)))
+    return threads
 
 
 cdef void acquire_threads(int threads) noexcept:
