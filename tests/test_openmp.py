@@ -288,6 +288,19 @@ def test_one_thread_for_a_while_where_several_wait_for_each_other():
 
 
 @needs_openmp
+@pytest.mark.skipif(sys.platform != "linux", reason="a barrier sleeps on Linux only")
+def test_a_thread_that_waits_long_is_asleep():
+    """It leaves the processor of its own accord, once a barrier; a thread that yields is counted as one that must."""
+    code = ON_ONE_PROCESSOR + (
+        "import resource; threads.set_pause(0.0); q = problem('lstm', 64, 512, 16, 1, 50)\n"
+        "switches = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw\n"
+        "cyrnn.lstm_forward(q.x, q.a0, q.p); before = switches()\n"
+        "cyrnn.lstm_forward(q.x, q.a0, q.p); print(switches() - before)"
+    )
+    assert int(shown(code)) > 50
+
+
+@needs_openmp
 @pytest.mark.skipif(_threads.processors() < 2, reason="needs two processors")
 def test_a_busy_machine():
     """The median call on the default number of threads, under four processes that compute without end; 1.3 times one
