@@ -5,8 +5,16 @@ import os
 import pytest
 
 from cyrnn import _kernels
+from cyrnn._kernels.runtime import threads
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # read when a test imports Keras
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _as_many_threads_on_a_busy_machine():
+    before = threads.set_pause(0.0)
+    yield
+    threads.set_pause(before)
 
 
 @pytest.fixture(params=_kernels.available())

@@ -319,7 +319,7 @@ def run(seed, calls, seconds=float("inf"), first=0, fuzzer=None, told=None):
     A failure is raised; or printed and counted, if somebody is `told` of the progress.
     """
     fuzzer, start, number = fuzzer or Fuzzer(seed), time.perf_counter(), first
-    before, build = threads.set_flops_per_thread(1.0), _kernels.build
+    before, pause, build = threads.set_flops_per_thread(1.0), threads.set_pause(0.0), _kernels.build
     try:
         with np.errstate(all="ignore"):
             while fuzzer.calls < calls and time.perf_counter() - start < seconds:
@@ -339,6 +339,7 @@ def run(seed, calls, seconds=float("inf"), first=0, fuzzer=None, told=None):
                     told(fuzzer)
     finally:
         threads.set_flops_per_thread(before)
+        threads.set_pause(pause)
         _kernels.use(build)
         cyrnn.set_num_threads(None)
     return fuzzer

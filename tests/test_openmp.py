@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,19 +124,54 @@ def test_the_environment():
         assert done.stdout.strip() == "1"
 
 
-def test_a_container_s_limit(tmp_path):
+MOUNTS = {
+    1: "32 31 0:29 {} {} rw - cgroup cgroup rw,cpu,cpuacct\n33 31 0:30 / /nowhere rw - cgroup cgroup rw,memory\n",
+    2: "30 23 0:26 {} {} rw,nosuid - cgroup2 cgroup rw\n",
+}
+GROUPS = {1: "9:memory:/m\n1:cpu,cpuacct:{}\n0::/\n", 2: "0::{}\n"}
+SEEN = {  # what is mounted of the hierarchy, the group as the process sees it, where that is below the mount point
+    "from outside": ("/", "/batch/job7", "batch/job7"),
+    "as the root": ("/", "/", ""),
+    "in part": ("/docker/f00", "/docker/f00/job7", "job7"),
+    "elsewhere": ("/docker/f00", "/", ""),
+}
+
+
+@pytest.mark.parametrize("seen", SEEN)
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_limit_of_a_batch_system_or_container(tmp_path, version, seen):
+    """Of the process's own control group and of those above it, whatever the mounted hierarchy begins with."""
+    mount = tmp_path / "sys fs"
+    root, path, below = SEEN[seen]
+    group = mount / below
+    group.mkdir(parents=True)
+    mounts = MOUNTS[version].format(root, str(mount).replace(" ", "\\040"))
+    (tmp_path / "mountinfo").write_text("23 1 0:1 / / rw - tmpfs tmpfs rw\n" + mounts)
+    assert _threads.quota(tmp_path) == float("inf")  # no file that tells the group
+    (tmp_path / "cgroup").write_text(GROUPS[version].format(path))
+
+    def limit(folder, text, period):
+        if version == 2:
+            (folder / "cpu.max").write_text(f"{text} {period}\n")
+        else:
+            (folder / "cpu.cfs_quota_us").write_text(f"{text}\n")
+            (folder / "cpu.cfs_period_us").write_text(f"{period}\n")
+
+    assert _threads.quota(tmp_path) == float("inf")  # nor that of a limit
+    limit(group, "max" if version == 2 else "-1", 100000)
     assert _threads.quota(tmp_path) == float("inf")
-    (tmp_path / "cpu.max").write_text("max 100000\n")
+    limit(group, "nonsense", 0)
     assert _threads.quota(tmp_path) == float("inf")
-    (tmp_path / "cpu.max").write_text("nonsense 0\n")
-    assert _threads.quota(tmp_path) == float("inf")
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    limit(group, 150000, 100000)
     assert _threads.quota(tmp_path) == 1.5
-    (tmp_path / "cpu.max").unlink()
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("300000\n")
-    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-    assert _threads.quota(tmp_path) == 3.0
+    for parent, processors in (group.parent, 1.25), (mount, 0.5):
+        if parent in (mount, *mount.rglob("*")):
+            limit(parent, int(processors * 50000), 50000)
+            assert _threads.quota(tmp_path) == processors
+    limit(tmp_path, 100, 100000)  # outside of the hierarchy
+    assert _threads.quota(tmp_path) == 0.5
+    (tmp_path / "mountinfo").write_text("nonsense\n")
+    assert _threads.quota(tmp_path) == float("inf")
 
 
 @needs_openmp
@@ -225,3 +261,54 @@ def test_threads_that_have_slept_are_no_hindrance():
     before = allowed()
     assert any(statistics.median(seconds(2) / seconds(1) for _ in range(9)) < 1.4 for _ in range(5))
     assert allowed() == before
+
+
+ON_ONE_PROCESSOR = """
+import os, sys, time; sys.path.insert(0, 'tests'); os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from reference import problem; from cyrnn._kernels.runtime import threads
+def call():
+    cyrnn.lstm_backward(q.da, cyrnn.lstm_forward(q.x, q.a0, q.p)[-1])
+    return threads.paused()
+q = problem('lstm', 64, 64, 16, 32, 100); cyrnn.set_num_threads(2)
+"""
+
+
+@needs_openmp
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processor affinity")
+def test_one_thread_for_a_while_where_several_wait_for_each_other():
+    """Two threads on one processor lose half of the time of a call, whatever else the machine does."""
+    code = ON_ONE_PROCESSOR + (
+        "threads.set_pause(100.0); found = [threads.paused(), any(call() for _ in range(5)), call()]\n"
+        "start = time.perf_counter(); calls = 0\n"
+        "while call() and time.perf_counter() < start + 60.0: calls += 1\n"
+        "print(*found, calls > 40, threads.paused())"
+    )
+    assert shown(code) == "False True True True False"
+    assert shown(ON_ONE_PROCESSOR + "threads.set_pause(0.0); print(any(call() for _ in range(5)))") == "False"
+
+
+@needs_openmp
+@pytest.mark.skipif(sys.platform != "linux", reason="a barrier sleeps on Linux only")
+def test_a_thread_that_waits_long_is_asleep():
+    """It leaves the processor of its own accord, once a barrier; a thread that yields is counted as one that must."""
+    code = ON_ONE_PROCESSOR + (
+        "import resource; threads.set_pause(0.0); q = problem('lstm', 64, 512, 16, 1, 50)\n"
+        "switches = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw\n"
+        "cyrnn.lstm_forward(q.x, q.a0, q.p); before = switches()\n"
+        "cyrnn.lstm_forward(q.x, q.a0, q.p); print(switches() - before)"
+    )
+    assert int(shown(code)) > 50
+
+
+@needs_openmp
+@pytest.mark.skipif(_threads.processors() < 2, reason="needs two processors")
+def test_a_busy_machine():
+    """The median call on the default number of threads, under four processes that compute without end; 1.3 times one
+    thread's time is the aim, and several tries are for what else the machine does."""
+    command = [sys.executable, Path(__file__).parents[1] / "benchmarks" / "busy.py", "--calls", "15", "--nice", "0"]
+    command += ["--busy", "4", "--sizes", "64,64,16,32,100"]
+
+    def ratio():
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+    assert any(ratio() < 1.3 for _ in range(4))

@@ -163,5 +163,6 @@ def test_what_calls_change_that_other_threads_see():
     assert changed.pop("parallel.h") == {"never_interrupted"}  # of one thread in a short call: never written
     assert changed == {
         "buffers.pyx": {"pool", "pool_count", "pool_bytes", "nan_first"},
-        "threads.pyx": {"flops_per_thread", "setting", "default", "busy", "serial", "forks", "main_thread"},
+        "threads.pyx": {"flops_per_thread", "setting", "default", "busy", "serial", "forks", "main_thread"}
+        | {"first_pause", "pause", "lost_calls", "one_calls", "one_until"},
     }

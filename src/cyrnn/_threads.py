@@ -3,7 +3,7 @@
 import math
 import os
 import warnings
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -12,15 +12,43 @@ from ._kernels.runtime import threads
 __all__ = ["get_num_threads", "set_num_threads"]
 
 
-def quota(root: str = "/sys/fs/cgroup") -> float:
-    """Return the processors that a container's limit allows, infinite without a limit (Linux cgroups)."""
-    for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):  # versions 2 and 1
-        try:
-            limit, period = " ".join(Path(root, name).read_text() for name in names).split()
-            return int(limit) / int(period) if int(limit) > 0 else math.inf
-        except (OSError, ValueError, ZeroDivisionError):
-            continue  # no such file, "max", or nothing that can be read
-    return math.inf
+def cpu_groups(proc: str = "/proc/self") -> list[Path]:
+    """Return the folders of this process's Linux control groups that may limit its processor time, parents included."""
+    mounted, groups = [], []
+    for line in Path(proc, "mountinfo").read_text().splitlines():
+        mount, filesystem = line.split(" - ")
+        root, point = (word.replace("\\040", " ") for word in mount.split()[3:5])
+        kind, _, options = filesystem.split(maxsplit=2)
+        if kind == "cgroup2" or (kind == "cgroup" and "cpu" in options.split(",")):
+            mounted.append((kind, root, Path(point)))  # version, what of the hierarchy is there, where
+    for line in Path(proc, "cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for version, top, folder in mounted:
+            if (version == "cgroup2") == (not controllers):
+                # a container may see its own group as the root, or paths of the system outside
+                seen = PurePosixPath(path)
+                group = folder / seen.relative_to(top) if seen.is_relative_to(top) else folder
+                groups += [above for above in (group, *group.parents) if above.is_relative_to(folder)]
+    return groups
+
+
+def quota(proc: str = "/proc/self") -> float:
+    """Return the processors that the process's control groups allow, infinite without a limit."""
+    least = math.inf
+    try:
+        groups = cpu_groups(proc)
+    except (OSError, ValueError):
+        return least  # no such system, or nothing that can be read
+    for group in groups:
+        for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):  # versions 2 and 1
+            try:
+                limit, period = " ".join((group / name).read_text() for name in names).split()
+                least = min(least, int(limit) / int(period) if int(limit) > 0 else math.inf)
+            except (OSError, ValueError, ZeroDivisionError):
+                continue  # no such file, "max", or nothing that can be read
+    return least
 
 
 def processors() -> int:
@@ -44,15 +72,16 @@ def checked(name: str, n: object) -> int:
 def set_num_threads(n: int | None) -> None:
     """Set the most threads that one call may use.
 
-    A call takes as many as its size is worth and other calls leave: small ones run on one.  The results
-    are the same bits for every number.
+    A call takes as many as its size is worth and other calls leave: small ones run on one.  While the
+    processors are busy with other work, so that several threads are slower than one, most calls take one.
+    The results are the same bits for every number.
 
     Parameters
     ----------
     n : int or None
         1 to 1024, more than there are processors if you like; None for the default, which is
         ``CYRNN_NUM_THREADS`` from the environment at import, else the processors that this process may
-        use (its affinity and its container's limit) and OpenMP's own limit (``OMP_NUM_THREADS``).
+        use (its affinity and the limits of its control groups) and OpenMP's own limit (``OMP_NUM_THREADS``).
 
     Returns
     -------

@@ -94,7 +94,7 @@ def forward(
     with nogil:
         task.a.data = <double *> as_matrix(task.a, task.n_a, task.columns, rest)
         parallel_run(dense_forward, &task, threads, &state)
-    release_threads(threads)
+    release_threads(threads, &state)
     buffer_free(workspace)
     raise_if_cancelled(&state)
     return z_out
@@ -130,7 +130,7 @@ def backward(
         task.a.data = <double *> as_matrix(task.a, task.n_a, task.columns, workspace_alloc(&rest, a_copy))
         task.transposed = workspace_alloc(&rest, task.n_a * task.columns)
         parallel_run(dense_backward, &task, threads, &state)
-    release_threads(threads)
+    release_threads(threads, &state)
     buffer_free(workspace)
     raise_if_cancelled(&state)
     return da_out, dW_out, db_out

@@ -58,7 +58,14 @@
 #define EXAMPLES_PER_THREAD 4             /* of a step at least, where threads split the examples */
 #define SPLIT_UNITS_PRODUCTS 5e5          /* multiplications of a step that pay for two barriers */
 #define STEP_EXAMPLES 8                   /* fewer wait for the weights about as long as so many compute */
-#define SPINS 2000                        /* of a barrier before it yields the processor */
+#define SPINS 2000                        /* of a barrier before it looks at the clock */
+#define SPIN_SECONDS 1e-4                 /* that it spins then before its thread sleeps */
+#define LOST_SECONDS 2e-4                 /* a thread that has slept takes about as long to wake */
+#define THREADS_GAIN 0.9                  /* one thread takes about so many times n what n threads take */
+#define LOST_CALLS 2                      /* calls one after the other that lose: the first one wakes the threads */
+#define LOST_PAUSE 4.0                    /* calls, and times what was lost, for which one thread is taken then */
+#define LOST_PAUSE_MOST 32.0              /* doubled up to so many while calls go on to lose, */
+#define LOST_PAUSE_SECONDS 10.0           /* and to so many seconds */
 #define POLL_FLOPS 2e7                    /* between two looks at the clock: some milliseconds at most */
 #define POLL_SECONDS 0.05                 /* between two checks for a signal */
 #define GIL_FLOPS 2e5                     /* of a stream's step from which it releases the GIL */

@@ -22,6 +22,7 @@ cdef extern from "runtime/limits.h" nogil:
         LOSS_COLUMNS
         LOSS_ROW
         STEP_EXAMPLES
+        LOST_CALLS
         POOL_BYTES
         POOL_BUFFERS
         POOL_FROM
@@ -33,6 +34,11 @@ cdef extern from "runtime/limits.h" nogil:
     const double TABLE_SHARE
     const double ELEMENTWISE_FLOPS
     const double FLOPS_PER_THREAD
+    const double LOST_SECONDS
+    const double LOST_PAUSE
+    const double LOST_PAUSE_MOST
+    const double LOST_PAUSE_SECONDS
+    const double THREADS_GAIN
     const double POLL_FLOPS
     const double POLL_SECONDS
     const double GIL_FLOPS

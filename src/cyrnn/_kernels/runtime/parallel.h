@@ -24,9 +24,17 @@
 #endif
 #if defined(_OPENMP) && defined(__GNUC__)
 #include <sched.h>
+#include <time.h>
 #define OWN_BARRIER
 #ifdef CPU_CLR
 #define HAS_AFFINITY
+#endif
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#ifdef SYS_futex
+#define HAS_FUTEX
+#endif
 #endif
 #endif
 
@@ -37,7 +45,8 @@ typedef struct region {
     double flops_left;                   /* until the first thread looks at the clock again */
     double polled_at;                    /* when it checked for signals, in seconds */
     void (*check)(struct region *region); /* checks for signals; NULL in a short call */
-    int arrived, phase;                  /* of the barrier */
+    int arrived, phase, asleep;          /* of the barrier */
+    double elapsed, busiest;             /* seconds that it took; that the thread with the most work was running */
     jmp_buf *out;                        /* of the parallel region; NULL in a call on one thread */
     double *panels;                      /* workspace of each thread, see gemm_unpacked; NULL if no product needs it */
     Py_ssize_t panel_size;               /* doubles of it */
@@ -55,7 +64,7 @@ typedef struct {
 
 typedef void thread_fn(void *problem, thread thr);
 
-static region never_interrupted = {0, 0, 0.0, 0.0, NULL, 0, 0, NULL, NULL, 0};
+static region never_interrupted = {0, 0, 0.0, 0.0, NULL, 0, 0, 0, 0.0, 0.0, NULL, NULL, 0};
 static const thread serial = {0, 1, &never_interrupted, NULL};
 
 /* The same thread on its own for a while: it shares nothing with the others. */
@@ -118,6 +127,30 @@ static inline index_range clamp(index_range r, Py_ssize_t n)
 /* The values of these columns, n of each. */
 static inline index_range scaled(index_range r, Py_ssize_t n) { return (index_range){r.begin * n, r.end * n}; }
 
+/* Sleep until the barrier's phase is another one.  A thread that yields instead gives up its share of the processor,
+ * and waits for a time slice of everything else that runs there when it could go on. */
+static inline void barrier_sleep(region *region, int phase)
+{
+#ifdef HAS_FUTEX
+    __atomic_add_fetch(&region->asleep, 1, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &region->phase, 128 /* FUTEX_WAIT_PRIVATE */, phase, NULL, NULL, 0); /* not if it has changed */
+    __atomic_sub_fetch(&region->asleep, 1, __ATOMIC_SEQ_CST);
+#elif defined(OWN_BARRIER)
+    (void)region, (void)phase;
+    sched_yield();
+#endif
+}
+
+static inline void barrier_wake(region *region, int count)
+{
+#ifdef HAS_FUTEX
+    if (__atomic_load_n(&region->asleep, __ATOMIC_SEQ_CST))
+        syscall(SYS_futex, &region->phase, 129 /* FUTEX_WAKE_PRIVATE */, count, NULL, NULL, 0);
+#else
+    (void)region, (void)count;
+#endif
+}
+
 /* OpenMP's own barrier spins for milliseconds: two threads that the system has put on one processor then wait
  * for the end of each other's time slice. */
 static inline void barrier(thread thr)
@@ -127,14 +160,20 @@ static inline void barrier(thread thr)
     int phase = __atomic_load_n(&thr.region->phase, __ATOMIC_ACQUIRE);
     if (__atomic_add_fetch(&thr.region->arrived, 1, __ATOMIC_ACQ_REL) == thr.count) {
         __atomic_store_n(&thr.region->arrived, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&thr.region->phase, phase + 1, __ATOMIC_RELEASE);
+        __atomic_store_n(&thr.region->phase, phase + 1, __ATOMIC_SEQ_CST);
+        barrier_wake(thr.region, thr.count);
         return;
     }
-    for (int spins = 0; __atomic_load_n(&thr.region->phase, __ATOMIC_ACQUIRE) == phase; spins++) {
-        if (spins >= SPINS) sched_yield();
+    double until = 0.0;
+    for (int spins = 0; __atomic_load_n(&thr.region->phase, __ATOMIC_ACQUIRE) == phase;) {
+        if (spins < SPINS) {
+            if (++spins == SPINS) until = omp_get_wtime() + SPIN_SECONDS;
 #if defined(__SSE2__)
-        else _mm_pause();
+            _mm_pause();
 #endif
+        } else if (omp_get_wtime() > until) {
+            barrier_sleep(thr.region, phase);
+        }
     }
 #elif defined(_OPENMP)
     if (thr.count > 1) {
@@ -176,6 +215,16 @@ static inline void leave_first_cpu(thread thr, int first_cpu)
 #endif
 }
 
+/* The seconds for which this thread has been running on a processor; 0 where the system does not tell. */
+static inline double thread_seconds(void)
+{
+#if defined(OWN_BARRIER) && defined(CLOCK_THREAD_CPUTIME_ID) && !defined(_WIN32)
+    struct timespec t;
+    if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) == 0) return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+#endif
+    return 0.0;
+}
+
 /* The first thread out of a parallel region whose other threads do not exist any more; it returns where there is none. */
 static inline void leave_region(region *region)
 {
@@ -189,21 +238,27 @@ static void parallel_region(thread_fn *run, void *problem, int threads, region *
     jmp_buf out;
     const fp_state before_all = fp_enter(FP_FLUSH);
     const int first_cpu = current_cpu();
+    const double start = omp_get_wtime();
     region->out = &out;
     if (setjmp(out) == 0) {
 #pragma omp parallel num_threads(threads)
         {
             int id = omp_get_thread_num();
             thread thr = {id, omp_get_num_threads(), region, region->panels + id * region->panel_size};
+            double ran = thread_seconds();
             leave_first_cpu(thr, first_cpu);
             fp_state before = fp_enter(FP_FLUSH);
             run(problem, thr);
             fp_leave(before);
+            ran = thread_seconds() - ran;
+#pragma omp critical(cyrnn_busiest)
+            if (ran > region->busiest) region->busiest = ran;
             barrier(thr);
 #ifdef OWN_BARRIER
             if (thr.id == 0) sched_yield(); /* the workers are on their way to the end of the region */
 #endif
         }
+        region->elapsed = omp_get_wtime() - start;
     }
     region->out = NULL;
     fp_leave(before_all);

@@ -10,6 +10,9 @@ cdef extern from "runtime/parallel.h" nogil:
         void (*check)(region *region) noexcept
         int arrived
         int phase
+        int asleep
+        double elapsed
+        double busiest
         void *out
         double *panels
         Py_ssize_t panel_size

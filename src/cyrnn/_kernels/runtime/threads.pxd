@@ -13,7 +13,7 @@ cdef inline double step_flops(Py_ssize_t m, double flops) noexcept nogil:
 
 cdef int threads_for(double flops, Py_ssize_t max_threads) noexcept
 cdef void acquire_threads(int threads) noexcept
-cdef void release_threads(int threads) noexcept
+cdef void release_threads(int threads, const region *state) noexcept
 cdef region region_init(double flops) noexcept
 cdef int raise_if_cancelled(const region *state) except -1
 
@@ -28,6 +28,6 @@ cdef inline int run_on_threads(
     acquire_threads(threads)
     with nogil:
         parallel_run(run, problem, threads, &state)
-    release_threads(threads)
+    release_threads(threads, &state)
     buffer_free(workspace)
     return raise_if_cancelled(&state)

@@ -4,13 +4,21 @@ A call asks how many threads its number of floating-point operations pays for, a
 its end.  It gets no more than the setting allows, and than the calls of other Python threads have left: eight threads
 that call at once take the cores once, not eight times.
 
+On processors that are busy with other work a call on several threads waits at every barrier for the one that does not
+run.  What a call lost is the time in which not even the thread with the most work was running.  If that is more than
+the threads gained, in two calls one after the other, the next calls take one thread: so many calls, and so many times
+what was lost.  Then two try again.  The pause doubles when they lose too, and halves with every call that gains.
+
 Everything here runs with the GIL held, which guards the counts.
 """
 
 import os
 import threading
 
-from .limits cimport FLOPS_PER_THREAD, POLL_FLOPS, POLL_SECONDS
+from .limits cimport (
+    FLOPS_PER_THREAD, LOST_CALLS, LOST_PAUSE, LOST_PAUSE_MOST, LOST_PAUSE_SECONDS, LOST_SECONDS, POLL_FLOPS,
+    POLL_SECONDS, THREADS_GAIN,
+)
 from .parallel cimport leave_region, region
 
 
@@ -44,6 +52,11 @@ cdef int setting = 0                    # of the user; 0 for the default
 cdef int default = 1                    # the processors that this process may use
 cdef int openmp_limit = omp_get_max_threads()
 cdef int busy = 0                       # threads that calls are using now
+cdef double first_pause = LOST_PAUSE
+cdef double pause = LOST_PAUSE          # the next one: calls, and times what a call lost
+cdef int lost_calls = 0                 # one after the other
+cdef double one_calls = 0.0             # so many calls still have one thread,
+cdef double one_until = 0.0             # and those that begin before
 cdef bint serial = not CYRNN_OPENMP     # every call has one thread
 cdef int forks = 0                      # of this process and those that it was forked from
 
@@ -59,11 +72,21 @@ cdef int limit() noexcept:
     return min(setting if setting else default, now)
 
 
+cpdef bint paused() noexcept:
+    """Whether calls take one thread because others have lost time."""
+    return one_calls > 0.0 or omp_get_wtime() < one_until
+
+
 cdef int threads_for(double flops, Py_ssize_t max_threads) noexcept:
     """Threads for a call of that many floating-point operations that can be split between so many at most."""
+    global one_calls
     if max_threads < 2 or flops < 2 * flops_per_thread:
         return 1
-    return <int> max(1, min(min(max_threads, limit() - busy), <Py_ssize_t> (flops / flops_per_thread)))
+    cdef int threads = <int> max(1, min(min(max_threads, limit() - busy), <Py_ssize_t> (flops / flops_per_thread)))
+    if threads > 1 and paused():
+        one_calls -= 1.0
+        return 1
+    return threads
 
 
 cdef void acquire_threads(int threads) noexcept:
@@ -72,10 +95,21 @@ cdef void acquire_threads(int threads) noexcept:
     busy += threads
 
 
-cdef void release_threads(int threads) noexcept:
-    """Count them as free again."""
-    global busy
+cdef void release_threads(int threads, const region *state) noexcept:
+    """Count them as free again; if they lost too much time, the next calls have one."""
+    global busy, lost_calls, one_calls, one_until, pause
+    cdef double lost = state.elapsed - state.busiest
     busy = max(busy - threads, 0)       # none are in a child that was forked during the call
+    if threads == 1 or state.busiest <= 0.0:
+        return
+    if lost < LOST_SECONDS or state.elapsed < THREADS_GAIN * threads * state.busiest:
+        lost_calls, pause = 0, max(first_pause, pause / 2)
+        return
+    lost_calls += 1
+    if lost_calls >= LOST_CALLS:
+        lost_calls, one_calls = 0, pause
+        one_until = max(one_until, omp_get_wtime() + min(pause * lost, LOST_PAUSE_SECONDS))
+        pause = min(2 * pause, max(first_pause, LOST_PAUSE_MOST))
 
 
 cdef unsigned long main_thread = threading.main_thread().ident
@@ -105,7 +139,8 @@ cdef void check_signals(region *state) noexcept nogil:
 cdef region region_init(double flops) noexcept:
     """The shared state of a call of so many operations; signals are handled by the main thread only."""
     cdef region state
-    state.cancelled = state.interrupted = state.arrived = state.phase = 0
+    state.cancelled = state.interrupted = state.arrived = state.phase = state.asleep = 0
+    state.elapsed = state.busiest = 0.0
     state.flops_left = POLL_FLOPS
     state.out, state.panels, state.panel_size = NULL, NULL, 0
     state.check = NULL
@@ -130,6 +165,14 @@ def set_flops_per_thread(double flops) -> float:
     """Set the operations that pay for one more thread; for tests and measurements.  Return the value before."""
     global flops_per_thread
     before, flops_per_thread = flops_per_thread, flops
+    return before
+
+
+def set_pause(times: float) -> float:
+    """Set for how many calls, and times what was lost, the next ones take one thread at first, 0 for never; for tests
+    and measurements.  Return the value before."""
+    global pause, first_pause, one_calls, one_until
+    before, pause, first_pause, one_calls, one_until = first_pause, times, times, 0.0, 0.0
     return before
 
 

@@ -200,7 +200,7 @@ cdef inline int run_step_forward(one_step *task) except -1:
         for k in range(n_states):
             flatten(&task.before[k], n_a, m, &rest)
         parallel_run(step_forward, task, threads, &state)
-    release_threads(threads)
+    release_threads(threads, &state)
     buffer_free(workspace)
     return raise_if_cancelled(&state)
 
@@ -237,6 +237,6 @@ cdef inline int run_step_backward(one_step *task) except -1:
         for k in range(1, c.n_states):
             memcpy(task.d_before[k].data, task.d_after[k].data, row * sizeof(double))
         parallel_run(step_backward, task, threads, &state)
-    release_threads(threads)
+    release_threads(threads, &state)
     buffer_free(workspace)
     return raise_if_cancelled(&state)
