@@ -162,8 +162,9 @@ def network(n_a, m, T_x):
     return rng.normal(size=(30, m, T_x)), np.zeros((n_a, m)), p | {"Wya": np.ones((2, n_a)), "by": np.zeros((2, 1))}
 
 cyrnn.set_num_threads(int(sys.argv[2]))
+threads.set_pause(0.0)                  # on a busy machine too
 m = int(sys.argv[3])                    # one example is split by units, if they are many
-long, short = network(800, 1, 2000) if m == 1 else network(300, m, 600), network(20, 5, 3)
+long, short = network(800, 1, 8000) if m == 1 else network(300, m, 1500), network(20, 5, 3)
 before = cyrnn.rnn_forward(*short)[0]
 children = []
 

@@ -23,9 +23,10 @@ from cyrnn._kernels.runtime import threads
 SIZES = [(3, 5, 2, 10, 4), (2, 3, 20, 1, 300), (100, 130, 40, 40, 30), (3, 300, 2, 2, 2), (300, 700, 700, 30, 1)]
 cyrnn.set_num_threads(int(sys.argv[2]))
 threads.set_flops_per_thread(1.0)
+threads.set_pause(0.0)
 
 def calls(cell, q, lengths, labels):
-    forward = getattr(cyrnn, cell.name + "_forward")
+    forward = cell.function("forward")
     out = cell.forward(q)
     yield from (out.a, out.y, cell.forward_only(q).a, *cell.backward(q.da, out.caches).values())
     padded = forward(q.x, q.a0, q.p, lengths=lengths)
