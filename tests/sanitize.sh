@@ -25,7 +25,7 @@ export LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=lib
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
 export PYTHONMALLOC=malloc OMP_WAIT_POLICY=passive
 if [ $# -eq 0 ]; then
-    set -- -q -n 2 tests --ignore tests/test_main.py --ignore tests/test_package.py --ignore tests/test_torch.py \
+    set -- -q -n 2 tests --ignore tests/test_main.py --ignore tests/test_package.py --ignore tests/test_torch.py --ignore tests/test_benchmarks.py \
         --ignore tests/test_environment.py --ignore tests/test_processes.py \
         -k "not no_memory and not small_calls and not gil and not container and not share_the_processors and not large_sizes and not waits and not hundred_thousand and not guide and not slept"
 fi
