@@ -1,4 +1,4 @@
-"""Recurrent networks in float64, compiled: the functions of the RNN and LSTM notebook.
+"""Recurrent networks in float64, compiled: the functions of the RNN and LSTM notebook, and a GRU.
 
 ``from cyrnn import *`` gives a notebook every function it needs; each has the notebook's arguments
 and results.  Arrays are (n, m, T): units, examples, steps.
