@@ -160,7 +160,7 @@ def text(row):
     """One row as a person reads it."""
     shown = "".join(f"   {name} {r[1]:.2f} ({r[0]:.2f} to {r[2]:.2f})" for name, r in row["ratios"].items())
     share = f"{row['share']:5.2f}" if "share" in row else "     "
-    return f"{row['size']!s:<24}{name_of(row):<34}{row['seconds'] * 1e6:>12,.1f} us {share}{shown}"
+    return f"{row['size']!s:<24}{name_of(row):<40}{row['seconds'] * 1e6:>12,.1f} us {share}{shown}"
 
 
 def markdown(result):
@@ -285,7 +285,7 @@ def main():
     print(f"cyrnn {result['cyrnn']}, build {result['build']}, {result['processor']}, {result['processors']} CPUs")
     if "OPENBLAS_CORETYPE" in os.environ:  # as one wants for a build of ours that is not the best either
         print(f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} holds NumPy, and so the limit, to those kernels.")
-    print(f"{'n_x, n_a, n_y, m, T_x':<24}{'function':<34}{'cyrnn':>15} share   the peer's time / ours (quartiles)")
+    print(f"{'n_x, n_a, n_y, m, T_x':<24}{'function':<40}{'cyrnn':>15} share   the peer's time / ours (quartiles)")
     for row in result["rows"]:
         print(text(row))
     print("\n" + markdown(result).split("\n\n")[-1])

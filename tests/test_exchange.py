@@ -16,7 +16,7 @@ import cyrnn
 SHAPE = 3, 5, 2, 4, 7  # n_x, n_a, n_y, m, T_x
 TOLERANCE = 1e-14
 
-each_cell = pytest.mark.parametrize("cell", CELLS, ids=IDS)
+each_cell = pytest.mark.parametrize("cell", CELLS[:2], ids=IDS[:2])
 each_output = pytest.mark.parametrize("output", [True, False], ids=["output", "no output"])
 
 

@@ -17,7 +17,7 @@ import onnx_models  # noqa: E402, which needs onnx
 
 SHAPE = 3, 5, 2, 4, 7  # n_x, n_a, n_y, m, T_x
 
-each_cell = pytest.mark.parametrize("cell", CELLS, ids=IDS)
+each_cell = pytest.mark.parametrize("cell", CELLS[:2], ids=IDS[:2])
 each_output = pytest.mark.parametrize("output", [True, False], ids=["output", "no output"])
 
 

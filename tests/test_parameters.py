@@ -125,7 +125,7 @@ def test_recurrent_weights(cell, recurrent):
         assert not np.allclose(p["Wf"][:, :40], p["Wi"][:, :40])
     message = "recurrent: expected 'orthogonal' or 'glorot_uniform', got .*"
     for bad in ("identity", None, 1, ["orthogonal"], np.array(["orthogonal", "glorot_uniform"])):
-        refuse(ValueError, message, cyrnn.initialize_parameters, cell, 7, 40, 5, 0, recurrent=bad)
+        refuse(ValueError, message, row.initialize, 7, 40, 5, 0, recurrent=bad)
 
 
 def test_forget_bias():

@@ -1,4 +1,4 @@
-"""Recurrent networks in float64, compiled: the functions of the RNN and LSTM notebook.
+"""Recurrent networks in float64, compiled: the functions of the RNN and LSTM notebook, and a GRU.
 
 ``from cyrnn import *`` gives a notebook every function it needs; each has the notebook's arguments
 and results.  Arrays are (n, m, T): units, examples, steps.
@@ -17,6 +17,7 @@ from .recurrent.rnn import rnn_backward, rnn_cell_backward, rnn_cell_forward, rn
 from .recurrent.stream import Stream
 from .training.dropout import dropout
 from .training.losses import binary_cross_entropy, cross_entropy, mean_squared_error
+from .training.networks import initialize_network, load_network, save_network
 from .training.optimizers import clip_gradients, initialize_adam, update_parameters_with_adam, update_parameters_with_gd
 from .training.output_layer import output_backward, output_forward
 from .training.parameters import initialize_parameters, load_parameters
@@ -38,7 +39,9 @@ __all__ = [
     "gru_forward",
     "import_onnx",
     "initialize_adam",
+    "initialize_network",
     "initialize_parameters",
+    "load_network",
     "load_parameters",
     "lstm_backward",
     "lstm_cell_backward",
@@ -54,6 +57,7 @@ __all__ = [
     "rnn_cell_backward",
     "rnn_cell_forward",
     "rnn_forward",
+    "save_network",
     "set_num_threads",
     "show_config",
     "sigmoid",

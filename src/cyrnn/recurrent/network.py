@@ -61,6 +61,20 @@ class Layout(NamedTuple):
     layers: list[list[Direction]]
     output: Mapping[str, Any] | None
 
+    def output_name(self, name: str) -> str:
+        """Return the output layer's name, as the caller would spell it."""
+        return f"{name}[{len(self.layers) + (self.embedding is not None)}]"
+
+    def network(self) -> list[Any]:
+        """Return the list that has these parts."""
+        layers = [[direction.parameters for direction in layer] for layer in self.layers]
+        entries = [layer[0] if len(layer) == 1 else tuple(layer) for layer in layers]
+        return [
+            *([] if self.embedding is None else [self.embedding]),
+            *entries,
+            *([] if self.output is None else [self.output]),
+        ]
+
 
 def _direction(name: str, parameters: Any) -> Direction:
     """Return a direction of a layer, or raise the error that names what it is not."""
@@ -142,30 +156,54 @@ def walk(network: Any, name: str = "network") -> Iterator[tuple[str, Mapping[str
         yield from walk(entry, f"{name}[{k}]")
 
 
-def _checked(parts: Layout, name: str, n_x: int | None, output: Any) -> Layout:
-    """Convert all parameters, or raise the error that names the misfit.  n_x is None where only the weights tell it."""
-    embedding, top = parts.embedding, parts.output
-    if embedding is not None:
-        E = _checks.dimensions(f"{name}[0]['E']", embedding["E"], "n_x, vocabulary")
-        embedding, n_x = {"E": np.ascontiguousarray(E)}, len(E)
-    layers = []
+def shapes(parts: Layout, name: str, n_x: int | None, output: Any) -> dict[str, tuple[str, tuple[int, int]]]:
+    """Return the shape of every entry by its name, and the letters that explain it.
+
+    n_x is None where only the weights tell it; without an `output` that layer is left out.
+    """
+    found: dict[str, tuple[str, tuple[int, int]]] = {}
+    if parts.embedding is not None:
+        where = f"{name}[0]['E']"
+        n_x, vocabulary = _checks.dimensions(where, parts.embedding["E"], "n_x, vocabulary").shape
+        found[where] = "n_x, vocabulary", (n_x, vocabulary)
     for layer in parts.layers:
-        found: list[tuple[Direction, int]] = []
+        units: list[int] = []
         for where, spec, parameters in layer:
             n_a, columns = spec.sizes(parameters, where)
-            if found and n_a != found[0][1]:
-                raise ValueError(f"{where}: expected n_a = {found[0][1]} units, as {layer[0].name}, got {n_a}")
-            if n_x is None:
-                n_x = columns
+            if units and n_a != units[0]:
+                raise ValueError(f"{where}: expected n_a = {units[0]} units, as {layer[0].name}, got {n_a}")
+            n_x = columns if n_x is None else n_x
+            units.append(n_a)
             wanted = spec.parameters(n_a, n_x)
-            found.append((Direction(where, spec, _checks.weights(parameters, wanted, where)), n_a))
-        layers.append([direction for direction, _ in found])
-        n_x = sum(n_a for _, n_a in found)
-    if top is not None and output is not None:
+            found |= {f"{where}[{key!r}]": wanted[key] for key in spec.entries}
+        n_x = sum(units)
+    if parts.output is not None and output is not None:
         assert n_x is not None
-        where = f"{name}[{len(layers) + (embedding is not None)}]"
-        n_y = len(_checks.dimensions(f"{where}['Wy']", top["Wy"], "n_y, n_a"))
-        top = _checks.weights(top, _checks.output_shapes("Wy", n_y, n_x), where)
+        where = parts.output_name(name)
+        n_y = len(_checks.dimensions(f"{where}['Wy']", parts.output["Wy"], "n_y, n_a"))
+        found |= {f"{where}[{key!r}]": wanted for key, wanted in _checks.output_shapes("Wy", n_y, n_x).items()}
+    return found
+
+
+def converted(parts: Layout, name: str, n_x: int | None, output: Any) -> Layout:
+    """Convert all parameters, or raise the error that names the misfit; the arguments are those of `shapes`."""
+    wanted = shapes(parts, name, n_x, output)
+
+    def entries(where: str, values: Mapping[str, Any]) -> dict[str, Array]:
+        own = {key: wanted[f"{where}[{key!r}]"] for key in values if f"{where}[{key!r}]" in wanted}
+        return _checks.weights(values, own, where)
+
+    embedding = None if parts.embedding is None else entries(f"{name}[0]", parts.embedding)
+    layers = []
+    for layer in parts.layers:
+        directions = []
+        for where, spec, parameters in layer:
+            own = {key: wanted[f"{where}[{key!r}]"] for key in spec.entries}
+            directions.append(Direction(where, spec, _checks.weights(parameters, own, where)))
+        layers.append(directions)
+    top = parts.output
+    if top is not None and output is not None:
+        top = entries(parts.output_name(name), top)
     return Layout(embedding, layers, top)
 
 
@@ -322,7 +360,7 @@ def network_forward(
     parts = layout(network)
     array, embedded, kept = _input(x, parts, lengths)
     dense = embedded if embedded is not None else array if array.ndim == 3 else None
-    checked = _checked(parts, "network", None if dense is None else len(dense), output)
+    checked = converted(parts, "network", None if dense is None else len(dense), output)
     m, T_x = array.shape[-2:]
     sizes = [layer[0].spec.sizes(layer[0].parameters)[0] for layer in checked.layers]
     initial = _initial(states, checked, m, sizes, "states")
@@ -418,7 +456,7 @@ def network_backward(
     kept, x, embedded = caches.lengths, caches.x, caches.embedded
     m, T_x = x.shape[-2:]
     dense = embedded if embedded is not None else x if x.ndim == 3 else None
-    checked = _checked(caches.parts, "network", None if dense is None else len(dense), "linear")
+    checked = converted(caches.parts, "network", None if dense is None else len(dense), "linear")
     sizes = [layer[0].spec.sizes(layer[0].parameters)[0] for layer in checked.layers]
     n_top = len(caches.a)
     outside = None if kept is None else np.arange(T_x) >= np.frombuffer(kept, np.intp)[:, None]

@@ -18,7 +18,7 @@ __all__ = ["initialize_parameters", "load_parameters"]
 BFLOAT16 = np.dtype("V2")  # what the header of an .npy file says of it; no other type of two bytes is written so
 
 
-def _glorot(rng: np.random.Generator, rows: int, columns: int) -> Array:
+def glorot(rng: np.random.Generator, rows: int, columns: int) -> Array:
     """Uniform in +- sqrt(6 / (rows + columns))."""
     limit = np.sqrt(6.0 / (rows + columns))
     return rng.uniform(-limit, limit, (rows, columns))
@@ -32,12 +32,12 @@ def _orthogonal(rng: np.random.Generator, n: int) -> Array:
 
 RECURRENT: dict[str, Callable[[np.random.Generator, int], Array]] = {
     "orthogonal": _orthogonal,
-    "glorot_uniform": lambda rng, n: _glorot(rng, n, n),
+    "glorot_uniform": lambda rng, n: glorot(rng, n, n),
 }
 MOST = np.finfo(np.float64).max
 
 
-def _size(name: str, value: Any) -> int:
+def size(name: str, value: Any) -> int:
     try:
         size = operator.index(value)
     except TypeError as error:
@@ -121,21 +121,21 @@ def initialize_parameters(
         if "bf" not in spec.entries:
             raise ValueError(f"forget_bias: expected None, since {spec.title} has no forget gate, got {forget_bias!r}")
         forget_bias = _checks.number("forget_bias", forget_bias, "a finite number", -MOST, MOST)
-    n_x, n_a, n_y = _size("n_x", n_x), _size("n_a", n_a), _size("n_y", n_y)
+    n_x, n_a, n_y = size("n_x", n_x), size("n_a", n_a), size("n_y", n_y)
     rng, draw = _checks.generator("rng", rng), RECURRENT[recurrent]
     parameters: dict[str, Array] = {}
     for key, letters in spec.entries.items():
         if letters == "n_a, n_x":
-            parameters[key] = _glorot(rng, n_a, n_x)
+            parameters[key] = glorot(rng, n_a, n_x)
         elif letters == "n_a, n_a":
             parameters[key] = draw(rng, n_a)
         elif letters == "n_a, n_a + n_x":
-            parameters[key] = np.hstack([draw(rng, n_a), _glorot(rng, n_a, n_x)])
+            parameters[key] = np.hstack([draw(rng, n_a), glorot(rng, n_a, n_x)])
         else:
             parameters[key] = np.zeros((n_a, 1))
     if "bf" in parameters:
         parameters["bf"][...] = 1.0 if forget_bias is None else forget_bias
-    parameters[spec.output] = _glorot(rng, n_y, n_a)
+    parameters[spec.output] = glorot(rng, n_y, n_a)
     parameters["by"] = np.zeros((n_y, 1))
     return parameters
 
@@ -151,16 +151,16 @@ def _shapes(spec: CellSpec, found: dict[str, Array]) -> Shapes:
     return shapes | {key: spec.parameters(n_a, n_x)[key] for key in spec.entries}
 
 
-class _WrongFile(ValueError):
+class WrongFile(ValueError):
     """A file that can be read and does not hold what is wanted."""
 
 
 @contextmanager
-def _reading(path: str) -> Iterator[None]:
+def reading(path: str) -> Iterator[None]:
     """Turn the many errors of a broken file into one that names it."""
     try:
         yield
-    except (OSError, MemoryError, _WrongFile):
+    except (OSError, MemoryError, WrongFile):
         raise
     except Exception as error:  # of zipfile, zlib and NumPy
         reason = f"{type(error).__name__}: {error}".splitlines()[0].partition(". Enable with")[0]
@@ -169,13 +169,13 @@ def _reading(path: str) -> Iterator[None]:
         ) from error
 
 
-def _array(archive: Any, key: str) -> NDArray[Any]:
+def stored_array(archive: Any, key: str) -> NDArray[Any]:
     """Return an array of the file; of bfloat16, of which `numpy.savez` keeps the bytes alone, in float32."""
     array = np.asarray(archive[key])
     return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32) if array.dtype == BFLOAT16 else array
 
 
-def _outline(archive: Any, key: str) -> NDArray[Any]:
+def outline(archive: Any, key: str) -> NDArray[Any]:
     """Return an array of the dtype and shape in the header of a member, without memory: only the header is read."""
     with archive.zip.open(key + ".npy") as member:
         try:
@@ -184,7 +184,8 @@ def _outline(archive: Any, key: str) -> NDArray[Any]:
             return np.asarray(archive[key])
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(member)
-    return np.broadcast_to(np.zeros((), float if dtype.hasobject or dtype == BFLOAT16 else dtype), shape)
+    readable = dtype.hasobject or dtype == BFLOAT16 or dtype.kind in "fiub"
+    return np.broadcast_to(np.zeros((), float if readable else dtype), shape)
 
 
 def _checked(path: str, spec: CellSpec, arrays: Mapping[str, Any]) -> dict[str, Array]:
@@ -194,7 +195,7 @@ def _checked(path: str, spec: CellSpec, arrays: Mapping[str, Any]) -> dict[str, 
         for key, (letters, shape) in _shapes(spec, found).items():
             _checks.shaped(key, found[key], letters, shape)
     except (TypeError, ValueError) as error:
-        raise _WrongFile(f"{path}: {error}") from error
+        raise WrongFile(f"{path}: {error}") from error
     return found
 
 
@@ -242,21 +243,21 @@ def load_parameters(path: str | os.PathLike[str], *, strict: bool = True) -> dic
         path = os.fsdecode(path)
     except TypeError as error:
         raise TypeError(f"path: expected a path, got {type(path).__name__}") from error
-    with open(path, "rb") as file, _reading(path):
+    with open(path, "rb") as file, reading(path):
         archive = np.load(file, allow_pickle=False)
         names = set(archive.files)
         spec = max(CELLS.values(), key=lambda spec: len(names & set(spec.all_entries)))
         keys = [key for key in spec.all_entries if key in spec.entries or names & {spec.output, "by"}]
         missing, unknown = [key for key in keys if key not in names], sorted(names - set(spec.all_entries))
         if missing or (unknown and strict):
-            raise _WrongFile(
+            raise WrongFile(
                 f"{path}: expected the entries {', '.join(spec.all_entries)} of {spec.long_title}, "
                 f"got {', '.join(sorted(names)) or 'none'} (missing: {', '.join(missing) or 'none'}; "
                 f"unknown: {', '.join(unknown) or 'none'})"
             )
-        _checked(path, spec, {key: _outline(archive, key) for key in keys})  # before anything large is read
-        found = _checked(path, spec, {key: _array(archive, key) for key in keys})
+        _checked(path, spec, {key: outline(archive, key) for key in keys})  # before anything large is read
+        found = _checked(path, spec, {key: stored_array(archive, key) for key in keys})
         for key, value in found.items():
             if not np.isfinite(value).all():
-                raise _WrongFile(f"{path}: {key}: expected finite numbers")
+                raise WrongFile(f"{path}: {key}: expected finite numbers")
     return {key: np.array(value, order="C") for key, value in found.items()}
