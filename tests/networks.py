@@ -102,6 +102,11 @@ def backward(q, caches):
     return SimpleNamespace(gradients=gradients, dx=dx, dstates=dstates)
 
 
+def column(states, j):
+    """The states of example j."""
+    return changed(states, lambda v: v[:, j : j + 1])
+
+
 def part(q, j):
     """Example j alone and unpadded."""
     r, length = SimpleNamespace(**vars(q)), q.T_x if q.lengths is None else int(q.lengths[j])
@@ -109,7 +114,7 @@ def part(q, j):
     r.x = q.x[..., j : j + 1, :length] if q.input == "dense" else q.x[j : j + 1, :length]
     r.dz = None if q.dz is None else q.dz[:, j : j + 1, :length]
     r.da = q.da[:, j : j + 1, :length]
-    r.states, r.dstates = (changed(s, lambda v: v[:, j : j + 1]) if s is not None else None for s in (q.states, q.dstates))
+    r.states, r.dstates = (None if s is None else column(s, j) for s in (q.states, q.dstates))
     return r
 
 
@@ -122,14 +127,16 @@ def by_layers(q, output="softmax"):
         found, last = [], []
         for d in range(1 + pair):
             p = network[k][d] if pair else network[k]
-            begin = None if q.states is None else q.states[k][d] if pair else q.states[k]
+            zero = np.zeros((q.sizes[k], 1))
+            begin = (zero, zero) if cell.memory else zero
+            if q.states is not None:
+                begin = q.states[k][d] if pair else q.states[k]
             a0, c0 = begin if isinstance(begin, tuple) else (begin, None)
             x = np.ascontiguousarray(below[..., ::-1]) if d else below
             how = {"c0": c0} if cell.memory else {}
             if not x.shape[-1]:
-                n_a = q.sizes[k]
-                found.append(np.zeros((n_a, 1, 0)))
-                last.append(begin if begin is not None else (np.zeros((n_a, 1)),) * 2 if cell.memory else np.zeros((n_a, 1)))
+                found.append(np.zeros((q.sizes[k], 1, 0)))
+                last.append(begin)
                 continue
             a, _, *c = cell.function("forward")(x, a0, p, output=None, **how)[: 2 + cell.memory]
             found.append(a[:, :, ::-1] if d else a)

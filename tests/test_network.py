@@ -1,12 +1,14 @@
 """Networks of several layers and both directions: against their layers run one by one, PyTorch and differences."""
 
+import itertools
 import re
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
 from cells import CELLS, GRU_AFTER, GRU_BEFORE, IDS, LSTM, RNN
-from networks import backward, build, by_layers, changed, draw, forward, leaves, part, per_direction, states_of
+from networks import backward, build, by_layers, changed, column, draw, forward, leaves, part, per_direction, recurrent
 from numpy.testing import assert_array_equal
 from reference import close
 from test_environment import alarm, ends_in_time  # noqa: F401
@@ -58,11 +60,11 @@ def check_against_each_alone(q, output="softmax", cache=True):
             if found is not None:
                 assert_array_equal(found[:, j : j + 1, : r.T_x], value)
                 assert not found[:, j, r.T_x :].any()
-        same_bits(changed(out.states, lambda v: v[:, j : j + 1]), want.states)
+        same_bits(column(out.states, j), want.states)
         if not cache:
             continue
         alone = backward(r, forward(r).caches)
-        same_bits(changed(back.dstates, lambda v: v[:, j : j + 1]), alone.dstates)
+        same_bits(column(back.dstates, j), alone.dstates)
         if q.input == "dense":
             assert_array_equal(back.dx[:, j : j + 1, : r.T_x], alone.dx)
             assert not back.dx[:, j, r.T_x :].any()
@@ -264,7 +266,8 @@ def test_against_differences(seed):
             x[0] if x else q.x, network, states=states, lengths=q.lengths, output="linear", cache=False
         )
         pairs = [(a, q.da), *([(y, q.dz)] if y is not None else []), *zip(leaves(ends), leaves(q.dstates), strict=True)]
-        return sum((left * right).sum() for left, right in pairs), sum(np.abs(left * right).sum() for left, right in pairs)
+        terms = [left * right for left, right in pairs]
+        return sum(term.sum() for term in terms), sum(np.abs(term).sum() for term in terms)
 
     for chosen in (*([k] for k in range(len(directions))), range(len(directions))):
         at = [loss(step, chosen)[0] for step in (-2, -1, 1, 2)]
@@ -322,7 +325,7 @@ def test_a_sequence_in_chunks(seed):
     whole = backward(q, out.caches)
     cuts = [0, *sorted(rng.integers(0, 24, size=3)), 23]
     states, chunks = q.states, []
-    for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+    for begin, end in itertools.pairwise(cuts):
         lengths = None if q.lengths is None else np.clip(q.lengths - begin, 0, end - begin)
         y, a, states, caches = cyrnn.network_forward(q.x[..., begin:end], q.network, states=states, lengths=lengths)
         assert_array_equal(a, out.a[:, :, begin:end])
@@ -354,7 +357,8 @@ def test_arguments_in_any_form():
         np.ndarray.tolist, lambda v: v.astype(np.float32), np.asfortranarray,
         lambda v: np.repeat(v, 2, axis=-1)[..., ::2], lambda v: v[::-1].copy()[::-1],
     ):  # fmt: skip
-        network, states, dstates, (x, dz, da) = (changed(v, how) for v in (q.network, q.states, q.dstates, [q.x, q.dz, q.da]))
+        given = q.network, q.states, q.dstates, [q.x, q.dz, q.da]
+        network, states, dstates, (x, dz, da) = (changed(v, how) for v in given)
         kept = [changed(v, np.array) for v in leaves([network, states, x]) if isinstance(v, np.ndarray)]
         y, a, ends, caches = cyrnn.network_forward(x, tuple(network), states=states, lengths=q.lengths.tolist())
         same_bits([y, a, ends], [out.y, out.a, out.states])
@@ -399,7 +403,7 @@ def test_updates_of_a_network_are_those_of_its_dicts():
 
 @pytest.mark.parametrize(
     ("at", "name"),
-    [(0, "network[0]['E']"), (1, "network[1][0]['Wf']"), (9, "network[1][1]['Wf']"), (-3, "network[2]['bc']"), (-2, "network[3]['Wy']")],
+    [(0, "[0]['E']"), (1, "[1][0]['Wf']"), (9, "[1][1]['Wf']"), (-3, "[2]['bc']"), (-2, "[3]['Wy']")],
 )
 def test_caches_older_than_an_update(at, name):
     q = build([LSTM, GRU_BEFORE], [True, False], [3, 4], np.random.default_rng(0), input="embedding")
@@ -408,6 +412,221 @@ def test_caches_older_than_an_update(at, name):
     backward(q, out.caches)  # of arrays of others
     array = leaves(q.network)[at]
     cyrnn.update_parameters_with_gd({"W": array}, {"dW": np.zeros_like(array)}, 0.1)
-    with pytest.raises(RuntimeError, match=re.escape(f"caches: {name} was updated in place")):
+    with pytest.raises(RuntimeError, match=re.escape(f"caches: network{name} was updated in place")):
         backward(q, out.caches)
     backward(q, forward(q).caches)
+
+
+# What does not fit
+
+
+def put(value, *where):
+    """A change of a nested list: `value`, or what it gives for what is there, in this place."""
+
+    def change(nested):
+        k, *rest = where
+        copy = dict(nested) if isinstance(nested, dict) else list(nested)
+        copy[k] = put(value, *rest)(nested[k]) if rest else value(nested[k]) if callable(value) else value
+        return copy if isinstance(nested, dict) else type(nested)(copy)
+
+    return change
+
+
+def without(name):
+    return lambda entry: {key: value for key, value in entry.items() if key != name}
+
+
+RECURRENT = recurrent(GRU_BEFORE, 3, 3, np.random.default_rng(1))
+WIDER = recurrent(LSTM, 3, 4, np.random.default_rng(1))
+# Of an embedding (3, 9), an LSTM of both directions with 3 units, a GRU with 4, an output layer
+NETWORKS = [
+    (lambda n: {"a": n}, TypeError, r"network: expected a list of layers, got dict"),
+    (lambda n: None, TypeError, r"network: expected a list of layers, got NoneType"),
+    (lambda n: [], ValueError, r"network: expected one recurrent layer at least, got none"),
+    (lambda n: [n[0], n[3]], ValueError, r"network: expected one recurrent layer at least, got none"),
+    (lambda n: n[:3] + n[1:], (ValueError, KeyError), r"network\[3\]"),
+    (put(7, 2), TypeError, r"network\[2\]: expected the parameters of a layer, or a pair of them .*, got int"),
+    (put(lambda p: (*p, p[0]), 1), TypeError, r"network\[1\]: expected .* a pair of them .*, got 3 entries"),
+    (put(lambda p: (), 1), TypeError, r"network\[1\]: expected .* a pair of them .*, got 0 entries"),
+    (put(None, 1, 1), TypeError, r"network\[1\]\[1\]: expected the parameters of a layer.*, got NoneType"),
+    (put({}, 2), (KeyError, ValueError), r"network\[2\]: "),
+    (put(RECURRENT, 1, 1), ValueError, r"network\[1\]\[1\]: expected an LSTM, as network\[1\]\[0\], got a GRU"),
+    (put(WIDER, 1, 1), ValueError, r"network\[1\]\[1\]: expected n_a = 3 units, as network\[1\]\[0\], got 4"),
+    (put(RECURRENT, 2), ValueError, r"network\[2\]\['W[urc]'\]: expected shape .*\(3, 9\), got \(3, 6\)"),
+    (put(without("bf"), 1, 0), KeyError, r"network\[1\]\[0\]: expected an entry 'bf'"),
+    (put(lambda W: W[:, 1:], 1, 1, "Wf"), ValueError, r"network\[1\]\[1\]\['W[fico]'\]: expected shape .* got \(3, "),
+    (put(lambda W: W[:, :-1], 1, 1, "Wo"), ValueError, r"network\[1\]\[1\]\['Wo'\]: expected shape .*, got \(3, 5\)"),
+    (put(lambda b: b[:, 0], 2, "bc"), ValueError, r"network\[2\]\['bc'\]: expected .*, got "),
+    (put("text", 2, "Wc"), TypeError, r"network\[2\]\['Wc'\]: "),
+    (put(lambda W: W + 1j, 1, 0, "Wi"), TypeError, r"network\[1\]\[0\]\['Wi'\]: "),
+    (put(lambda p: p | {"Wy": 1}, 2), ValueError, r"network\[2\]: expected the recurrent parameters alone, got 'Wy'"),
+    (put(lambda p: p | {"by": 1}, 1, 0), ValueError, r"network\[1\]\[0\]: expected the recurrent .* got 'by'"),
+    (put(lambda p: p | {"b": 1}, 0), ValueError, r"network\[0\]: expected the entries 'E' alone, got 'b'"),
+    (put(lambda p: p | {"Wf": 1}, 3), (KeyError, ValueError), r"network\[3\]: "),
+    (put(lambda p: p | {"extra": 1}, 3), ValueError, r"network\[3\]: expected the entries 'Wy', 'by' alone"),
+    (put(without("by"), 3), KeyError, r"network\[3\]: expected an entry 'by'"),
+    (put(lambda W: W[:, 1:], 3, "Wy"), ValueError, r"network\[3\]\['Wy'\]: expected shape .*\(2, 4\), got \(2, 3\)"),
+    (put(lambda b: b[1:], 3, "by"), ValueError, r"network\[3\]\['by'\]: expected shape .*\(2, 1\), got \(1, 1\)"),
+    (put(lambda E: E[1:], 0, "E"), ValueError, r"network\[1\]\[0\]\['W[fico]'\]: expected shape .* got \(3, 6\)"),
+    (put(lambda E: E[0], 0, "E"), ValueError, r"network\[0\]\['E'\]: expected 2 dimensions"),
+    (put(lambda E: E[:, :2], 0, "E"), ValueError, r"x: .*got \d for example \d at step \d"),
+    (lambda n: n[1:], ValueError, r"x: .*got \d for example \d at step \d"),
+    (lambda n: [n[1], n[0], *n[2:]], (TypeError, ValueError, KeyError), r"network\[1\]: "),
+]
+
+
+def example():
+    return build([LSTM, GRU_BEFORE], [True, False], [3, 4], np.random.default_rng(0), m=5, T_x=6, input="embedding",
+                 shortest=0)  # fmt: skip
+
+
+def refused(call, q, want, kind, message):
+    """The call is refused and names what is wrong; nothing of the caller's is changed; the next call is right."""
+    before = [array.tobytes() for array in leaves([q.network, q.states, q.x, q.dz, q.da, q.dstates])]
+    with pytest.raises(kind, match=f"^{message}"):
+        call()
+    assert [array.tobytes() for array in leaves([q.network, q.states, q.x, q.dz, q.da, q.dstates])] == before
+    out = forward(q)
+    same_bits([out.y, out.a, out.states], want)
+
+
+def test_networks_that_are_none():
+    q = example()
+    out = forward(q)
+    for change, kind, message in NETWORKS:
+        call = partial(cyrnn.network_forward, q.x, change(q.network), states=q.states, lengths=q.lengths)
+        refused(call, q, [out.y, out.a, out.states], kind, message)
+
+
+STATES = [
+    (lambda s: {"a": s}, r"states: expected a list of 2 entries, one for each layer, got dict"),
+    (lambda s: s[:1], r"states: expected a list of 2 entries, one for each layer, got 1 entries"),
+    (lambda s: s[0], r"states\[0\]\[0\]: expected a tuple \(a, c\), got ndarray"),
+    (put(lambda s: s[0][0], 0), r"states\[0\]: expected a pair, of both directions, got ndarray"),
+    (put(lambda s: s[0], 0, 1), r"states\[0\]\[1\]: expected "),
+    (put(lambda s: (*s, s[0]), 0, 1), r"states\[0\]\[1\]: expected "),
+    (put(lambda v: v[1:], 0, 1, 0), r"states\[0\]\[1\]\[0\]: expected shape .* got \(2, 5\)"),
+    (put(lambda v: v[:, 1:], 0, 0, 1), r"states\[0\]\[0\]\[1\]: expected shape .* got \(3, 4\)"),
+    (put(lambda v: (v, v), 1), r"states\[1\]: "),
+    (put(lambda v: v.T, 1), r"states\[1\]: expected shape .* got \(5, 4\)"),
+    (put("text", 1), r"states\[1\]: "),
+]
+
+
+def test_states_of_another_network():
+    q = example()
+    out = forward(q)
+    want = [out.y, out.a, out.states]
+    for change, message in STATES:
+        run = partial(cyrnn.network_forward, q.x, q.network, states=change(q.states))
+        refused(run, q, want, (TypeError, ValueError), message)
+        back = partial(cyrnn.network_backward, out.caches, dz=q.dz, dstates=change(q.dstates))
+        refused(back, q, want, (TypeError, ValueError), "d" + message)
+
+
+def test_other_arguments():
+    q = example()
+    out = forward(q)
+    want = [out.y, out.a, out.states]
+
+    def run(x=q.x, **how):
+        return cyrnn.network_forward(x, q.network, **how)
+
+    def back(caches=out.caches, **how):
+        return cyrnn.network_backward(caches, **how)
+
+    dense = np.zeros((3, 5, 6))
+    for call, kind, message in (
+        (lambda: run(dense), ValueError, r"x: expected integers of shape \(m, T_x\), indices for the embedding"),
+        (lambda: run(q.x.astype(float)), ValueError, r"x: expected integers of shape \(m, T_x\), indices .* float64"),
+        (lambda: run(None), ValueError, "x: expected integers of shape .* dtype object"),
+        (lambda: run(np.where(q.x == q.x[2, 3], -1, q.x)), ValueError, r"x: .*got -1 for example \d at step \d"),
+        (lambda: run(lengths=[1] * 4), ValueError, r"lengths: expected shape \(m,\) = \(5,\), got \(4,\)"),
+        (lambda: run(lengths=[1, 2, 3, 4, 7]), ValueError, r"lengths: "),
+        (lambda: run(output="relu"), (TypeError, ValueError), r"output: "),
+        (lambda: back(None), TypeError, r"caches: expected what network_forward returned, got None, .* cache=False"),
+        (lambda: back(7), TypeError, r"caches: expected what network_forward returned, got int"),
+        (lambda: back(dz=q.da), ValueError, r"dz: expected shape \(n_y, m, T_x\) = \(2, 5, 6\), got \(4, 5, 6\)"),
+        (lambda: back(da=q.dz), ValueError, r"da: expected shape \(n_a, m, T_x\) = \(4, 5, 6\), got \(2, 5, 6\)"),
+        (lambda: back(da="text"), TypeError, r"da: "),
+        (lambda: back(dz=q.dz + 1j), TypeError, r"dz: "),
+    ):
+        refused(call, q, want, kind, message)
+    bare = build([LSTM], [True], [3], np.random.default_rng(0), n_y=None)
+    caches = forward(bare).caches
+    with pytest.raises(ValueError, match=r"^dz: expected None for a network without an output layer"):
+        cyrnn.network_backward(caches, dz=q.dz)
+    backward(bare, caches)
+
+
+def test_gradients_nested_otherwise():
+    q = example()
+    gradients = backward(q, forward(q).caches).gradients
+    before = [array.tobytes() for array in leaves(q.network)]
+    for change, kind, message in (
+        (lambda g: g[:-1], ValueError, r"gradients: expected a list of 4 entries, as parameters, got 3 entries"),
+        (put(lambda g: g[0], 1), ValueError, r"gradients\[1\]: expected a list of 2 entries, as parameters\[1\]"),
+        (put(without("dWf"), 1, 1), KeyError, r"gradients\[1\]\[1\]: expected an entry 'dWf' for parameters\[1\]\[1\]"),
+        (put(lambda g: g * np.nan, 2, "dWc"), ValueError, r"gradients\[2\]\['dWc'\]: expected finite numbers"),
+        (put(lambda g: g[1:], 3, "dWy"), ValueError, r"gradients\[3\]\['dWy'\]: expected \(2, 4\), as parameters\[3\]"),
+    ):
+        wrong = change(gradients)
+        with pytest.raises(kind, match=f"^{message}"):
+            cyrnn.update_parameters_with_adam(q.network, wrong, *cyrnn.initialize_adam(q.network), 1)
+        with pytest.raises(kind, match=f"^{message}"):
+            cyrnn.update_parameters_with_gd(q.network, wrong, 0.1)
+        assert [array.tobytes() for array in leaves(q.network)] == before
+
+
+def test_what_is_not_a_number_stays_in_its_example():
+    q = build([LSTM, GRU_BEFORE], [True, True], [3, 4], np.random.default_rng(0), m=5)
+    out = forward(q)
+    q.x[:, 2, 3] = np.nan
+    spoilt = forward(q)
+    others = np.arange(5) != 2
+    assert_array_equal(spoilt.y[:, others], out.y[:, others])
+    assert np.isnan(spoilt.y[:, 2]).all()  # it reaches every step, from the one side or the other
+
+
+# Memory and interrupts
+
+
+def peak_and_kept(call, *inputs):
+    call()
+    buffers.release_pool()
+    tracemalloc.start()
+    result = call()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak, kept([*result], {id(value) for value in inputs})
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("shortest", [None, 0])
+def test_a_call_needs_little_beside_what_it_returns_and_keeps(pairs, shortest):
+    q = build([LSTM, LSTM, GRU_AFTER], [pairs] * 3, [64, 64, 48], np.random.default_rng(0), 32, 32, 60, n_y=16,
+              shortest=shortest)  # fmt: skip
+    weights = sum(array.nbytes for array in leaves(q.network))
+    peak, whole = peak_and_kept(lambda: vars(forward(q)).values(), q.x)
+    assert peak < 1.3 * whole + weights
+    caches = forward(q).caches
+    memory = kept(caches, {id(q.x)})
+    peak, returned = peak_and_kept(lambda: vars(backward(q, caches)).values(), q.dz, q.da)
+    assert peak < 1.3 * (returned + memory) + weights
+    peak, returned = peak_and_kept(lambda: vars(forward(q, cache=False)).values(), q.x)
+    columns = q.m * q.T_x if q.lengths is None else q.lengths.sum()
+    hidden = 8 * 64 * columns * (1 + pairs)  # of one layer, which the next one reads; two at a time
+    assert peak < 1.3 * returned + 2.1 * hidden + weights
+    assert peak < 0.5 * whole
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_signal_ends_a_long_call(count, alarm, request):  # noqa: F811
+    cyrnn.set_num_threads(count)
+    request.addfinalizer(lambda: cyrnn.set_num_threads(None))
+    q = build([LSTM, RNN, GRU_BEFORE], [True, False, True], [150, 150, 150], np.random.default_rng(0), 20, 16, 1000,
+              shortest=0)  # fmt: skip
+    out = forward(q)
+    for call in (lambda: forward(q), lambda: backward(q, out.caches)):
+        ends_in_time(call, alarm)
+    assert_array_equal(forward(q).a, out.a)
