@@ -82,9 +82,9 @@ def test_gradients_pass_through_the_mask(cell, variational):
     """Of a network with dropout on its inputs and its hidden states, with lengths, against central differences."""
     n_x, n_a, n_y, m, T = 3, 4, 2, 3, 5
     rng = np.random.default_rng(0)
-    p = cyrnn.initialize_parameters(cell.name, n_x, n_a, n_y, rng)
+    p = cell.initialize(n_x, n_a, n_y, rng)
     x, labels, lengths = rng.standard_normal((n_x, m, T)), rng.integers(0, n_y, (m, T)), [5, 2, 4]
-    forward, backward = getattr(cyrnn, cell.name + "_forward"), getattr(cyrnn, cell.name + "_backward")
+    forward, backward = cell.function("forward"), cell.backward
 
     def run():
         x_in, x_mask = cyrnn.dropout(x, 0.4, 7, variational=variational)

@@ -31,9 +31,8 @@ def every_call(q, cell):
     _, dz = cyrnn.cross_entropy(out.y, labels)
     gradients = {**cell.backward(q.da, out.caches), **cyrnn.output_backward(dz, out.a, p)}
     calls = {}
-    if cell.kind != "gru":  # of which there is no stream yet
-        stream = cyrnn.Stream(p, m=q.x.shape[1])
-        calls["stream"] = lambda: (stream.step(q.x[:, :, 0]), stream.run(q.x))
+    stream = cyrnn.Stream(p, m=q.x.shape[1])
+    calls["stream"] = lambda: (stream.step(q.x[:, :, 0]), stream.run(q.x))
     trained = {name: value.copy() for name, value in p.items()}
     v, s = cyrnn.initialize_adam(trained)
     return calls | {

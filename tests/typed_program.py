@@ -31,7 +31,8 @@ def stream(parameters: dict[str, Array], xt: Array) -> Array:
     network = cyrnn.Stream(parameters, 10)
     a, y = network.step(xt)
     assert_type(a, Array)
-    return y
+    prediction: Array = y  # of any type, since it is None without an output
+    return prediction
 
 
 def forward(x: NDArray[np.float32], parameters: dict[str, NDArray[np.float32]], keep: bool) -> Array:

@@ -15,11 +15,11 @@ TORCH_CELLS = ("RNN", "LSTM")
 KERAS_CELLS = ("SimpleRNN", "LSTM")
 # Options that a recurrent layer may have, what they must be, and the way out where there is one.
 ONE_BY_ONE = "; of its state dict the entries of one layer and direction can be passed alone"
-TORCH_OPTIONS = {
+TORCH_OPTIONS: dict[str, tuple[Any, str]] = {
     "num_layers": (1, ONE_BY_ONE), "bidirectional": (False, ONE_BY_ONE), "proj_size": (0, ""),
     "nonlinearity": ("tanh", ""),
 }  # fmt: skip
-KERAS_OPTIONS = {
+KERAS_OPTIONS: dict[str, tuple[Any, str]] = {
     "activation": ("tanh", ""), "recurrent_activation": ("sigmoid", ""),
     "go_backwards": (False, "; its get_weights() can be passed, for sequences that are reversed before"),
 }  # fmt: skip

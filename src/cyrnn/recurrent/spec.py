@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from .. import _checks
 
-OUTPUTS = {"softmax": 0, "sigmoid": 1, "linear": 2, None: 3}  # as _kernels/schedule/output.pxd counts them
+# As _kernels/schedule/output.pxd counts them.
+OUTPUTS: dict[str | None, int] = {"softmax": 0, "sigmoid": 1, "linear": 2, None: 3}
 Shapes = dict[str, tuple[str, tuple[int, int]]]  # of the entries: the letters that explain a shape, and the shape
 
 
