@@ -18,8 +18,8 @@ from cyrnn.demo import numpy_reference
 # What takes no arrays, and what is tested with the programs whose weights it reads and writes
 NOT_DRAWN = {
     "__version__", "set_num_threads", "get_num_threads", "show_config", "release_memory", "initialize_parameters",
-    "load_parameters", "initialize_network", "save_network", "load_network", "from_torch", "to_torch", "from_keras", "to_keras",
-    "import_onnx", "export_onnx",
+    "load_parameters", "initialize_network", "save_network", "load_network", "from_torch", "to_torch",
+    "from_keras", "to_keras", "import_onnx", "export_onnx",
 }  # fmt: skip
 
 
