@@ -1,7 +1,9 @@
 """Networks of several layers and both directions: against their layers run one by one, PyTorch and differences."""
 
+import gc
 import itertools
 import re
+import sys
 import tracemalloc
 from functools import partial
 
@@ -619,6 +621,33 @@ def test_a_call_needs_little_beside_what_it_returns_and_keeps(pairs, shortest):
     hidden = 8 * 64 * columns * (1 + pairs)  # of one layer, which the next one reads; two at a time
     assert peak < 1.3 * returned + 2.1 * hidden + weights
     assert peak < 0.5 * whole
+
+
+def test_calls_leave_nothing_behind():
+    q = example()
+
+    def calls():
+        for _ in range(20):
+            backward(q, forward(q).caches)
+            for change, kind, _ in NETWORKS[5:9]:
+                with pytest.raises(kind):
+                    cyrnn.network_forward(q.x, change(q.network))
+
+    calls()
+    held = [q, *leaves([q.network, q.states, q.x, q.dz, q.da, q.dstates])]
+    gc.collect()
+    counts = [sys.getrefcount(value) for value in held]
+    tracemalloc.start()
+    calls()
+    gc.collect()
+    before, _ = tracemalloc.get_traced_memory()
+    for _ in range(5):
+        calls()
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 20_000
+    assert counts == [sys.getrefcount(value) for value in held]
 
 
 @pytest.mark.parametrize("count", [1, 2])
