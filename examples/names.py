@@ -1,7 +1,8 @@
-"""Surnames, letter by letter: an LSTM learns the 88,799 surnames of a census, and then invents some.
+"""Surnames, letter by letter: two layers of an LSTM learn the 88,799 surnames of a census, and then invent some.
 
     pip install '.[examples]'
-    python examples/names.py                                  about a minute on one thread
+    python examples/names.py                                  two to three minutes on one thread
+    python examples/names.py --layers 1                       about a minute
     python examples/names.py --quick --picture names.png      a small network, few names; what the gates do
 
 The names come with the package `names`: the United States' census of 1990, in the public domain.  Each is a sequence
@@ -9,7 +10,8 @@ of its own length.  The network reads a letter a step and tells the next one; af
 the end.  Short and long names share a batch in any order: `lengths` says how long each is, and padding costs nothing.
 
 A tenth of the names is held out.  The loss there, in bits a letter, stands beside that of counted pairs, triples and
-quadruples of letters.  Sizes, epochs and rate were chosen on another tenth (`--choose`), never on the one held out.
+quadruples of letters (3.20).  One layer of 128 units gets 3.02, two get 2.99.  Sizes, epochs and rate were chosen on
+another tenth (`--choose`) with one layer, never on the one held out.
 """
 
 import argparse

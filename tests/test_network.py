@@ -607,7 +607,7 @@ def peak_and_kept(call, *inputs):
 @pytest.mark.parametrize("pairs", [False, True])
 @pytest.mark.parametrize("shortest", [None, 0])
 def test_a_call_needs_little_beside_what_it_returns_and_keeps(pairs, shortest):
-    q = build([LSTM, LSTM, GRU_AFTER], [pairs] * 3, [64, 64, 48], np.random.default_rng(0), 32, 32, 60, n_y=16,
+    q = build([LSTM] * 4 + [GRU_AFTER], [pairs] * 5, [64] * 4 + [48], np.random.default_rng(0), 32, 32, 60, n_y=16,
               shortest=shortest)  # fmt: skip
     weights = sum(array.nbytes for array in leaves(q.network))
     peak, whole = peak_and_kept(lambda: vars(forward(q)).values(), q.x)
