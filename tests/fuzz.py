@@ -4,8 +4,8 @@
 
 Sizes (0 and 1 among them), lengths, types, strides, orders, edits of the caches, special values, wrong arguments,
 builds and numbers of threads are drawn.  A case that fails is printed with the command that runs it alone, and the
-run goes on.  The cells and sequences are here, indices in fuzz_indices.py, streams in fuzz_stream.py, losses and
-updates in fuzz_training.py.
+run goes on.  The cells and sequences are here, indices in fuzz_indices.py, streams in fuzz_stream.py, networks in
+fuzz_network.py, losses and updates in fuzz_training.py.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import traceback
 from collections import Counter
 
 import fuzz_indices
+import fuzz_network
 import fuzz_stream
 import fuzz_training
 import numpy as np
@@ -182,6 +183,8 @@ class Fuzzer:
         fuzz_indices.check(self, pick, cell, q)
         fuzz_stream.check(self, pick, cell, q)
         fuzz_training.check(self, pick, cell, q, want)
+        if pick.random() < 0.2:  # which takes as long as all of the others
+            fuzz_network.check(self, pick)
         for name in ("x", "a0", "c0", "da", "dc"):
             same(f"{name} after the calls", getattr(q, name), getattr(before, name))
         for array, value in zip((*q.padded, *q.p.values()), (*before.padded, *before.p.values()), strict=True):

@@ -36,3 +36,19 @@ def test_a_peer_computes_the_same(name, kind):
         close(got.T, want, tolerance)
     for call in calls.values():
         call()
+
+
+@pytest.mark.parametrize(("layers", "both"), [(2, False), (1, True), (2, True)])
+def test_the_peers_of_a_network_compute_the_same(layers, both):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    network = importlib.import_module("network")
+    q = network.problem((3, 5, 2, 4, 6), layers, both)
+    a, gradients, dx, _ = network.ours(*q)
+    theirs, (dx_theirs, *_) = network.torch_call(*q)()
+    close(theirs.detach().numpy().T, a, 1e-13)
+    close(dx_theirs.numpy().T, dx, 1e-13)
+    if not both:
+        by_hand, by_layer, dx_by_hand = network.by_hand(*q)
+        np.testing.assert_array_equal(by_hand, a)
+        np.testing.assert_array_equal(dx_by_hand, dx)
+        close(by_layer[0]["dWf"], gradients[0]["dWf"], 1e-13)

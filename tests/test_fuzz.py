@@ -18,7 +18,8 @@ from cyrnn.demo import numpy_reference
 # What takes no arrays, and what is tested with the programs whose weights it reads and writes
 NOT_DRAWN = {
     "__version__", "set_num_threads", "get_num_threads", "show_config", "release_memory", "initialize_parameters",
-    "load_parameters", "from_torch", "to_torch", "from_keras", "to_keras", "import_onnx", "export_onnx",
+    "load_parameters", "initialize_network", "save_network", "load_network", "from_torch", "to_torch",
+    "from_keras", "to_keras", "import_onnx", "export_onnx",
 }  # fmt: skip
 
 
@@ -26,6 +27,7 @@ def test_random_calls():
     done = fuzz.run(seed=7, calls=20_000).done
     assert done["refused"] > 2000
     assert done["edits of the caches"] > 100
+    assert done["networks"] > 20
     assert min(done[name] for name in cyrnn.__all__ if name not in NOT_DRAWN) > 50
     options = ("c0", "dc", "lengths", "cache", "weights", "out", "norm", "value")
     assert min(done[f"  with {option}="] for option in options) > 50

@@ -390,7 +390,7 @@ def test_against_torch(cell):
     n_x, n_a, n_y, m, T_x = 17, 33, 3, 6, 12
     lengths = [5, 12, 1, 7, 7, 11]  # PyTorch refuses 0
     q = draw(cell, n_x, n_a, n_y, m, T_x)
-    module = twin(cell, q.p, n_x, n_a)
+    module = twin(cell, n_x, n_a, q.p)
     x, a0, c0 = (torch.from_numpy(value.T.copy()).requires_grad_() for value in (q.x, q.a0, q.c0))
     packed = torch.nn.utils.rnn.pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False)
     a, _ = module(packed, (a0[None], c0[None]) if cell.memory else a0[None])

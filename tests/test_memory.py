@@ -19,6 +19,7 @@ from reference import problem
 
 import cyrnn
 from cyrnn._kernels.runtime import buffers
+from cyrnn.recurrent.network import NetworkCache
 
 SMALL = 3, 5, 2, 10, 4
 
@@ -299,7 +300,9 @@ def kept(value, seen):
         return value.nbytes * new
     if isinstance(value, cyrnn.recurrent.caches.CacheList):
         return kept(value.sequence.buffer, seen)
-    values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else ()
+    if isinstance(value, NetworkCache):
+        value = (value.x, value.embedded, value.a, value.layers)
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()
     return sum(kept(v, seen) for v in values)
 
 

@@ -285,8 +285,10 @@ def _nested(layers: list[list[list[Array]]]) -> list[Any]:
     return [layer[0] if len(layer) == 1 else tuple(layer) for layer in shown]
 
 
-def _without_steps(lengths: bytes | None) -> Any:
+def _without_steps(lengths: bytes | None, T_x: int) -> Any:
     """Return which examples have no step, or None if all have one."""
+    if T_x == 0:
+        return slice(None)
     if lengths is None:
         return None
     none = np.frombuffer(lengths, np.intp) == 0
@@ -369,7 +371,7 @@ def network_forward(
     n_top = sizes[-1] * len(checked.layers[-1])
     a = np.empty((n_top, m, T_x))
     y: Any = None
-    none = _without_steps(kept)
+    none = _without_steps(kept, T_x)
     for k, layer in enumerate(checked.layers):
         top = k == len(checked.layers) - 1
         inner: list[tuple[Array, Array | None]] = []
@@ -478,7 +480,7 @@ def network_backward(
         total = np.zeros((n_top, m, T_x))
     d_last = _initial(dstates, checked, m, sizes, "dstates")
     d_last = [[tuple(_full(d, m) for d in direction) for direction in layer] for layer in d_last]
-    none = _without_steps(kept)
+    none = _without_steps(kept, T_x)
     d_hidden: tuple[Array, ...] | None = None
     d_initial: list[list[list[Array]]] = []
     dx: Any = None
