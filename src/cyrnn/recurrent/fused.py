@@ -30,20 +30,20 @@ class Fused:
     by: Array | None = None  # (n_y,)
 
 
-def fuse(parameters: Any, orders: Orders, with_output: bool = True) -> Fused:
+def fuse(parameters: Any, orders: Orders, with_output: bool = True, name: str = "parameters") -> Fused:
     """Check the caller's parameters and stack their gates in this order, in new arrays.
 
     An output layer is read if there is one and it is wanted.
     """
     spec = cell_of(parameters)
-    n_a, n_x = spec.sizes(parameters)
+    n_a, n_x = spec.sizes(parameters, name)
     wanted, key = spec.parameters(n_a, n_x), spec.output
     if n_a == 0:
-        raise ValueError("parameters: expected one unit at least, got n_a = 0")
+        raise ValueError(f"{name}: expected one unit at least, got n_a = 0")
     if with_output and (key in parameters or "by" in parameters):
         n_y, _ = _checks.output_sizes(parameters, key)
         wanted |= _checks.output_shapes(key, n_y, n_a)
-    p = _checks.weights(parameters, wanted)
+    p = _checks.weights(parameters, wanted, name)
     if spec.gates:
         order = orders[spec.name]
         W = np.concatenate([p["W" + gate] for gate in order])
