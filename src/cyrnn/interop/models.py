@@ -231,7 +231,7 @@ def _both_directions(argument: str, layer: Any) -> Part:
         if not _keras_cell(inner):
             _unknown(argument, layer.name, layer, f" of {spelled(inner.name, inner)}")
         _check_options(argument, inner.name, inner, KERAS_OPTIONS | {"go_backwards": (backwards, "")})
-    first, second = (f"{keras_spec(inner).title} of {inner.units} units" for inner in directions)
+    first, second = (f"{inner.units} units of {keras_spec(inner).title}" for inner in directions)
     if first != second:
         _refuse(argument, f"two directions of one kind in {spelled(layer.name, layer)}, got {first} and {second}")
     return Part("recurrent", layer.name, layer, directions=directions)

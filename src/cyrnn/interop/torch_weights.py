@@ -69,11 +69,22 @@ def _plan(state_dict: Any, chain: models.Chain | None) -> _Plan:
     if chain is None:
         _find_others(plan, others, [*map(str, state_dict)])
         return plan
+    known = []
     if chain.embedding is not None:
         plan.embedding = _named(chain.embedding.name, "weight")
+        known = [plan.embedding]
     if chain.linear is not None:
         plan.linear = _named(chain.linear.name, "")
+        known += [f"{plan.linear}weight", f"{plan.linear}bias"]
+    for key in others:
+        if key not in known:  # of a layer that was changed
+            raise _unknown(key)
     return plan
+
+
+def _unknown(key: str) -> ValueError:
+    kinds = "an RNN, an LSTM, a GRU, an embedding nor a linear output layer"
+    return ValueError(f"state_dict[{key!r}]: an entry of neither {kinds}")
 
 
 def _named(module: str, name: str) -> str:
@@ -88,8 +99,7 @@ def _find_others(plan: _Plan, others: list[str], order: list[str]) -> None:
     for key in others:
         prefix, dot, name = key.rpartition(".")
         if name not in ("weight", "bias"):
-            kinds = "an RNN, an LSTM, a GRU, an embedding nor a linear output layer"
-            raise ValueError(f"state_dict[{key!r}]: an entry of neither {kinds}")
+            raise _unknown(key)
         entries.setdefault(prefix + dot, []).append(key)
     for prefix, keys in entries.items():
         if keys == [f"{prefix}weight"] and plan.embedding is None and order.index(keys[0]) < order.index(begin):
@@ -357,7 +367,7 @@ def _module_names(found: Layers, names: Any) -> Sequence[str]:
 def _check_module(found: Layers, where: Sequence[str], k: int, first: int) -> None:
     """Refuse layer k if it is no layer of the module that begins with another one."""
     kinds = [
-        f"{q[0].spec.title} of {q[0].W_a.shape[1]} units in {'both directions' if len(q) == 2 else 'one direction'}"
+        f"{'both directions' if len(q) == 2 else 'one direction'} with {q[0].W_a.shape[1]} units of {q[0].spec.title}"
         for q in (found.layers[first], found.layers[k])
     ]
     if found.layers[k][0].spec is GRU:

@@ -70,7 +70,7 @@ def split(fused: Fused, orders: Orders) -> dict[str, Array]:
             if gate in rows:
                 p[key] = stacked[kind][rows[gate]].copy()
             elif gate == "u":
-                p[key] = -stacked[kind][rows["z"]]
+                p[key] = np.negative(stacked[kind][rows["z"]], order="C")
         if fused.bca is not None:
             p["bca"] = fused.bca[:, None].copy()
     else:
