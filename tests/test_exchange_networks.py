@@ -219,13 +219,13 @@ def test_several_modules_of_torch(torch):
     alone = [*cyrnn.from_torch(module.first), *cyrnn.from_torch(module.second), *cyrnn.from_torch(module.third)]
     same_bits(alone, network[1:-1])
     message = (
-        r"parameters\[4\]: expected an LSTM of 5 units in one direction, as parameters\[2\] in the same module of .*"
+        r"parameters\[4\]: expected one direction with 5 units of an LSTM, as parameters\[2\] in the same module of .*"
     )
     refuse(ValueError, message, cyrnn.to_torch, network, layer=["a", "b", "b", "b"])
-    refuse(ValueError, r"parameters\[2\]: expected a GRU, .*", cyrnn.to_torch, network)
-    refuse(ValueError, r"parameters\[2\]: .* of 4 units .*, got .* of 5 units .*", cyrnn.to_torch,
+    refuse(ValueError, r"parameters\[2\]: expected both directions with 4 units of a GRU, .*", cyrnn.to_torch, network)
+    refuse(ValueError, r"parameters\[2\]: .* with 4 units of .*, got .* with 5 units .*", cyrnn.to_torch,
            stack([gru, gru], [False, False], (4, 5)))  # fmt: skip
-    refuse(ValueError, r"parameters\[2\]: .* in one direction, .*, got .* in both directions; .*", cyrnn.to_torch,
+    refuse(ValueError, r"parameters\[2\]: expected one direction .*, got both directions .*; .*", cyrnn.to_torch,
            stack([gru, gru], [False, True]))  # fmt: skip
     refuse(ValueError, "layer: expected the layers of 'a' one after the other, got 'b' between them", cyrnn.to_torch,
            stack([gru] * 3, [False] * 3), layer=["a", "b", "a"])  # fmt: skip
