@@ -211,6 +211,11 @@ def converted(parts: Layout, name: str, n_x: int | None, output: Any) -> Layout:
     return Layout(embedding, layers, top)
 
 
+def checked_network(network: Any, name: str) -> Layout:
+    """Return the parts of a network whose layers fit each other, all of them float64 and C-contiguous."""
+    return _checked(layout(network, name), name, None, "linear")
+
+
 @dataclass(slots=True)
 class NetworkCache:
     """What a forward pass over a network keeps for the backward pass."""
