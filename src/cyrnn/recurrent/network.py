@@ -213,7 +213,7 @@ def converted(parts: Layout, name: str, n_x: int | None, output: Any) -> Layout:
 
 def checked_network(network: Any, name: str) -> Layout:
     """Return the parts of a network whose layers fit each other, all of them float64 and C-contiguous."""
-    return _checked(layout(network, name), name, None, "linear")
+    return converted(layout(network, name), name, None, "linear")
 
 
 @dataclass(slots=True)
