@@ -53,6 +53,16 @@ class Cell:
         reset = {} if "_" not in self.name else {"reset": self.name.partition("_")[2]}
         return cyrnn.initialize_parameters(self.kind, n_x, n_a, n_y, rng, **reset, **how)
 
+    def keras_layer(self, layers, *args, **options):
+        """A layer of `keras.layers` of this cell, or with `step="Cell"` of one step."""
+        kind = {"rnn": "SimpleRNN", "lstm": "LSTM", "gru": "GRU"}[self.kind] + options.pop("step", "")
+        reset = {"reset_after": self.name == "gru_after"} if self.kind == "gru" else {}
+        return getattr(layers, kind)(*args, **reset | options)
+
+    def torch_layer(self, nn, *args, step="", **options):
+        """A layer of `torch.nn` of this cell, or with `step="Cell"` of one step."""
+        return getattr(nn, self.torch + step)(*args, **options)
+
     def function(self, way, module=cyrnn):
         """The public function, or that of the notebook in plain NumPy."""
         return getattr(module, f"{self.kind}_{way}")
@@ -141,6 +151,8 @@ GRU_AFTER = replace(
 )
 CELLS = [RNN, LSTM, GRU_BEFORE, GRU_AFTER]
 IDS = [cell.name for cell in CELLS]
+TORCH_CELLS = [cell for cell in CELLS if cell.torch]  # PyTorch has one form of the GRU alone
+TORCH_IDS = [cell.name for cell in TORCH_CELLS]
 # For long tests of what knows no cell: one stage with one state and with two, two stages.
 STAGES = [RNN, LSTM, GRU_BEFORE]
 STAGE_IDS = [cell.name for cell in STAGES]

@@ -422,7 +422,8 @@ def test_what_no_stream_is_made_of(cell):
     refuse(ValueError, "m: expected one example at least, got -1", cyrnn.Stream, p, -1)
     for m in (1 << 39, 1 << 62, 10**30):
         refuse(ValueError, rf"m: expected as many examples as memory can hold, got {m}", cyrnn.Stream, p, m)
-    refuse(TypeError, "parameters: expected a mapping from names to arrays, got list", cyrnn.Stream, [])
+    refuse(TypeError, "parameters: expected a mapping from names to arrays, got set", cyrnn.Stream, set())
+    refuse(ValueError, "network: expected one recurrent layer at least, got none", cyrnn.Stream, [])
     neither = (
         r"parameters: expected an entry 'Wax' \(of an RNN\) or 'Wf' \(of an LSTM\) or 'Wu' \(of a GRU\), got only \[\]"
     )

@@ -7,8 +7,9 @@ and results.  Arrays are (n, m, T): units, examples, steps.
 from ._config import release_memory, show_config
 from ._threads import get_num_threads, set_num_threads
 from ._version import __version__
+from .interop.keras_weights import from_keras, to_keras
 from .interop.onnx import export_onnx, import_onnx
-from .interop.torch_keras import from_keras, from_torch, to_keras, to_torch
+from .interop.torch_weights import from_torch, to_torch
 from .recurrent.activations import sigmoid, softmax
 from .recurrent.gru import gru_backward, gru_cell_backward, gru_cell_forward, gru_forward
 from .recurrent.lstm import lstm_backward, lstm_cell_backward, lstm_cell_forward, lstm_forward

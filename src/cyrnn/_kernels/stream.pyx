@@ -1,17 +1,23 @@
 """A network prepared once and stepped many times: the entry points.  The equations: cells/; the time loop: schedule/.
 
-A stream is a layer (schedule/layer.pxd) whose weights are packed once and whose workspace is kept: the state before the
+A stream is layers (schedule/layer.pxd) whose weights are packed once and whose workspace is kept: the state before the
 next step is where a block of the time loop leaves it.  So the results are the bits of the sequence functions.  All
 buffers are in one block of memory that is allocated at construction.
+
+Between layers nothing is copied: a layer reads the hidden states of the one below where that one computes them, of a
+step or of a block, which all layers go through before the next one.  An embedding is read the same way: the columns
+that the indices pick are copied to where the first layer reads them.
 
 A single step has no block around it.  Where the input and the recurrent product are added to the same slots, their
 weights stand side by side, W = [W_x, W_h], and so do input and hidden state, h = [x, a]: one product makes all sums.
 
-A call checks every argument first; after `begin` nothing can fail, so that `busy` is always cleared and a call that
-fails has changed nothing.  Only a call that releases the GIL can be found `busy`.
+A call checks every argument before it changes anything, and clears `busy` at its end.  Only a call that releases the
+GIL can be found `busy`.
 
-n_x inputs, n_a hidden units, n_y outputs, m examples, T_x steps.
+n_x inputs, n_a hidden units, n_y outputs, m examples, T_x steps; of each layer, k from the first on.
 """
+
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
 
 from libc.string cimport memcpy, memset
 
@@ -27,10 +33,11 @@ from .runtime.parallel cimport (
 )
 from .runtime.threads cimport raise_if_cancelled, region_init
 from .runtime.views cimport (
-    cube, index_sequence, index_state, indices, matrix, new_cube, new_matrix, new_sequence, new_state, refuse, sequence,
-    state, strided,
+    cube, index_sequence, index_state, indices, matrix, new_cube, new_matrix, new_sequence, new_state, refuse,
+    safe_index, sequence, state, strided,
 )
 from .schedule.batch cimport batch_init, pack_indices
+from .schedule.blocks cimport block_after
 from .schedule.forward cimport (
     forward_alloc, forward_step, forward_steps, prepare_forward, project_block, step_arrays,
 )
@@ -46,127 +53,241 @@ cdef bint can_join(const cell *c) noexcept nogil:
     return c.n_stages == 1 and c.products[0].first == c.x_first and c.products[0].count == c.x_count
 
 
+cdef struct prepared:
+    layer layer
+    Py_ssize_t values                   # of a state: m n_a
+    bint joined                         # W and h are used
+    weights W                           # of which W_x and W_h are parts
+    double *h                           # (m, n_x + n_a)
+    const double *below                 # (m, n_x), the hidden state of the layer below, of one step; NULL: the input
+    double *saved[MAX_STATES]           # (m, n_a), before `run`
+    strided given[MAX_STATES]           # (n_a, m) or (n_a, 1), in a call that sets the states
+
+
+cdef int prepared_init(
+    prepared *one, str name, Py_ssize_t m,
+    const double[:, :, ::1] W,          # IN  (n_gates, n_a, n_a + n_x), columns of a before columns of x
+    const double[:, :, ::1] b,          # IN  (n_biases, n_a, 1), of the first slots
+) except -1:
+    """The sizes and weights of a layer; the weights are still to be packed."""
+    cdef cell c = cell_named(name)
+    cdef Py_ssize_t n_a = W.shape[1], K = W.shape[2]
+    cdef const double *W_in = cube(W, c.x_count, n_a, K)
+    cdef const double *b_in = cube(b, n_biases(&c), n_a, 1)
+    cdef parameters *p = &one.layer.p
+    cdef int k
+    if K < n_a or n_a < 1 or m < 1:
+        refuse()
+    parameters_init(p, c, K - n_a, n_a, m == 1, False)
+    for k in range(c.x_count):
+        set_input_weights(p, c.x_first + k, W_in + k * n_a * K + n_a, K)
+        set_recurrent_weights(p, recurrent_slot(&c, k), W_in + k * n_a * K, K)
+    for k in range(n_biases(&c)):
+        p.b[k] = b_in + k * n_a
+    one.joined = can_join(&c)
+    if one.joined:
+        one.W = weights_init(c.x_count, K, n_a, K, p.W_x[0].fused, False)
+        p.W_x[0].depth = p.W_h[0].depth = K
+        p.W_h[0].k0 = K - n_a
+    one.layer.split_units = one.layer.joint_projection = True       # on one thread it is all the same
+    one.values = m * n_a
+    return batch_init(&one.layer.batch, None, m, 1, 1)
+
+
+cdef void advance_layer(prepared *one) noexcept nogil:
+    """One step of a layer; its output is still to come."""
+    cdef layer *task = &one.layer
+    cdef Py_ssize_t n_x = task.p.n_x, n_a = task.p.n_a, m = task.batch.m, ld = n_x + n_a, j
+    cdef double *a = task.state[0]
+    cdef const double *x = one.below
+    cdef step s
+    cdef int k
+    if one.joined and not task.p.one_hot:
+        if x == NULL:
+            steps_to_columns(one.h, ld, task.x, m, 0, 1, full_range(n_x), full_range(m))
+        for j in range(m):
+            if x != NULL:
+                memcpy(one.h + j * ld, x + j * n_x, n_x * sizeof(double))
+            memcpy(one.h + j * ld + n_x, a + j * n_a, n_a * sizeof(double))
+        matmul(task.slots, task.slot_stride, task.slot_ld, &one.W, one.h, ld, m, BIAS, task.bias, serial)
+        step_arrays(&s, task, 0, m, 0, 0)
+        task.p.cell.forward[0](&s, one.values)
+    else:
+        if task.p.one_hot:
+            pack_indices(task.x_picked, task.x_indices, n_x, &task.batch, 0, 1, full_range(m), serial)
+        elif x == NULL:
+            steps_to_columns(task.x_columns, n_x, task.x, m, 0, 1, full_range(n_x), full_range(m))
+            x = task.x_columns
+        project_block(task, &x, &n_x, 0, 0, 1, full_range(m), serial)
+        forward_step(task, 0, m, 0, full_range(m), full_range(one.values), serial)
+    for k in range(task.p.cell.n_states):
+        memcpy(task.state[k], task.state[k] + one.values, one.values * sizeof(double))
+
+
+cdef void keep_states(prepared *one, bint put_back) noexcept nogil:
+    """Copy the states of a layer to `saved`, or back."""
+    cdef int k
+    for k in range(one.layer.p.cell.n_states):
+        if put_back:
+            memcpy(one.layer.state[k], one.saved[k], one.values * sizeof(double))
+        else:
+            memcpy(one.saved[k], one.layer.state[k], one.values * sizeof(double))
+
+
 cdef class Stream:
     """A prepared network and its state."""
 
-    cdef layer layer
-    cdef Py_ssize_t values                      # of a state: m n_a
+    cdef int n_layers
+    cdef prepared *layers                       # (n_layers), from the one that reads the input on
+    cdef layer *first                           # of them
+    cdef layer *top
+    cdef const double[:, ::1] E                 # (vocabulary, n_x), the embedding transposed; None without one
+    cdef const double *vectors                  # its address; NULL without one
+    cdef Py_ssize_t vocabulary                  # the indices: of the embedding, or of the one-hot input
+    cdef double *embedded                       # (columns of a block, n_x), with an embedding
+    cdef Py_ssize_t values                      # of a hidden state of the top layer: m n_a
+    cdef Py_ssize_t block_steps, max_columns    # of all layers
     cdef bint busy
     cdef double flops                           # of a step
     cdef double *memory
-    cdef bint joined                            # W and h are used
-    cdef weights W                              # of which W_x and W_h are parts
-    cdef double *h                              # (m, n_x + n_a)
     cdef double *by                             # (n_y)
-    cdef double *saved[MAX_STATES]              # (m, n_a), before `run`
     cdef tuple a_shape, y_shape
     cdef tuple out                              # of the last step that was given one, and its views: acquiring two
     cdef double[:, ::1] a_view, y_view          # typed memoryviews takes as long as a small step
 
     def __cinit__(
-        self, str name, Py_ssize_t m,
-        const double[:, :, ::1] W not None,     # IN  (n_gates, n_a, n_a + n_x), columns of a before columns of x
-        const double[:, :, ::1] b not None,     # IN  (n_biases, n_a, 1), of the first slots
+        self, Py_ssize_t m,
+        list layers not None,                   # IN  the cell's name, W and b of each, as `prepared_init` takes them
+        const double[:, ::1] E,                 # IN  (vocabulary, n_x), which is kept; None without an embedding
         const double[:, ::1] Wy,                # IN  (n_y, n_a); None without an output
         const double[:, ::1] by,                # IN  (n_y, 1); None without an output
         activation f,                           # of the output
     ):
-        cdef cell c = cell_named(name)
-        cdef Py_ssize_t n_a = W.shape[1], K = W.shape[2], column
-        cdef const double *W_in = cube(W, c.x_count, n_a, K)
-        cdef const double *b_in = cube(b, n_biases(&c), n_a, 1)
-        cdef parameters *p = &self.layer.p
+        cdef layer *task
+        cdef Py_ssize_t column, steps
         cdef int k
-        if K < n_a or n_a < 1 or m < 1:
+        if not layers:
             refuse()
-        parameters_init(p, c, K - n_a, n_a, m == 1, False)
-        for k in range(c.x_count):
-            set_input_weights(p, c.x_first + k, W_in + k * n_a * K + n_a, K)
-            set_recurrent_weights(p, recurrent_slot(&c, k), W_in + k * n_a * K, K)
-        for k in range(n_biases(&c)):
-            p.b[k] = b_in + k * n_a
-        self.joined = can_join(&c)
-        if self.joined:
-            self.W = weights_init(c.x_count, K, n_a, K, p.W_x[0].fused, False)
-            p.W_x[0].depth = p.W_h[0].depth = K
-            p.W_h[0].k0 = K - n_a
-        output_init(&self.layer.output, Wy, by, f, n_a)
-        batch_init(&self.layer.batch, None, m, 1, 1)
-        column = max(K - n_a, self.layer.output.n_y) + (c.n_states + c.n_slots) * n_a
-        self.layer.batch.block_steps = max(1, min(max(BLOCK_STEPS, BLOCK_BYTES // 16 // (m * column)), BLOCK_COLUMNS // m))
-        self.layer.batch.max_columns = m * self.layer.batch.block_steps
-        self.layer.split_units = self.layer.joint_projection = True     # on one thread it is all the same
-        self.layer.flops = forward_flops(p, self.layer.output.n_y)
-        self.flops = m * self.layer.flops
-        self.values = m * n_a
-        self.a_shape, self.y_shape = (n_a, m), (self.layer.output.n_y, m)
+        self.n_layers = len(layers)
+        self.layers = <prepared *> PyMem_Calloc(self.n_layers, sizeof(prepared))
+        if self.layers == NULL:
+            raise MemoryError
+        self.first, self.top = &self.layers[0].layer, &self.layers[self.n_layers - 1].layer
+        for k in range(self.n_layers):
+            name, W, b = layers[k]
+            prepared_init(&self.layers[k], name, m, W, b)
+            if k and self.layers[k].layer.p.n_x != self.layers[k - 1].layer.p.n_a:
+                refuse()
+            self.layers[k].layer.output.f = NO_OUTPUT
+        output_init(&self.top.output, Wy, by, f, self.top.p.n_a)
+        self.vocabulary = self.first.p.n_x
+        if E is not None:
+            self.E, self.vocabulary = E, E.shape[0]
+            self.vectors = matrix(E, self.vocabulary, self.first.p.n_x)
+        self.block_steps = BLOCK_COLUMNS
+        for k in range(self.n_layers):
+            task = &self.layers[k].layer
+            column = max(task.p.n_x, task.output.n_y) + (task.p.cell.n_states + task.p.cell.n_slots) * task.p.n_a
+            steps = min(max(BLOCK_STEPS, BLOCK_BYTES // 16 // (m * column)), BLOCK_COLUMNS // m)
+            self.block_steps = max(1, min(self.block_steps, steps))
+            task.flops = forward_flops(&task.p, task.output.n_y)
+            self.flops += m * task.flops
+        self.max_columns = m * self.block_steps
+        for k in range(self.n_layers):
+            task = &self.layers[k].layer
+            task.batch.block_steps, task.batch.max_columns = self.block_steps, self.max_columns
+        self.values = m * self.top.p.n_a
+        self.a_shape, self.y_shape = (self.top.p.n_a, m), (self.top.output.n_y, m)
         self.memory = buffer_alloc(self.alloc(NULL) - <double *> NULL)
         self.alloc(self.memory)
-        prepare_forward(&self.layer, serial)
+        for k in range(self.n_layers):
+            prepare_forward(&self.layers[k].layer, serial)
         if f != NO_OUTPUT:
-            memcpy(self.by, self.layer.output.by, self.layer.output.n_y * sizeof(double))
-            self.layer.output.by = self.by
+            memcpy(self.by, self.top.output.by, self.top.output.n_y * sizeof(double))
+            self.top.output.by = self.by
 
     cdef double *alloc(self, double *workspace):
         """Reserve every buffer from `workspace` on; its end."""
-        cdef int k
-        workspace = forward_alloc(&self.layer, workspace, 1)
-        if self.joined:
-            weights_alloc(&self.W, &workspace)
-            self.layer.p.W_x[0].packed = self.layer.p.W_h[0].packed = self.W.packed
-            self.h = workspace_alloc(&workspace, self.layer.batch.m * self.W.K)
-        self.by = workspace_alloc(&workspace, self.layer.output.n_y)
-        self.layer.x_picked = <Py_ssize_t *> workspace_alloc(&workspace, self.layer.batch.max_columns)
-        for k in range(self.layer.p.cell.n_states):
-            self.saved[k] = workspace_alloc(&workspace, self.values)
+        cdef prepared *one
+        cdef layer *task
+        cdef int i, k
+        for i in range(self.n_layers):
+            one = &self.layers[i]
+            task = &one.layer
+            for k in range(task.p.cell.n_states):   # first, so that what is `below` is never at NULL
+                one.saved[k] = workspace_alloc(&workspace, one.values)
+            if i:
+                one.below = self.layers[i - 1].layer.state[0]
+                task.below[0] = one.below + self.layers[i - 1].values
+            elif self.vectors != NULL:
+                self.embedded = workspace_alloc(&workspace, self.max_columns * task.p.n_x)
+                one.below = task.below[0] = self.embedded
+            workspace = forward_alloc(task, workspace, 1)
+            if one.joined:
+                weights_alloc(&one.W, &workspace)
+                task.p.W_x[0].packed = task.p.W_h[0].packed = one.W.packed
+                one.h = workspace_alloc(&workspace, task.batch.m * one.W.K)
+        self.by = workspace_alloc(&workspace, self.top.output.n_y)
+        self.first.x_picked = <Py_ssize_t *> workspace_alloc(&workspace, self.max_columns)
         return workspace
 
     def __dealloc__(self):
         if self.memory != NULL:
             buffer_free(self.memory)
+        PyMem_Free(self.layers)
+
+    cdef void embed(self, Py_ssize_t T_x) noexcept nogil:
+        """The columns of the embedding that the indices of the next steps pick."""
+        cdef Py_ssize_t n_x = self.first.p.n_x, m = self.first.batch.m, j, t, index
+        for t in range(T_x):
+            for j in range(m):
+                index = safe_index(self.first.x_indices, j, t, self.vocabulary)
+                memcpy(self.embedded + (t * m + j) * n_x, self.vectors + index * n_x, n_x * sizeof(double))
 
     cdef void advance(self, Py_ssize_t T_x, thread thr) noexcept nogil:
-        """T_x steps of the input, in blocks; fewer if a signal cancels them."""
+        """T_x steps of the input, each block by all layers; fewer if a signal cancels them."""
         cdef fp_state before = fp_enter(FP_FLUSH)
-        self.layer.batch.T_x = self.layer.batch.T = T_x
-        forward_steps(&self.layer, thr)
+        cdef layer *first = self.first
+        cdef layer *top = self.top
+        cdef Py_ssize_t t = 0, steps
+        cdef int k
+        while t < T_x and not cancelled(thr):
+            steps = block_after(t, T_x, self.block_steps) - t
+            if self.vectors != NULL:
+                self.embed(steps)
+            for k in range(self.n_layers):
+                self.layers[k].layer.batch.T_x = self.layers[k].layer.batch.T = steps
+                forward_steps(&self.layers[k].layer, thr)
+            t += steps
+            if first.p.one_hot or self.vectors != NULL:
+                first.x_indices.data += steps * first.x_indices.s_step
+            else:
+                first.x.data += steps * first.x.s_step
+            top.states[0].data += steps
+            if top.output.y.data != NULL:
+                top.output.y.data += steps
         fp_leave(before)
 
     cdef void advance_one(self) noexcept nogil:
         """One step of the input."""
-        cdef layer *task = &self.layer
-        cdef Py_ssize_t n_x = task.p.n_x, n_a = task.p.n_a, m = task.batch.m, n_y = task.output.n_y, ld = n_x + n_a, j
-        cdef double *a = task.state[0]
-        cdef double *z = task.output.y.data if m == 1 else task.output.z
+        cdef layer *top = self.top
+        cdef Py_ssize_t n_a = top.p.n_a, n_y = top.output.n_y, m = top.batch.m
+        cdef double *a = top.state[0]
+        cdef double *z = top.output.y.data if m == 1 else top.output.z
         cdef fp_state before = fp_enter(FP_FLUSH)
-        cdef const double *x
-        cdef step s
         cdef int k
-        if self.joined and not task.p.one_hot:
-            steps_to_columns(self.h, ld, task.x, m, 0, 1, full_range(n_x), full_range(m))
-            for j in range(m):
-                memcpy(self.h + j * ld + n_x, a + j * n_a, n_a * sizeof(double))
-            matmul(task.slots, task.slot_stride, task.slot_ld, &self.W, self.h, ld, m, BIAS, task.bias, serial)
-            step_arrays(&s, task, 0, m, 0, 0)
-            task.p.cell.forward[0](&s, self.values)
-        else:
-            if task.p.one_hot:
-                pack_indices(task.x_picked, task.x_indices, n_x, &task.batch, 0, 1, full_range(m), serial)
-            else:
-                steps_to_columns(task.x_columns, n_x, task.x, m, 0, 1, full_range(n_x), full_range(m))
-            x = task.x_columns
-            project_block(task, &x, &n_x, 0, 0, 1, full_range(m), serial)
-            forward_step(task, 0, m, 0, full_range(m), full_range(self.values), serial)
-        for k in range(task.p.cell.n_states):
-            memcpy(task.state[k], task.state[k] + self.values, self.values * sizeof(double))
+        if self.vectors != NULL:
+            self.embed(1)
+        for k in range(self.n_layers):
+            advance_layer(&self.layers[k])
         if n_y:
-            matmul(z, 0, n_y, &task.output.Wy, a, n_a, m, BIAS, self.by, serial)
-            activate_rows(task.output.f, z, m, n_y)
+            matmul(z, 0, n_y, &top.output.Wy, a, n_a, m, BIAS, self.by, serial)
+            activate_rows(top.output.f, z, m, n_y)
         if m == 1:
-            memcpy(task.states[0].data, a, n_a * sizeof(double))
+            memcpy(top.states[0].data, a, n_a * sizeof(double))
         else:
-            columns_to_steps(task.states[0], a, n_a, m, 0, 1, full_range(n_a), full_range(m))
-            columns_to_steps(task.output.y, z, n_y, m, 0, 1, full_range(n_y), full_range(m))
+            columns_to_steps(top.states[0], a, n_a, m, 0, 1, full_range(n_a), full_range(m))
+            columns_to_steps(top.output.y, z, n_y, m, 0, 1, full_range(n_y), full_range(m))
         fp_leave(before)
 
     cdef int begin(self) except -1:
@@ -176,18 +297,24 @@ cdef class Stream:
         return 0
 
     cdef void set_input(self, const strided *x, const indices *index) noexcept:
-        self.layer.p.one_hot = index != NULL
+        self.first.p.one_hot = index != NULL and self.vectors == NULL
         if index != NULL:
-            self.layer.x_indices = index[0]
+            self.first.x_indices = index[0]
         else:
-            self.layer.x = x[0]
+            self.first.x = x[0]
+
+    cdef int refuse_numbers(self) except -1:
+        """An embedding has indices as its input."""
+        if self.vectors != NULL:
+            refuse()
+        return 0
 
     cdef tuple make_step(
         self, const strided *x, const indices *index,   # IN   one of the two
         tuple out,                              # OUT  (n_a, m), (n_y, m) or None; None for new arrays
     ):
         """One step; a and y, `out` itself where it is given."""
-        cdef layer *task = &self.layer
+        cdef layer *task = self.top
         cdef double[:, ::1] a, y
         cdef strided a_out, y_out
         cdef Py_ssize_t m = task.batch.m, n_y = task.output.n_y
@@ -227,7 +354,7 @@ cdef class Stream:
 
     cdef tuple make_steps(self, const strided *x, const indices *index, Py_ssize_t T_x):
         """All steps of a block: a (n_a, m, T_x) and y (n_y, m, T_x) or None."""
-        cdef layer *task = &self.layer
+        cdef layer *task = self.top
         cdef double[:, :, ::1] view
         cdef strided a, y
         cdef region interrupts = region_init(self.flops * T_x)
@@ -245,11 +372,11 @@ cdef class Stream:
         task.states[0], task.output.y = a, y
         thr.region = &interrupts
         with nogil:
-            for k in range(task.p.cell.n_states):
-                memcpy(self.saved[k], task.state[k], self.values * sizeof(double))
+            for k in range(self.n_layers):
+                keep_states(&self.layers[k], False)
             self.advance(T_x, thr)
-            for k in range(task.p.cell.n_states if cancelled(thr) else 0):
-                memcpy(task.state[k], self.saved[k], self.values * sizeof(double))
+            for k in range(self.n_layers if cancelled(thr) else 0):
+                keep_states(&self.layers[k], True)
         self.busy = False
         raise_if_cancelled(&interrupts)
         return a_out, y_out
@@ -261,17 +388,18 @@ cdef class Stream:
     ) -> tuple:
         """One step; a and y, `out` itself where it is given."""
         cdef strided x
-        state(xt, self.layer.p.n_x, self.layer.batch.m, False, &x)
+        self.refuse_numbers()
+        state(xt, self.first.p.n_x, self.first.batch.m, False, &x)
         return self.make_step(&x, NULL, out)
 
     def step_indices(
         self,
-        const Py_ssize_t[:] xt not None,        # IN   (m), each from 0 to n_x - 1, any stride
+        const Py_ssize_t[:] xt not None,        # IN   (m), each from 0 to vocabulary - 1, any stride
         tuple out,                              # OUT  (n_a, m), (n_y, m) or None; None for new arrays
     ) -> tuple:
-        """One step whose input is one-hot; likewise."""
+        """One step whose input is indices, of the embedding or of one-hot columns; likewise."""
         cdef indices x
-        index_state(xt, self.layer.p.n_x, self.layer.batch.m, &x)
+        index_state(xt, self.vocabulary, self.first.batch.m, &x)
         return self.make_step(NULL, &x, out)
 
     def run(
@@ -280,95 +408,125 @@ cdef class Stream:
     ) -> tuple:
         """All steps of a block: a (n_a, m, T_x) and y (n_y, m, T_x) or None."""
         cdef strided x_in
-        sequence(x, self.layer.p.n_x, self.layer.batch.m, x.shape[2], &x_in)
+        self.refuse_numbers()
+        sequence(x, self.first.p.n_x, self.first.batch.m, x.shape[2], &x_in)
         return self.make_steps(&x_in, NULL, x.shape[2])
 
     def run_indices(
         self,
-        const Py_ssize_t[:, :] x not None,      # IN   (m, T_x), each from 0 to n_x - 1, any strides
+        const Py_ssize_t[:, :] x not None,      # IN   (m, T_x), each from 0 to vocabulary - 1, any strides
     ) -> tuple:
-        """All steps of a block whose input is one-hot; likewise."""
+        """All steps of a block whose input is indices; likewise."""
         cdef indices x_in
-        index_sequence(x, self.layer.p.n_x, self.layer.batch.m, x.shape[1], NULL, x.shape[1], &x_in)
+        index_sequence(x, self.vocabulary, self.first.batch.m, x.shape[1], NULL, x.shape[1], &x_in)
         return self.make_steps(NULL, &x_in, x.shape[1])
 
-    def get(self) -> tuple:
-        """Copies of the states, (n_a, m) each."""
-        cdef Py_ssize_t n_a = self.layer.p.n_a, m = self.layer.batch.m
-        cdef strided out[MAX_STATES]
+    def get(self) -> list:
+        """Copies of the states, (n_a, m) each, as a tuple of each layer."""
+        cdef Py_ssize_t m = self.top.batch.m, n_a
         cdef double[:, ::1] view
-        cdef int k
-        states = [new_array(self.a_shape) for _k in range(self.layer.p.cell.n_states)]
-        for k in range(self.layer.p.cell.n_states):
-            view = states[k]
-            out[k] = new_state(view)
+        cdef const layer *task
+        cdef int i, k
+        states = []
+        for i in range(self.n_layers):
+            task = &self.layers[i].layer
+            states.append(tuple([new_array((task.p.n_a, m)) for _k in range(task.p.cell.n_states)]))
         self.begin()
-        for k in range(self.layer.p.cell.n_states):
-            columns_to_steps(out[k], self.layer.state[k], n_a, m, 0, 1, full_range(n_a), full_range(m))
-        self.busy = False
-        return tuple(states)
+        try:
+            for i in range(self.n_layers):
+                task, n_a = &self.layers[i].layer, self.layers[i].layer.p.n_a
+                for k in range(task.p.cell.n_states):
+                    view = states[i][k]
+                    columns_to_steps(new_state(view), task.state[k], n_a, m, 0, 1, full_range(n_a), full_range(m))
+        finally:
+            self.busy = False
+        return states
 
     def set(
         self,
-        const double[:, :] a not None,          # IN   (n_a, m) or (n_a, 1)
-        const double[:, :] c=None,              # IN   (n_a, m) or (n_a, 1); of an LSTM
+        list states not None,                   # IN   (n_a, m) or (n_a, 1) of each, as a tuple of each layer
     ) -> None:
         """Set the states."""
-        cdef Py_ssize_t n_a = self.layer.p.n_a, m = self.layer.batch.m
-        cdef strided states[MAX_STATES]
-        cdef int k
-        if (c is not None) != (self.layer.p.cell.n_states > 1):
-            raise TypeError("not the states of this cell")
-        state(a, n_a, m, True, &states[0])
-        if c is not None:
-            state(c, n_a, m, True, &states[1])
-        self.begin()
-        for k in range(self.layer.p.cell.n_states):
-            steps_to_columns(self.layer.state[k], n_a, states[k], m, 0, 1, full_range(n_a), full_range(m))
-        self.busy = False
+        cdef Py_ssize_t m = self.top.batch.m, n_a
+        cdef const double[:, :] view
+        cdef prepared *one
+        cdef const layer *task
+        cdef int i, k
+        if len(states) != self.n_layers:
+            refuse()
+        self.begin()                            # no other call may use `given`
+        try:
+            for i in range(self.n_layers):
+                one = &self.layers[i]
+                if len(states[i]) != one.layer.p.cell.n_states:
+                    raise TypeError("not the states of this cell")
+                for k in range(one.layer.p.cell.n_states):
+                    view = states[i][k]
+                    if view is None:
+                        refuse()
+                    state(view, one.layer.p.n_a, m, True, &one.given[k])
+            for i in range(self.n_layers):
+                task, n_a = &self.layers[i].layer, self.layers[i].layer.p.n_a
+                for k in range(task.p.cell.n_states):
+                    steps_to_columns(
+                        task.state[k], n_a, self.layers[i].given[k], m, 0, 1, full_range(n_a), full_range(m),
+                    )
+        finally:
+            self.busy = False
 
     def reset(
         self,
         const Py_ssize_t[::1] examples=None,    # IN   of them, each from 0 to m - 1; None for all
     ) -> None:
         """Set the states to zeros."""
-        cdef Py_ssize_t n_a = self.layer.p.n_a, i
-        cdef int k
+        cdef prepared *one
+        cdef Py_ssize_t n_a, j
+        cdef int i, k
         cdef bint outside = False
-        for i in range(0 if examples is None else examples.shape[0]):
-            outside |= <size_t> examples[i] >= <size_t> self.layer.batch.m
+        for j in range(0 if examples is None else examples.shape[0]):
+            outside |= <size_t> examples[j] >= <size_t> self.top.batch.m
         if outside:
             raise IndexError("an index is out of range")
         self.begin()
-        for k in range(self.layer.p.cell.n_states):
-            if examples is None:
-                memset(self.layer.state[k], 0, self.values * sizeof(double))
-                continue
-            for i in range(examples.shape[0]):
-                memset(self.layer.state[k] + examples[i] * n_a, 0, n_a * sizeof(double))
+        for i in range(self.n_layers):
+            one = &self.layers[i]
+            n_a = one.layer.p.n_a
+            for k in range(one.layer.p.cell.n_states):
+                if examples is None:
+                    memset(one.layer.state[k], 0, one.values * sizeof(double))
+                    continue
+                for j in range(examples.shape[0]):
+                    memset(one.layer.state[k] + examples[j] * n_a, 0, n_a * sizeof(double))
         self.busy = False
 
     def weights(self) -> tuple:
-        """Copies of W, b, Wy and by as they were given."""
-        cdef const parameters *p = &self.layer.p
-        cdef Py_ssize_t n_a = p.n_a, n_x = p.n_x, K = n_a + n_x, n_y = self.layer.output.n_y
-        cdef int k, stage, slot
-        W_out, b_out = new_array((p.cell.x_count, n_a, K)), new_array((n_biases(&p.cell), n_a, 1))
-        cdef double[:, :, ::1] W = W_out, b = b_out
+        """Copies of W and b of each layer, Wy and by as they were given, and the embedding (vocabulary, n_x) itself."""
+        cdef Py_ssize_t n_y = self.top.output.n_y, n_a = self.top.p.n_a
         cdef double[:, ::1] Wy, by
-        for k in range(p.cell.x_count):
-            weights_unpack(&p.W_x[0], k, new_cube(W) + k * n_a * K + n_a, K)
-            slot = recurrent_slot(&p.cell, k)
-            for stage in range(p.cell.n_stages):
-                if adds_to(&p.cell.products[stage], slot):
-                    weights_unpack(
-                        &p.W_h[stage], slot - p.cell.products[stage].first, new_cube(W) + k * n_a * K, K,
-                    )
-        memcpy(new_cube(b), self.layer.bias, n_biases(&p.cell) * n_a * sizeof(double))
-        if self.layer.output.f == NO_OUTPUT:
-            return W_out, b_out, None, None
+        cdef int k
+        layers = [layer_weights(&self.layers[k]) for k in range(self.n_layers)]
+        E = None if self.vectors == NULL else self.E.base
+        if self.top.output.f == NO_OUTPUT:
+            return layers, None, None, E
         Wy_out, by_out = new_array((n_y, n_a)), new_array((n_y, 1))
         Wy, by = Wy_out, by_out
-        weights_unpack(&self.layer.output.Wy, 0, new_matrix(Wy), n_a)
+        weights_unpack(&self.top.output.Wy, 0, new_matrix(Wy), n_a)
         memcpy(new_matrix(by), self.by, n_y * sizeof(double))
-        return W_out, b_out, Wy_out, by_out
+        return layers, Wy_out, by_out, E
+
+
+cdef tuple layer_weights(const prepared *one):
+    """Copies of W and b as they were given."""
+    cdef const parameters *p = &one.layer.p
+    cdef Py_ssize_t n_a = p.n_a, K = n_a + p.n_x
+    cdef int k, stage, slot
+    W_out, b_out = new_array((p.cell.x_count, n_a, K)), new_array((n_biases(&p.cell), n_a, 1))
+    cdef double[:, :, ::1] W = W_out, b = b_out
+    for k in range(p.cell.x_count):
+        weights_unpack(&p.W_x[0], k, new_cube(W) + k * n_a * K + n_a, K)
+        slot = recurrent_slot(&p.cell, k)
+        for stage in range(p.cell.n_stages):
+            if adds_to(&p.cell.products[stage], slot):
+                weights_unpack(&p.W_h[stage], slot - p.cell.products[stage].first, new_cube(W) + k * n_a * K, K)
+    memcpy(new_cube(b), one.layer.bias, n_biases(&p.cell) * n_a * sizeof(double))
+    return W_out, b_out

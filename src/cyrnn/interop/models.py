@@ -10,25 +10,30 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from ..recurrent.spec import GRU, GRU_AFTER, LSTM, RNN, CellSpec
+
 # The classes of recurrent layers that the converters read, of single steps with "Cell" after it.
-TORCH_CELLS = ("RNN", "LSTM")
-KERAS_CELLS = ("SimpleRNN", "LSTM")
-# Options that a recurrent layer may have, what they must be, and the way out where there is one.
-ONE_BY_ONE = "; of its state dict the entries of one layer and direction can be passed alone"
-TORCH_OPTIONS: dict[str, tuple[Any, str]] = {
-    "num_layers": (1, ONE_BY_ONE), "bidirectional": (False, ONE_BY_ONE), "proj_size": (0, ""),
-    "nonlinearity": ("tanh", ""),
+TORCH_CELLS = ("RNN", "LSTM", "GRU")
+KERAS_CELLS = ("SimpleRNN", "LSTM", "GRU")
+# Options that a layer may have, what they must be, and the way out where there is one.
+TORCH_OPTIONS: dict[str, tuple[Any, str]] = {"proj_size": (0, ""), "nonlinearity": ("tanh", "")}
+TORCH_EMBEDDING_OPTIONS: dict[str, tuple[Any, str]] = {"max_norm": (None, "")}
+KERAS_OPTIONS: dict[str, tuple[Any, str]] = {"activation": ("tanh", ""), "recurrent_activation": ("sigmoid", "")}
+FORWARD: dict[str, tuple[Any, str]] = {
+    "go_backwards": (False, "; its get_weights() can be passed, for sequences that are reversed before")
+}
+KERAS_EMBEDDING_OPTIONS: dict[str, tuple[Any, str]] = {
+    "mask_zero": (False, "; the model's get_weights() can be passed, for sequences that end with their zeros, if the "
+                  "numbers of steps before are then passed as `lengths`"),
 }  # fmt: skip
-KERAS_OPTIONS: dict[str, tuple[Any, str]] = {
-    "activation": ("tanh", ""), "recurrent_activation": ("sigmoid", ""),
-    "go_backwards": (False, "; its get_weights() can be passed, for sequences that are reversed before"),
-}  # fmt: skip
+MERGED = {"merge_mode": ("concat", "")}
 OUTPUTS = ("softmax", "sigmoid", "linear")  # what an output layer can end with
 TORCH_DROPOUTS = ("Dropout", "Dropout1d", "AlphaDropout", "FeatureAlphaDropout")
 KERAS_WITHOUT_EFFECT = (  # in inference
     "InputLayer", "Identity", "Dropout", "SpatialDropout1D", "AlphaDropout", "GaussianDropout", "GaussianNoise",
     "ActivityRegularization",
 )  # fmt: skip
+TRAINS = "while it trains: call eval() on the module first"
 ALONE = "; the weights of layers that have a counterpart can be passed alone"
 
 
@@ -36,13 +41,27 @@ ALONE = "; the weights of layers that have a counterpart can be passed alone"
 class Part:
     """A layer that does something."""
 
-    role: str  # "recurrent", "linear" or "activation"
+    role: str  # "embedding", "recurrent", "linear" or "activation"
     name: str  # in the model
     layer: Any
     activation: str = "linear"  # of a linear layer
+    directions: tuple[Any, ...] = ()  # of a recurrent layer of Keras: left to right, right to left
 
     def __str__(self) -> str:
         return spelled(self.name, self.layer)
+
+
+@dataclass(slots=True)
+class Chain:
+    """The layers of a network that have weights, in their order."""
+
+    embedding: Part | None
+    recurrent: list[Part]
+    linear: Part | None
+
+    def parts(self) -> list[Part]:
+        """Return them in one list."""
+        return [part for part in (self.embedding, *self.recurrent, self.linear) if part is not None]
 
 
 def spelled(name: str, layer: Any) -> str:
@@ -68,28 +87,32 @@ def is_keras_layer(value: Any) -> bool:
     return any(_is_instance(value, library, "layers", "Layer") for library in ("keras", "tf_keras"))
 
 
-def recurrent_and_linear(argument: str, parts: Iterable[Part]) -> tuple[Part, Part | None]:
-    """Return the recurrent layer and the output layer, or refuse layers that are no such chain."""
-    recurrent = linear = None
+def chain(argument: str, parts: Iterable[Part]) -> Chain:
+    """Return the layers in their roles, or refuse those that are no such chain."""
+    found = Chain(None, [], None)
     activated = False
     for part in parts:
-        if part.role == "recurrent" and recurrent is not None:
-            _refuse(argument, f"one recurrent layer, got {recurrent} and {part}; convert them one by one")
+        linear = found.linear
+        if part.role == "embedding" and (found.embedding or found.recurrent or linear):
+            before = (linear or (found.recurrent and found.recurrent[0])) or found.embedding
+            _refuse(argument, f"an embedding before all other layers alone, got {before} before {part}{ALONE}")
+        elif part.role == "embedding":
+            found.embedding = part
         elif part.role == "recurrent" and linear is not None:
-            _refuse(argument, f"a linear layer after the recurrent one alone, got {linear} before {part}{ALONE}")
+            _refuse(argument, f"a linear layer after the recurrent ones alone, got {linear} before {part}{ALONE}")
         elif part.role == "recurrent":
-            recurrent = part
+            found.recurrent.append(part)
         elif part.role == "linear" and linear is not None:
             _refuse(argument, f"one linear layer at most, got {linear} and {part}{ALONE}")
         elif part.role == "linear":
-            linear, activated = part, part.activation != "linear"
-        elif linear is None or recurrent is None or activated:
+            found.linear, activated = part, part.activation != "linear"
+        elif linear is None or not found.recurrent or activated:
             _refuse(argument, f"an activation after the output layer alone, got {part}{ALONE}")
         else:
             activated = True
-    if recurrent is None:
-        _refuse(argument, f"one recurrent layer, got {linear or 'none'}")
-    return recurrent, linear
+    if not found.recurrent:
+        _refuse(argument, f"a recurrent layer, got {found.linear or found.embedding or 'none'}")
+    return found
 
 
 def _refuse(argument: str, expected: str) -> NoReturn:
@@ -101,7 +124,7 @@ def _unknown(argument: str, name: str, layer: Any, why: str = "") -> NoReturn:
 
 
 def _check_options(argument: str, name: str, layer: Any, options: Mapping[str, tuple[Any, str]]) -> None:
-    """Refuse a recurrent layer that computes something else than the cell of cyrnn."""
+    """Refuse a layer that computes something else than that of cyrnn."""
     where = f"{argument}: {spelled(name, layer)}"
     for of in (layer, getattr(layer, "cell", layer)):
         for option, (expected, way_out) in options.items():
@@ -118,14 +141,19 @@ def torch_parts(argument: str, module: Any) -> Iterator[Part]:
         kind = type(layer).__name__ if own else ""
         if kind.removesuffix("Cell") in TORCH_CELLS:
             _check_options(argument, name, layer, TORCH_OPTIONS)
+            if layer.training and getattr(layer, "dropout", 0) and layer.num_layers > 1:
+                _unknown(argument, name, layer, f" with dropout {TRAINS}")
             yield Part("recurrent", name, layer)
+        elif kind == "Embedding":
+            _check_options(argument, name, layer, TORCH_EMBEDDING_OPTIONS)
+            yield Part("embedding", name, layer)
         elif kind == "Linear":
             yield Part("linear", name, layer)
         elif kind == "Sigmoid" or (kind == "Softmax" and layer.dim in (-1, 2)):
             yield Part("activation", name, layer)
         elif kind in TORCH_DROPOUTS:
             if layer.training and layer.p:
-                _unknown(argument, name, layer, " while it trains: call eval() on the module first")
+                _unknown(argument, name, layer, f" {TRAINS}")
         elif kind != "Identity" and type(layer).__module__ != "torch.nn.modules.loss":
             if not any(layer.children()):
                 _unknown(argument, name, layer, f" over dimension {layer.dim}" if kind == "Softmax" else "")
@@ -149,10 +177,18 @@ def keras_parts(argument: str, layer: Any) -> Iterator[Part]:
     """Yield the layers of a model, or raise the error that names what has no counterpart."""
     kind, name = _kind(layer), layer.name
     if kind == "TimeDistributed":
-        yield from keras_parts(argument, layer.layer)
-    elif kind.removesuffix("Cell") in KERAS_CELLS or (kind == "RNN" and _kind(layer.cell)[:-4] in KERAS_CELLS):
-        _check_options(argument, name, layer, KERAS_OPTIONS)
-        yield Part("recurrent", name, layer)
+        for part in keras_parts(argument, layer.layer):
+            if part.role not in ("linear", "activation"):
+                _unknown(argument, name, layer, f" of {part}")
+            yield part
+    elif _keras_cell(layer):
+        _check_options(argument, name, layer, KERAS_OPTIONS | FORWARD)
+        yield Part("recurrent", name, layer, directions=(layer,))
+    elif kind == "Bidirectional":
+        yield _both_directions(argument, layer)
+    elif kind == "Embedding":
+        _check_options(argument, name, layer, KERAS_EMBEDDING_OPTIONS)
+        yield Part("embedding", name, layer)
     elif kind == "Dense":
         activation = _activation(layer.activation)
         if activation not in OUTPUTS:
@@ -174,6 +210,35 @@ def keras_parts(argument: str, layer: Any) -> Iterator[Part]:
         _unknown(argument, name, layer)
 
 
+def _keras_cell(layer: Any) -> str:
+    """Return the class of the cell of a layer of Keras that runs one; "" if it is another layer."""
+    kind = _kind(layer)
+    kind = (_kind(layer.cell) if kind == "RNN" else kind).removesuffix("Cell")
+    return kind if kind in KERAS_CELLS else ""
+
+
+def keras_spec(layer: Any) -> CellSpec:
+    """Return the cell that a layer of Keras runs."""
+    kind = _keras_cell(layer)
+    if kind == "GRU":
+        return GRU_AFTER if getattr(layer, "cell", layer).reset_after else GRU
+    return RNN if kind == "SimpleRNN" else LSTM
+
+
+def _both_directions(argument: str, layer: Any) -> Part:
+    """Return a Bidirectional whose layers are two of one cell and size, the second from right to left."""
+    directions = layer.forward_layer, layer.backward_layer
+    _check_options(argument, layer.name, layer, MERGED)
+    for inner, backwards in zip(directions, (False, True), strict=True):
+        if not _keras_cell(inner):
+            _unknown(argument, layer.name, layer, f" of {spelled(inner.name, inner)}")
+        _check_options(argument, inner.name, inner, KERAS_OPTIONS | {"go_backwards": (backwards, "")})
+    first, second = (f"{inner.units} units of {keras_spec(inner).title}" for inner in directions)
+    if first != second:
+        _refuse(argument, f"two directions of one kind in {spelled(layer.name, layer)}, got {first} and {second}")
+    return Part("recurrent", layer.name, layer, directions=directions)
+
+
 def _check_chain(argument: str, model: Any) -> None:
     """Refuse a functional model whose layers do not read the layer before and nothing else.
 
@@ -190,11 +255,20 @@ def _check_chain(argument: str, model: Any) -> None:
             given = given[0]
 
 
-def keras_weights(argument: str, part: Part) -> list[Any]:
-    """Return the arrays of a layer of Keras, if they are those that its class has."""
-    weights: list[Any] = part.layer.get_weights()
-    options = getattr(part.layer, "cell", part.layer)
-    expected = (2 if part.role == "recurrent" else 1) + bool(options.use_bias)
+def check_last_step(argument: str, found: Chain) -> None:
+    """Refuse an output layer that reads the last state of both directions: no step of the network has both."""
+    last = found.recurrent[-1]
+    if found.linear is not None and len(last.directions) == 2 and not last.layer.return_sequences:
+        got = f"return_sequences True of {last} before {found.linear}, got False"
+        how = "convert the layers before the output layer, which then reads numpy.concatenate(states[-1])"
+        _refuse(argument, f"{got}: no step of the network has the last states of both directions; {how}")
+
+
+def keras_weights(argument: str, part: Part, layer: Any) -> list[Any]:
+    """Return the arrays of a layer of Keras or of one direction of it, if they are those that its class has."""
+    weights: list[Any] = layer.get_weights()
+    options = getattr(layer, "cell", layer)
+    expected = 1 if part.role == "embedding" else (2 if part.role == "recurrent" else 1) + bool(options.use_bias)
     if len(weights) != expected:
         how = "; a layer has them once it was called or built" if not weights else ""
         _refuse(argument, f"{expected} weights of {part}, got {len(weights)}{how}")

@@ -1,7 +1,8 @@
 """The weights of one network as other libraries keep them: the gates stacked in one matrix.
 
 W_x and W_a are apart and there is one bias.  What differs between libraries (the order of the gates, transposes, names,
-a second bias) is handled in `interop`.
+a second bias) is handled in `interop`.  An order has the letter z for the update gate of a GRU where the other library
+has z = 1 - u: since 1 - sigmoid(s) is sigmoid(-s), its weights and its bias change sign, which is exact.
 """
 
 from collections.abc import Mapping
@@ -30,24 +31,23 @@ class Fused:
     by: Array | None = None  # (n_y,)
 
 
-def fuse(parameters: Any, orders: Orders, with_output: bool = True) -> Fused:
+def fuse(parameters: Any, orders: Orders, with_output: bool = True, name: str = "parameters") -> Fused:
     """Check the caller's parameters and stack their gates in this order, in new arrays.
 
     An output layer is read if there is one and it is wanted.
     """
     spec = cell_of(parameters)
-    n_a, n_x = spec.sizes(parameters)
+    n_a, n_x = spec.sizes(parameters, name)
     wanted, key = spec.parameters(n_a, n_x), spec.output
     if n_a == 0:
-        raise ValueError("parameters: expected one unit at least, got n_a = 0")
+        raise ValueError(f"{name}: expected one unit at least, got n_a = 0")
     if with_output and (key in parameters or "by" in parameters):
         n_y, _ = _checks.output_sizes(parameters, key)
         wanted |= _checks.output_shapes(key, n_y, n_a)
-    p = _checks.weights(parameters, wanted)
+    p = _checks.weights(parameters, wanted, name)
     if spec.gates:
         order = orders[spec.name]
-        W = np.concatenate([p["W" + gate] for gate in order])
-        b = np.concatenate([p["b" + gate] for gate in order])
+        W, b = (np.concatenate([-p[k + "u"] if gate == "z" else p[k + gate] for gate in order]) for k in "Wb")
         fused = Fused(spec, W[:, n_a:].copy(), W[:, :n_a].copy(), b[:, 0].copy())
         if "bca" in p:
             fused.bca = p["bca"][:, 0].copy()
@@ -62,9 +62,15 @@ def split(fused: Fused, orders: Orders) -> dict[str, Array]:
     """Return the parameters of gates that are stacked in this order, in new arrays."""
     spec, n_a = fused.spec, fused.W_a.shape[1]
     if spec.gates:
-        W, b = np.hstack([fused.W_a, fused.W_x]), fused.b[:, None]
+        stacked = {"W": np.hstack([fused.W_a, fused.W_x]), "b": fused.b[:, None]}
         rows = {gate: slice(k * n_a, (k + 1) * n_a) for k, gate in enumerate(orders[spec.name])}
-        p = {key: {"W": W, "b": b}[key[0]][rows[key[1:]]].copy() for key in spec.entries if key != "bca"}
+        p = {}
+        for key in spec.entries:
+            kind, gate = key[0], key[1:]
+            if gate in rows:
+                p[key] = stacked[kind][rows[gate]].copy()
+            elif gate == "u":
+                p[key] = np.negative(stacked[kind][rows["z"]], order="C")
         if fused.bca is not None:
             p["bca"] = fused.bca[:, None].copy()
     else:
@@ -75,13 +81,15 @@ def split(fused: Fused, orders: Orders) -> dict[str, Array]:
 
 
 def cell_with_gates(name: str, shape: tuple[int, ...], letters: str, axis: int) -> CellSpec:
-    """Return the cell whose recurrent weights, with the gates along this axis, have such a shape."""
+    """Return the cell whose recurrent weights, with the gates along this axis, have such a shape.
+
+    Of a GRU it is the form with its reset before the product: a shape does not tell the form.
+    """
     n_a = shape[1 - axis]
     for spec in CELLS.values():
         if n_a and shape[axis] == spec.n_gates * n_a:
             return spec
-    what = ", that of a GRU" if n_a and shape[axis] == 3 * n_a else ""
-    raise ValueError(f"{name}: expected shape ({letters}) with 1 gate (RNN) or 4 (LSTM), got {shape}{what}")
+    raise ValueError(f"{name}: expected shape ({letters}) with 1 gate (RNN), 3 (GRU) or 4 (LSTM), got {shape}")
 
 
 def added(first: Array, second: Array) -> Array:

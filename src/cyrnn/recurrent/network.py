@@ -75,6 +75,10 @@ class Layout(NamedTuple):
             *([] if self.output is None else [self.output]),
         ]
 
+    def cells(self) -> list[list[CellSpec]]:
+        """Return the cell of each layer and direction."""
+        return [[direction.spec for direction in layer] for layer in self.layers]
+
 
 def _direction(name: str, parameters: Any) -> Direction:
     """Return a direction of a layer, or raise the error that names what it is not."""
@@ -207,6 +211,11 @@ def converted(parts: Layout, name: str, n_x: int | None, output: Any) -> Layout:
     return Layout(embedding, layers, top)
 
 
+def checked_network(network: Any, name: str) -> Layout:
+    """Return the parts of a network whose layers fit each other, all of them float64 and C-contiguous."""
+    return converted(layout(network, name), name, None, "linear")
+
+
 @dataclass(slots=True)
 class NetworkCache:
     """What a forward pass over a network keeps for the backward pass."""
@@ -252,22 +261,24 @@ def _input(x: Any, parts: Layout, lengths: Any) -> tuple[Any, Array | None, byte
     return array, E[:, safe], kept
 
 
-def _initial(states: Any, parts: Layout, m: int, sizes: list[int], name: str) -> list[list[tuple[Any, ...]]]:
+def initial_states(
+    states: Any, cells: list[list[CellSpec]], m: int, sizes: list[int], name: str
+) -> list[list[tuple[Any, ...]]]:
     """Convert the states of all layers and directions, nested as `network_forward` returns them."""
     if states is None:
-        return [[(None,) * len(d.spec.states) for d in layer] for layer in parts.layers]
-    if not isinstance(states, (list, tuple)) or len(states) != len(parts.layers):
+        return [[(None,) * len(spec.states) for spec in layer] for layer in cells]
+    if not isinstance(states, (list, tuple)) or len(states) != len(cells):
         got = f"{len(states)} entries" if isinstance(states, (list, tuple)) else type(states).__name__
-        raise ValueError(f"{name}: expected a list of {len(parts.layers)} entries, one for each layer, got {got}")
+        raise ValueError(f"{name}: expected a list of {len(cells)} entries, one for each layer, got {got}")
     found: list[list[tuple[Any, ...]]] = []
-    for k, (layer, n_a, value) in enumerate(zip(parts.layers, sizes, states, strict=True)):
+    for k, (layer, n_a, value) in enumerate(zip(cells, sizes, states, strict=True)):
         values = [value] if len(layer) == 1 else [None, None] if value is None else value
         if len(layer) == 2 and (not isinstance(values, (list, tuple)) or len(values) != 2):
             raise ValueError(f"{name}[{k}]: expected a pair, of both directions, got {type(value).__name__}")
         row: list[tuple[Any, ...]] = []
-        for i, (direction, entry) in enumerate(zip(layer, values, strict=True)):
+        for i, (spec, entry) in enumerate(zip(layer, values, strict=True)):
             where = f"{name}[{k}]" if len(layer) == 1 else f"{name}[{k}][{i}]"
-            letters = direction.spec.states
+            letters = spec.states
             named = {where: entry}
             if entry is None:
                 named = {f"{where}[{s}]": None for s in range(len(letters))}
@@ -363,7 +374,7 @@ def network_forward(
     checked = converted(parts, "network", None if dense is None else len(dense), output)
     m, T_x = array.shape[-2:]
     sizes = [layer[0].spec.sizes(layer[0].parameters)[0] for layer in checked.layers]
-    initial = _initial(states, checked, m, sizes, "states")
+    initial = initial_states(states, checked.cells(), m, sizes, "states")
     index = None if dense is not None else array
     below: tuple[Array, ...] | None = None
     buffers: list[list[tuple[Array, Array | None]]] = []
@@ -478,7 +489,7 @@ def network_backward(
         gradients.append({"d" + key: np.zeros_like(value) for key, value in checked.output.items()})
     if total is None:
         total = np.zeros((n_top, m, T_x))
-    d_last = _initial(dstates, checked, m, sizes, "dstates")
+    d_last = initial_states(dstates, checked.cells(), m, sizes, "dstates")
     d_last = [[tuple(_full(d, m) for d in direction) for direction in layer] for layer in d_last]
     none = _without_steps(kept, T_x)
     d_hidden: tuple[Array, ...] | None = None

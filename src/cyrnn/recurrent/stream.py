@@ -1,5 +1,6 @@
 """A network that is fed one step at a time, prepared once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,8 @@ import numpy as np
 from .. import _checks, _kernels
 from .._checks import Array, Parameters
 from .fused import Fused, fuse, split
-from .spec import CELLS, OUTPUTS, check_output
+from .network import converted, initial_states, layout
+from .spec import CELLS, OUTPUTS, CellSpec, check_output
 
 __all__ = ["Stream"]
 
@@ -15,11 +17,12 @@ OWN_ORDER = {spec.name: spec.gates for spec in CELLS.values()}
 
 
 class Stream:
-    """A trained RNN, LSTM or GRU that is fed one step at a time.
+    """A trained RNN, LSTM or GRU, or a network of several layers, that is fed one step at a time.
 
     The weights are copied and packed once and all memory is taken here, so a step is little more than its
     arithmetic.  Later changes to `parameters` do not reach the stream.  The results are, bit for bit, those
-    of `rnn_forward`, `lstm_forward` or `gru_forward` over the same steps.  The state begins with zeros.
+    of `rnn_forward`, `lstm_forward`, `gru_forward` or `network_forward` over the same steps.  The state begins with
+    zeros.
 
     A stream is for one thread at a time (another one that calls meanwhile gets a RuntimeError); streams of
     their own in many threads do not disturb each other.  A stream computes on the thread that calls.  It can be
@@ -27,14 +30,14 @@ class Stream:
 
     Parameters
     ----------
-    parameters : mapping
-        As for `rnn_forward` (an entry ``Wax``), `lstm_forward` (an entry ``Wf``) or `gru_forward` (an entry ``Wu``);
-        copied.
+    parameters : mapping or list
+        As for `rnn_forward` (an entry ``Wax``), `lstm_forward` (an entry ``Wf``) or `gru_forward` (an entry ``Wu``), or
+        a network as for `network_forward`, of one direction; copied.
     m : int
         Number of examples that are stepped side by side, each with a state of its own.
     output : str or None
         The output layer's activation: ``"softmax"`` (the notebook's), ``"sigmoid"``, ``"linear"``; None for no output
-        layer, whose parameters are then not read: y is None.
+        layer, whose parameters are then not read: y is None.  So it is of a network that has no output layer.
 
     Returns
     -------
@@ -44,8 +47,10 @@ class Stream:
     Raises
     ------
     TypeError, ValueError, KeyError
-        If `parameters` are not those of an RNN, an LSTM or a GRU with its output layer, `m` is no whole number
-        from 1 on, or `output` is none of the above; the message names what.
+        If `parameters` are not those of an RNN, an LSTM or a GRU with its output layer nor a network, `m` is no whole
+        number from 1 on, or `output` is none of the above; the message names what, of a network as
+        ``network[1]['Wf']``.  A network with a layer of both directions is refused: from right to left a layer begins
+        with the last step, which is still to come.
     MemoryError
         If there is not enough memory.
 
@@ -63,43 +68,53 @@ class Stream:
     True
     """
 
-    __slots__ = ("_by_index", "_net", "_output", "_sizes", "_spec")  # _by_index: the input seen last was of indices
+    __slots__ = ("_by_index", "_cells", "_net", "_network", "_output", "_predicts", "_sizes", "_units", "_vocabulary")
 
-    def __init__(self, parameters: Parameters, m: int = 1, *, output: str | None = "softmax") -> None:
+    _by_index: bool  # the input seen last was of indices
+    _cells: list[CellSpec]  # of the layers, and their sizes
+    _units: list[int]
+    _network: bool  # it was made of a list
+    _predicts: bool  # it has an output layer
+    _sizes: tuple[int, int, int, int]  # n_x, n_a of the top layer, n_y, m
+    _vocabulary: int | None  # of the embedding
+
+    def __init__(self, parameters: Parameters | Sequence[Any], m: int = 1, *, output: str | None = "softmax") -> None:
         if isinstance(m, bool) or not isinstance(m, (int, np.integer)):
             raise TypeError(f"m: expected a whole number of examples, got {m!r}")
         if m < 1:
             raise ValueError(f"m: expected one example at least, got {m}")
         check_output(output)
-        p = fuse(parameters, OWN_ORDER, with_output=output is not None)
-        layer: tuple[Array | None, Array | None] = None, None
-        if output is not None:
-            if p.Wy is None or p.by is None:
-                _checks.entry(parameters, p.spec.output)  # raises: it is not there
-            layer = np.ascontiguousarray(p.Wy), np.array(p.by)[:, None]
-        n_gates, n_a, n_x = p.spec.n_gates, p.W_a.shape[1], p.W_x.shape[1]
-        n_y = 0 if layer[1] is None else len(layer[1])
-        if int(m) * (n_x + 8 * n_a + n_y) > _checks.MOST_COLUMNS:  # no size below can overflow
+        self._network = isinstance(parameters, (list, tuple))
+        layers, top, E = (_network_parts if self._network else _parts)(parameters, output)
+        self._cells, self._units = [p.spec for p in layers], [p.W_a.shape[1] for p in layers]
+        n_x, n_a, n_y = layers[0].W_x.shape[1], self._units[-1], 0 if top is None else len(top[0])
+        columns = n_y + sum(p.W_x.shape[1] + 8 * p.W_a.shape[1] for p in layers)
+        if int(m) * columns > _checks.MOST_COLUMNS:  # no size below can overflow
             raise ValueError(f"m: expected as many examples as memory can hold, got {m}")
-        W = np.hstack([p.W_a, p.W_x]).reshape(n_gates, n_a, n_a + n_x)
-        b = np.concatenate([p.b] if p.bca is None else [p.b, p.bca]).reshape(-1, n_a, 1)
-        self._spec, self._output = p.spec, output
-        self._sizes = n_x, n_a, n_y, int(m)
-        self._net = _kernels.stream.Stream(p.spec.form, int(m), W, b, *layer, OUTPUTS[output])
-        self._by_index = False
+        self._output, self._predicts = output, top is not None
+        self._sizes, self._vocabulary = (n_x, n_a, n_y, int(m)), None if E is None else len(E)
+        f = OUTPUTS[output if self._predicts else None]
+        self._net = _kernels.stream.Stream(int(m), [_packed(p) for p in layers], E, *(top or (None, None)), f)
+        self._by_index = E is not None
 
     def __repr__(self) -> str:
         n_x, n_a, n_y, m = self._sizes
         output = "" if self._output == "softmax" else f", output={self._output!r}"
-        return f"<Stream of {self._spec.title}: n_x={n_x}, n_a={n_a}, n_y={n_y}, m={m}{output}>"
+        if not self._network:
+            return f"<Stream of {self._cells[0].title}: n_x={n_x}, n_a={n_a}, n_y={n_y}, m={m}{output}>"
+        layers = "; ".join(f"{spec.title}, n_a={n}" for spec, n in zip(self._cells, self._units, strict=True))
+        embedding = "" if self._vocabulary is None else f"vocabulary={self._vocabulary}, "
+        return f"<Stream of a network [{layers}]: {embedding}n_x={n_x}, n_y={n_y}, m={m}{output}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = type(self), self.parameters, self._sizes[3], self._output, self.state
         return _restored, arguments, getattr(self, "__dict__", None)
 
     @property
-    def parameters(self) -> dict[str, Array]:
+    def parameters(self) -> Any:
         """A copy of the parameters, as the functions of a sequence take them; no output layer if `output` is None.
+
+        Of a network it is a list.
 
         Examples
         --------
@@ -109,15 +124,24 @@ class Stream:
         >>> list(stream.parameters), np.array_equal(stream.parameters["Waa"], p["Waa"])
         (['Wax', 'Waa', 'ba'], True)
         """
-        n_x, n_a, _, _ = self._sizes
-        W, b, Wy, by = self._net.weights()
-        n_gates = len(W)
-        W, b = W.reshape(n_gates * n_a, n_a + n_x), b[:, :, 0]
-        fused = Fused(self._spec, W[:, n_a:], W[:, :n_a], b[:n_gates].ravel())
-        fused.bca = b[n_gates] if len(b) > n_gates else None
+        weights, Wy, by, E = self._net.weights()
+        layers = []
+        for spec, (W, b) in zip(self._cells, weights, strict=True):
+            n_gates, n_a, columns = W.shape
+            W, b = W.reshape(n_gates * n_a, columns), b[:, :, 0]
+            fused = Fused(spec, W[:, n_a:], W[:, :n_a], b[:n_gates].ravel())
+            fused.bca = b[n_gates] if len(b) > n_gates else None
+            layers.append(fused)
+        if not self._network:
+            if Wy is not None:
+                layers[0].Wy, layers[0].by = Wy, by[:, 0]
+            return split(layers[0], OWN_ORDER)
+        network = [split(fused, OWN_ORDER) for fused in layers]
+        if E is not None:
+            network.insert(0, {"E": E.T.copy("C")})
         if Wy is not None:
-            fused.Wy, fused.by = Wy, by[:, 0]
-        return split(fused, OWN_ORDER)
+            network.append({"Wy": Wy, "by": by})
+        return network
 
     def step(self, xt: Any, out: tuple[Array, Any] | None = None) -> tuple[Array, Any]:
         """Make one step.
@@ -126,7 +150,8 @@ class Stream:
         ----------
         xt : array_like, shape (n_x, m) or (m,)
             Input of this step; a column also where m is 1.  Integers of shape (m,) stand for one-hot columns: the
-            number of the input that is 1, from 0 to n_x - 1.
+            number of the input that is 1, from 0 to n_x - 1.  With an embedding they are the numbers of its columns,
+            and nothing else is taken.
         out : tuple of two arrays, optional
             C-contiguous float64 arrays of the shapes of the results, which are written and returned, so
             that nothing is allocated.  `xt` may be one of them.  Without an output layer ``(a, None)``.
@@ -134,7 +159,7 @@ class Stream:
         Returns
         -------
         a : numpy.ndarray of float64, shape (n_a, m)
-            Hidden state after the step, a new array or the one in `out`.
+            Hidden state after the step, of a network that of the top layer; a new array or the one in `out`.
         y : numpy.ndarray of float64, shape (n_y, m)
             Prediction, likewise.  None without an output layer.
 
@@ -164,14 +189,15 @@ class Stream:
         if out is not None:
             out = a, y = tuple(_checks.unpacked("out", out, "a, y"))
             _writeable("out[0]", a, "n_a, m", (n_a, m))
-            if self._output is None:
+            if not self._predicts:
                 if y is not None:
-                    raise TypeError(f"out[1]: expected None, as output is None, got {type(y).__name__}")
+                    why = "output is None" if self._output is None else "the network has no output layer"
+                    raise TypeError(f"out[1]: expected None, as {why}, got {type(y).__name__}")
             else:
                 _writeable("out[1]", y, "n_y, m", (n_y, m))
                 if np.may_share_memory(a, y):  # exact for what is contiguous
                     raise ValueError("out: expected two arrays that share no memory, got two that overlap")
-        index = _indices("xt", xt, "m", (m,), n_x)
+        index = self._indices("xt", xt, "m", (m,))
         self._by_index = index is not None
         if index is not None:
             result = self._net.step_indices(index, out)
@@ -186,12 +212,12 @@ class Stream:
         ----------
         x : array_like, shape (n_x, m, T_x) or (m, T_x)
             Input of every step.  Integers of shape (m, T_x) stand for one-hot columns: the number of the input that is
-            1, from 0 to n_x - 1.
+            1, from 0 to n_x - 1.  With an embedding they are the numbers of its columns, and nothing else is taken.
 
         Returns
         -------
         a : numpy.ndarray of float64, shape (n_a, m, T_x)
-            Hidden states, a new array.
+            Hidden states, of a network those of the top layer; a new array.
         y : numpy.ndarray of float64, shape (n_y, m, T_x)
             Predictions, a new array.  None without an output layer.
 
@@ -217,7 +243,7 @@ class Stream:
         except _checks.MISFIT:
             pass
         n_x, _, _, m = self._sizes
-        index = _indices("x", x, "m, T_x", (m, -1), n_x)
+        index = self._indices("x", x, "m, T_x", (m, -1))
         self._by_index = index is not None
         if index is not None:
             result = self._net.run_indices(index)
@@ -264,8 +290,9 @@ class Stream:
     def state(self) -> Any:
         """The state: a of an RNN or a GRU, the pair (a, c) of an LSTM, float64 arrays of shape (n_a, m).
 
-        What is read is a copy, and what is set is copied; set, they may be array_like and of shape (n_a, 1),
-        one state for all examples.
+        Of a network it is a list of these, one entry for each layer, as `network_forward` takes and returns it.  What
+        is read is a copy, and what is set is copied; set, they may be array_like and of shape (n_a, 1), one state for
+        all examples, and an entry of the list may be None for zeros.
 
         Raises
         ------
@@ -285,21 +312,76 @@ class Stream:
         >>> np.array_equal(stream.step(np.ones((3, 1))), (a, y))
         True
         """
-        states = self._net.get()
-        return states if len(states) > 1 else states[0]
+        states = [layer if len(layer) > 1 else layer[0] for layer in self._net.get()]
+        return states if self._network else states[0]
 
     @state.setter
     def state(self, value: Any) -> None:
-        _, n_a, _, m = self._sizes
-        names = self._spec.states
+        n_a, m = self._units[0], self._sizes[3]
+        if self._network:
+            if value is None:
+                raise TypeError(f"state: expected a list of {len(self._units)} entries, one for each layer, got None")
+            nested = initial_states(value, [[spec] for spec in self._cells], m, self._units, "state")
+            layers = []
+            for n_a, (layer,) in zip(self._units, nested, strict=True):
+                layers.append(tuple(np.zeros((n_a, 1)) if given is None else given for given in layer))
+            self._net.set(layers)
+            return
+        names = self._cells[0].states
         if len(names) == 1:
-            self._net.set(_checks.state("state", value, n_a, m))
+            self._net.set([(_checks.state("state", value, n_a, m),)])
         else:
             values = _checks.unpacked("state", value, ", ".join(names))
-            self._net.set(*(_checks.state(f"state[{k}]", value, n_a, m) for k, value in enumerate(values)))
+            self._net.set([tuple(_checks.state(f"state[{k}]", value, n_a, m) for k, value in enumerate(values))])
+
+    def _indices(self, name: str, value: Any, letters: str, shape: tuple[int, ...]) -> Any:
+        """Return what `_indices` does, or refuse numbers where there is an embedding."""
+        if self._vocabulary is None:
+            return _indices(name, value, letters, shape, "n_x", self._sizes[0])
+        index = _indices(name, value, letters, shape, "vocabulary", self._vocabulary)
+        if index is None:
+            array = _checks.any_array(name, value)
+            expected = f"integers of shape ({letters}), indices for the embedding network[0]"
+            got = f"{array.ndim} dimensions of dtype {array.dtype}"
+            raise ValueError(f"{name}: expected {expected}, got {got}")
+        return index
 
 
-def _restored(cls: type[Stream], parameters: Parameters, m: int, output: str | None, state: Any) -> Stream:
+def _parts(parameters: Any, output: str | None) -> tuple[list[Fused], tuple[Array, Array] | None, None]:
+    """Return the layer, the output layer and that there is no embedding, as `_network_parts`."""
+    p = fuse(parameters, OWN_ORDER, with_output=output is not None)
+    if output is None:
+        return [p], None, None
+    if p.Wy is None or p.by is None:
+        _checks.entry(parameters, p.spec.output)  # raises: it is not there
+    assert p.Wy is not None
+    assert p.by is not None
+    return [p], (np.ascontiguousarray(p.Wy), p.by[:, None]), None
+
+
+def _network_parts(network: Any, output: str | None) -> tuple[list[Fused], tuple[Array, Array] | None, Array | None]:
+    """Return the layers, the weights of the output layer and the embedding transposed of a network of one direction."""
+    parts = layout(network)
+    first = 0 if parts.embedding is None else 1
+    for k, layer in enumerate(parts.layers, first):
+        if len(layer) == 2:
+            why = "from right to left a layer begins with the last step, which is still to come"
+            raise ValueError(f"network[{k}]: expected one direction, got a pair; {why}")
+    parts = converted(parts, "network", None, output)
+    layers = [fuse(p, OWN_ORDER, with_output=False, name=name) for ((name, _, p),) in parts.layers]
+    top = None if output is None or parts.output is None else (parts.output["Wy"], parts.output["by"])
+    return layers, top, None if parts.embedding is None else parts.embedding["E"].T.copy("C")
+
+
+def _packed(p: Fused) -> tuple[str, Array, Array]:
+    """Return a layer as the kernel takes it: the cell's name, weights (n_gates, n_a, n_a + n_x), biases."""
+    n_gates, n_a, n_x = p.spec.n_gates, p.W_a.shape[1], p.W_x.shape[1]
+    W = np.hstack([p.W_a, p.W_x]).reshape(n_gates, n_a, n_a + n_x)
+    b = np.concatenate([p.b] if p.bca is None else [p.b, p.bca]).reshape(-1, n_a, 1)
+    return p.spec.form, W, b
+
+
+def _restored(cls: type[Stream], parameters: Any, m: int, output: str | None, state: Any) -> Stream:
     """Return a copy, for `copy` and `pickle`."""
     stream = cls.__new__(cls)
     Stream.__init__(stream, parameters, m, output=output)
@@ -307,7 +389,7 @@ def _restored(cls: type[Stream], parameters: Parameters, m: int, output: str | N
     return stream
 
 
-def _indices(name: str, value: Any, letters: str, shape: tuple[int, ...], n_x: int) -> Any:
+def _indices(name: str, value: Any, letters: str, shape: tuple[int, ...], size: str, n_x: int) -> Any:
     """Return integers of as many dimensions as indices, where -1 stands for any size; None if they are something else.
 
     Raises
@@ -324,7 +406,7 @@ def _indices(name: str, value: Any, letters: str, shape: tuple[int, ...], n_x: i
     _checks.columns_fit(name, *array.shape)
     for j, *t in np.argwhere((array < 0) | (array >= n_x))[:1]:
         where = f"example {j}" + "".join(f" at step {step}" for step in t)
-        raise ValueError(f"{name}: expected indices from 0 to n_x - 1 = {n_x - 1}, got {array[(j, *t)]} for {where}")
+        raise ValueError(f"{name}: expected indices from 0 to {size} - 1 = {n_x - 1}, got {array[(j, *t)]} for {where}")
     return array.astype(np.intp)
 
 

@@ -83,8 +83,8 @@ static inline void column_by_k(double *restrict c, Py_ssize_t rows, const double
 static inline Py_ssize_t panel_size(Py_ssize_t terms) { return MR * (terms < KC ? terms : KC); }
 
 /* C = start + W X for any number of columns; element (r, k) of W is at w[r * s_row + k * s_k] (one stride is 1).  Each
- * block of a panel is packed into `panel`, used for all columns, forgotten: `panel_size(K)` doubles, not read if there
- * is one column.  (They are no array here: threads may have a stack of 32 kB.)  `at` as in `pack`, for K <= KC. */
+ * block of a panel is packed into `panel`, used for all columns, forgotten: `panel_size(K)` doubles, none if there is
+ * one column or no column.  (They are no array here: threads may have a stack of 32 kB.)  `at` as in `pack`, for K <= KC. */
 static inline void gemm_unpacked(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double *w,
                              Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t K, const double *x,
                              Py_ssize_t sxj, Py_ssize_t sxk, Py_ssize_t cols, enum start start,
