@@ -23,6 +23,7 @@ __all__ = ["export_onnx", "import_onnx"]
 
 ORDERS = {"lstm": "iofc", "gru": "urc"}
 ACTIVATIONS = {"softmax": ("Softmax", {"axis": -1}), "sigmoid": ("Sigmoid", {}), "linear": ("Identity", {})}
+STATES = (("a", "h"), ("c", "c"))  # here and in ONNX
 OPSET, IR_VERSION = 14, 7  # the oldest that have the operators as they are today
 
 
@@ -97,7 +98,7 @@ class _Nodes:
         """
         spec, n_a = layer[0].spec, layer[0].W_a.shape[1]
         initial, made = [], [f"Y{suffix}"]
-        for state, operand in (("a", "h"), ("c", "c"))[: len(spec.states)]:
+        for state, operand in STATES[: len(spec.states)]:
             rows = []
             for each in directions:
                 name = self.input(f"{state}0{each}", [n_a, "m"])
@@ -223,12 +224,11 @@ def export_onnx(
         graph.add(op, ["z"], "y_rows", **attributes)
         graph.add("Transpose", ["y_rows"], graph.output("y", [len(found.Wy), "m", "T_x"]), perm=[2, 1, 0])
     for layer, suffix, directions in zip(found.layers, suffixes, names, strict=True):
-        for state, operand in (("a", "h"), ("c", "c"))[: len(layer[0].spec.states)]:
-            if single and state == "a":
-                continue  # the output a has it
-            for i, each in enumerate(directions):
-                which = i if len(directions) == 2 else None
-                graph.last(f"Y_{operand}{suffix}", f"{state}{each}", layer[0].W_a.shape[1], which)
+        for i, each in enumerate(directions):
+            for state, operand in STATES[: len(layer[0].spec.states)]:
+                if each or state == "c":  # else the output a has it
+                    which = i if len(directions) == 2 else None
+                    graph.last(f"Y_{operand}{suffix}", f"{state}{each}", layer[0].W_a.shape[1], which)
 
     read = {name for node in graph.nodes for name in node.input}
     integers = {"axis_0": [0], "axis_1": [1], "rows": [0, 0, -1], "direction_0": 0, "direction_1": 1}

@@ -87,7 +87,8 @@ def told(value: Value | None, name: str) -> str:
 
 def is_result(value: Value | None) -> bool:
     """Tell whether a tensor is a result of the network."""
-    return isinstance(value, Joined) or (isinstance(value, Tensor) and value.what not in ("input", "embedded"))
+    value = value.parts[0] if isinstance(value, Joined) else value
+    return isinstance(value, Tensor) and value.what not in ("input", "embedded")
 
 
 def apart(axes: tuple[Axis, ...]) -> bool:
@@ -287,9 +288,15 @@ class Reader:
             return
         if isinstance(value, Filled) and value.value == 0:
             return
-        if self.is_another_input(value, 3) and value.element in FLOATS:
-            if fits(value.axes[1 if batch_first else 0], directions) and fits(value.axes[2], n_a):
-                return
+        axis = 1 if batch_first else 0
+        joined = isinstance(value, Joined) and value.axis == axis and len(value.parts) == directions
+        parts = value.parts if joined and isinstance(value, Joined) else [value]
+        if all(
+            self.is_another_input(part, 3) and part.element in FLOATS and fits(part.axes[2], n_a)
+            and fits(part.axes[axis], 1 if joined else directions)
+            for part in parts
+        ):  # fmt: skip
+            return
         raise ValueError(f"{where}: expected zeros or an input of the model, got {told(value, name)}")
 
     def lengths_of(self, where: str, name: str) -> tuple[str, Tensor] | None:

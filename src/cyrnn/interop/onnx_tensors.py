@@ -106,7 +106,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Last states of several layers, one behind the other."""
+    """Last states of several layers, or inputs, one behind the other."""
 
     parts: tuple[Tensor, ...]
     axis: int
@@ -421,8 +421,9 @@ def _picked(tensor: Tensor, k: int, size: int | None) -> Tensor:
 
 
 def _joined(tensors: list[Tensor], axis: int) -> Joined:
-    """Return last states one behind the other, as exporters write those of all layers."""
-    if any(tensor.what not in ("last", "memory") for tensor in tensors):
+    """Return last states one behind the other, as exporters write those of all layers, or inputs."""
+    kinds = {"last" if tensor.what == "memory" else tensor.what for tensor in tensors}
+    if kinds not in ({"last"}, {"input"}):
         raise Unproved("it joins what are no last states")
     return Joined(tuple(tensors), axis_number(axis, len(tensors[0].axes)))
 
