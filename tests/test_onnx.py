@@ -315,7 +315,8 @@ def save(cell, path, old="", new="", kind="double", dtype=np.float64, **more):
     if not cell.memory:
         text = text.replace("= LSTM", f"= {cell.kind.upper()}").replace(", c)", ")")
     if cell.name == "gru_after":
-        text = text.replace("GRU <", "GRU <linear_before_reset = 1, ").replace("GRU (", "GRU <linear_before_reset = 1> (")
+        after = "GRU <linear_before_reset = 1"
+        text = text.replace("GRU (", f"{after}> (") if "GRU (" in text else text.replace("GRU <", f"{after}, ")
     model = onnx.parser.parse_model(text.replace("double", kind))
     made = {name for node in model.graph.node for name in node.output}
     read = {name for node in model.graph.node for name in node.input}
@@ -519,6 +520,8 @@ def test_models_made_at_random(path):
     # Every kind of node stands in some models that are taken.
     kinds = set(onnx_models.MOVES) - {"other", "expand"}
     assert {kind.capitalize() for kind in kinds} <= set(used)
+    assert {"rnn", "lstm", "reset 0", "reset 1", "forward", "bidirectional", "two layers", "embedding"} <= set(used)
+    assert "reverse" not in used
 
 
 @each_cell
@@ -779,7 +782,8 @@ def named(layers, states, prefix=""):
     for k, ((_, _, directions), layer) in enumerate(zip(layers, states, strict=True)):
         for i, each in enumerate([layer] if directions == 1 else layer):
             suffix = f"_{k}" if directions == 1 else f"_{k}_{i}"
-            found |= {f"{s}{prefix}{suffix}": v for s, v in zip("ac", each if isinstance(each, tuple) else [each])}
+            values = each if isinstance(each, tuple) else (each,)
+            found |= {f"{s}{prefix}{suffix}": v for s, v in zip("ac", values, strict=False)}
     return found
 
 
@@ -856,8 +860,8 @@ def test_networks_in_the_reference_evaluator(kind, path):
 @pytest.mark.parametrize("reader", [onnx_runtime, openvino, opencv], ids=lambda reader: reader.__name__)
 def test_networks_in_other_readers(kind, reader, path):
     layers, embedding = NETWORKS[kind]
-    if reader is opencv:
-        pytest.skip("OpenCV does not read it")
+    if reader is opencv and RNN in [cell for cell, _, _ in layers]:
+        pytest.skip("OpenCV has no operator RNN")
     net, x = network(layers, embedding)
     cyrnn.export_onnx(path, net)
     run = reader(path)
@@ -897,6 +901,187 @@ def test_weights_of_networks_that_are_not_finite(path):
     cyrnn.export_onnx(path, net)
     wanted = r"path: expected finite weights, got some of network\[0\]\[1\]\['Wi'\] that are not"
     refuse(ValueError, wanted, cyrnn.import_onnx, path)
+
+
+# Chains made by hand, changed in one place
+
+CHAIN = """
+<ir_version: 8, opset_import: ["": 14]>
+net (int64[7, 4] words, int32[4] n) => (double[7, 4, 2] y) {
+    X = Gather (E, words)
+    [low] Y, Y_h = GRU <hidden_size = 5, direction = "bidirectional", linear_before_reset = 1> (X, W, R, B)
+    pairs = Transpose <perm = [0, 2, 1, 3]> (Y)
+    A = Reshape (pairs, rows)
+    [top] Z, Z_h, Z_c = LSTM <hidden_size = 3> (A, V, S, C)
+    a = Squeeze (Z, one)
+    [head] z = MatMul (a, U)
+    [end] y = Sigmoid (z)
+}
+"""
+LOW, TOP, LAST = "(X, W, R, B)", "(A, V, S, C)", CHAIN[CHAIN.index("    a = Squeeze") :]
+PAIRS, MERGED = "pairs = Transpose <perm = [0, 2, 1, 3]> (Y)", "A = Reshape (pairs, rows)"
+
+
+def chain(path, old="", new="", kind="double", **more):
+    """Save the chain with a piece of its text replaced; return the network that it is."""
+    text = CHAIN
+    for one, other in zip([old] if isinstance(old, str) else old, [new] if isinstance(new, str) else new, strict=True):
+        assert not one or text.count(one) == 1, one
+        text = text.replace(one, other) if one else text
+    rng = np.random.default_rng(4)
+    shapes = {
+        "E": (6, 3),
+        "W": (2, 15, 3),
+        "R": (2, 15, 5),
+        "B": (2, 30),
+        "V": (1, 12, 10),
+        "S": (1, 12, 3),
+        "C": (1, 24),
+    }
+    values = {name: rng.standard_normal(shape) / 2 for name, shape in (shapes | {"U": (3, 2)}).items()}
+    values = {name: v.astype(np.float32).astype(np.float64) for name, v in values.items()}
+    net = [{"E": values["E"].T}, tuple(split(AFTER, *(values[name][i] for name in "WRB")) for i in range(2))]
+    net += [split(LSTM, *(values[name][0] for name in "VSC")), {"Wy": values["U"].T, "by": np.zeros((2, 1))}]
+    dtype = {"double": np.float64, "float": np.float32}[kind]
+    values = {name: v.astype(dtype) for name, v in values.items()}
+    values |= {"rows": np.array([0, 0, -1]), "one": np.array([1]), "zero": np.array(0), "first": np.array([0])} | more
+    model = onnx.parser.parse_model(text.replace("double", kind))
+    read = {name for node in model.graph.node for name in node.input}
+    values = {name: np.asarray(value) for name, value in values.items() if name in read}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in values.items())
+    onnx.save(model, path)
+    return net
+
+
+CHAINS = {
+    "as it is": ("", ""),
+    "layout 1": (["(X, W, R, B)", "bidirectional\"", "<hidden_size = 3>", PAIRS, "Squeeze (Z, one)"],
+                 ["(T, W, R, B)", "bidirectional\", layout = 1", "<hidden_size = 3, layout = 1>", "pairs = Identity (Y)",
+                  "Squeeze (Z, two)"]),
+    "turned between layers": (["<hidden_size = 3>", PAIRS, "Squeeze (Z, one)"],
+                              ["<hidden_size = 3, layout = 1>", "pairs = Transpose <perm = [2, 0, 1, 3]> (Y)",
+                               "Squeeze (Z, two)"]),
+    "the lengths of both": (["(X, W, R, B)", TOP], ["(X, W, R, B, n)", "(A, V, S, C, n)"]),
+    "the bias of a Gemm": (["z = MatMul (a, U)", "Squeeze (Z, one)"],
+                           ["z = Gemm (a, U)", "Squeeze (Z_h, first)"]),
+    "words that are moved": ("X = Gather (E, words)", "t = Transpose (words)\n i = Cast <to = 7> (t)\n "
+                             "g = Gather <axis = 0> (E, i)\n X = Transpose <perm = [1, 0, 2]> (g)"),
+    "last states joined": (LAST, "J = Concat <axis = 0> (Y_h, Y_h)\n q = Gather <axis = 0> (J, minus)\n "
+                           "I = Concat <axis = 0> (Z_h, Z_c)\n b = Gather <axis = 0> (I, zero)\n z = MatMul (b, U)\n "
+                           "y = Softmax <axis = -1> (z)\n}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHAINS)
+def test_chains_that_are_read(change, path):
+    old, new = CHAINS[change]
+    if change == "layout 1":
+        old, new = (
+            [*old, "X = Gather (E, words)"],
+            [*new, "X = Gather (E, words)\n T = Transpose <perm = [1, 0, 2]> (X)"],
+        )
+    net = chain(path, old, new, minus=np.array(-1), two=np.array([2]))
+    same_network(cyrnn.import_onnx(path), net)
+
+
+def test_lengths_of_both_directions(path):
+    """ONNX Runtime turns each example within its length, as the functions here do."""
+    states = CHAIN[CHAIN.index("double[7, 4, 2] y") : CHAIN.index("{")]
+    old = [states, "(X, W, R, B)", TOP, LAST]
+    new = [states.replace("double[7, 4, 2] y", "double[7, 1, 4, 3] Z, double[1, 4, 3] Z_h, double[2, 4, 5] Y_h"),
+           "(X, W, R, B, n)", "(A, V, S, C, n)", "}"]  # fmt: skip
+    net = chain(path, old, new, kind="float")[:-1]
+    got = cyrnn.import_onnx(path)
+    same_network(got, net)
+    words, n = np.random.default_rng(5).integers(0, 6, (7, 4)), np.array([7, 2, 1, 5], np.int32)
+    _, a, (low, top), _ = cyrnn.network_forward(words.T, got, lengths=n)
+    found = onnx_runtime(path)({"words": words, "n": n})
+    close(found["Z"], a.transpose(2, 1, 0)[:, None], 1e-6)
+    close(found["Z_h"], top[0].T[None], 1e-6)
+    close(found["Y_h"], np.stack([low[0].T, low[1].T]), 1e-6)
+
+
+NOT_THE_STATES = (
+    "path: LSTM 'top': input 'X': expected the states of the GRU 'low' of all steps in the order .T_x, m, .*"
+)
+BROKEN = {
+    # between the layers
+    "directions not merged": (PAIRS, "p = Slice (Y, first, one, one)\n pairs = Transpose (p)", "path: Slice: .*"),
+    "units before directions": (PAIRS, "pairs = Transpose <perm = [0, 2, 3, 1]> (Y)", NOT_THE_STATES),
+    "examples as steps": (PAIRS, "pairs = Transpose <perm = [2, 0, 1, 3]> (Y)", NOT_THE_STATES),
+    "some steps": (PAIRS, "p = Slice (Y, first, two)\n pairs = Transpose <perm = [0, 2, 1, 3]> (p)", NOT_THE_STATES),
+    "later steps": (PAIRS, "p = Slice (Y, one, far)\n pairs = Transpose <perm = [0, 2, 1, 3]> (p)", NOT_THE_STATES),
+    "directions as steps": (MERGED, "A = Reshape (Y, mix)", "path: Reshape: .* .it mixes axes."),
+    "the last states": (TOP, "(Y_h, V2, S, C)", "path: LSTM 'top': input 'X': expected the states of the GRU 'low', got "
+                        "'Y_h'"),
+    "the input again": (TOP, "(X, V3, S, C)", "path: LSTM 'top': input 'X': expected the states of .*, got 'X'"),
+    "weights of another size": (TOP, "(A, V3, S, C)", "path: LSTM 'top': input 'X': expected n_x = 3 as in 'W', got 10"),
+    "a residual": (TOP, "(D, V, S, C)", "path: Add: .*"),
+    "initial states from below": (TOP, "(A, V, S, C, , L)", "path: LSTM 'top': input 'initial_h': expected zeros .*"),
+    "lengths of one": (TOP, "(A, V, S, C, n)", "path: LSTM 'top': input 'sequence_lens': expected that of the layer below, "
+                       "none, got 'n'"),
+    "lengths of the lower": (LOW, "(X, W, R, B, n)", "path: LSTM 'top': input 'sequence_lens': .* below, 'n', got none"),
+    # the layers
+    "reverse above": ("<hidden_size = 3>", '<hidden_size = 3, direction = "reverse">', "path: LSTM 'top': attribute "
+                      "'direction': expected forward or bidirectional, got reverse, since .*"),
+    "one direction for two": (', direction = "bidirectional"', "", r"path: GRU 'low': input '[RW]': expected shape \(1, .*"),
+    "two directions for one": ("<hidden_size = 3>", '<direction = "bidirectional">', "path: LSTM 'top': input '[RW]': .*"),
+    "another activation": ("linear_before_reset = 1", 'activations = ["Sigmoid", "Tanh", "Sigmoid", "Relu"]',
+                           "path: GRU 'low': attribute 'activations': expected .*, got .*"),
+    "reset of another kind": ("linear_before_reset = 1", "linear_before_reset = 2", "path: GRU 'low': attribute "
+                              "'linear_before_reset': expected 0 or 1, got 2"),
+    "clip": ("linear_before_reset = 1", "clip = 2.0", "path: GRU 'low': attribute 'clip': expected none, got 2.0"),
+    # the embedding
+    "columns of the embedding": ("X = Gather (E, words)", "[pick] X = Gather <axis = 1> (E_t, words)",
+                                 ".*input 'X': .*, got the result of Gather 'pick' .it picks no rows .*"),
+    "words in a narrower type": ("X = Gather (E, words)", "i = Cast <to = 6> (words)\n [pick] X = Gather (E, i)",
+                                 ".*input 'X': .*, got the result of Gather 'pick' .its indices are no input .*"),
+    "some words": ("X = Gather (E, words)", "i = Slice (words, first, two)\n [pick] X = Gather (E, i)",
+                   ".*input 'X': .*, got the result of Gather 'pick' .its indices are no input .*"),
+    "rows scaled": ("X = Gather (E, words)", "g = Gather (E, words)\n [scale] X = Mul (g, g)",
+                    ".*input 'X': .*, got the result of Mul 'scale' .*"),
+    "rows in part": (["X = Gather (E, words)", LOW], ["g = Gather (E4, words)\n X = Slice (g, one, four, two)", LOW],
+                     "path: GRU 'low': input 'X': expected an input of the model, got 'X'"),
+    "rows turned": ("X = Gather (E, words)", "g = Gather (E3, words3)\n X = Transpose <perm = [1, 2, 0]> (g)",
+                    "path: GRU 'low': input 'X': expected the embedding as its last axis, got another one"),
+    # behind
+    "the output of a lower layer": (LAST, "y = Identity (A)\n}", "path: output 'y': expected a result of the LSTM 'top', "
+                                    "got the states of a layer below it"),
+    "a head of a lower layer": ("MatMul (a, U)", "MatMul (A, U10)", "path: MatMul 'head': .* not the one linear layer .*"),
+    "a layer above the head": (LAST, LAST.replace("[end]", "Q = RNN (z, V2, R2)\n [end]"),
+                               "path: RNN: expected no layer after the linear layer, got RNN"),
+    "last states of both directions": (CHAIN[CHAIN.index("    [top]") :], "g = Gather <axis = 0> (Y_h, zero)\n"
+                                       "[head] y = MatMul (g, U5)\n}", "path: MatMul 'head': .* are of different steps."),
+    "joined states": (LAST, "J = Concat <axis = 0> (Z_h, Z_c)\n [head] y = MatMul (J, U)\n}",
+                      "path: MatMul 'head': .*it reads the last states of several layers."),
+    "joined memory": (LAST, "J = Concat <axis = 0> (Z_h, Z_c)\n j = Gather <axis = 0> (J, at_one)\n "
+                      "[head] y = MatMul (j, U)\n}", "path: MatMul 'head': .*it is not the one linear layer .*"),
+    "units picked of joined states": (LAST, "J = Concat <axis = 2> (Z_h, Z_c)\n [j] y = Gather <axis = 2> (J, at_one)\n}",
+                                      "path: Gather 'j': .*it picks what are no steps."),
+    "examples picked of joined states": (LAST, "J = Concat <axis = 0> (Z_h, Z_c)\n [j] y = Gather <axis = 1> (J, zero)\n}",
+                                         "path: Gather 'j': .*it picks no one layer."),
+    "states and last states joined": (LAST, "[j] y = Concat <axis = 1> (Z, Z)\n}", "path: Concat 'j': .*"),
+    "sigmoid of the states": ("(z)", "(a)", "path: Sigmoid 'end': .* .it is not of the linear layer."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", BROKEN)
+def test_chains_that_are_refused(change, path):
+    old, new, message = BROKEN[change]
+    if change == "a residual":
+        old, new = [MERGED, TOP], [MERGED + "\n D = Add (A, A)", new]
+    if change == "initial states from below":
+        old, new = [MERGED, TOP], [MERGED + "\n L = Slice (Y_h, first, one)", new]
+    if change == "rows turned":
+        old, new = ["int64[7, 4] words", old], ["int64[3, 7] words3", new]
+    more = {"two": [2], "far": [2**31], "four": [4], "mix": [7, 4, 10], "at_one": 1}
+    shapes = {"V2": (1, 12, 5), "V3": (1, 12, 3), "R2": (1, 12, 12), "U10": (10, 2), "U5": (5, 2), "E_t": (3, 6)}
+    shapes |= {"E4": (6, 4), "E3": (6, 4)}
+    ones = {name: np.ones(shape) for name, shape in shapes.items()}
+    chain(path, old, new, **ones, **{name: np.array(value) for name, value in more.items()})
+    refuse(ValueError, message, cyrnn.import_onnx, path)
+    chain(path)
+    cyrnn.import_onnx(path)
 
 
 # Against the node tests of the package onnx

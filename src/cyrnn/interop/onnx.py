@@ -1,8 +1,8 @@
 """Networks to and from ONNX files: a chain of operators RNN, LSTM and GRU, an embedding before it, the output layer.
 
-ONNX stacks the gates of an LSTM in the order i, o, f, c, those of a GRU in the order z, r, h, where z = 1 - ut: Wu and bu
-change sign, which is exact.  It has two biases one behind the other.  The package ``onnx`` is imported when a function of
-this module is called.
+ONNX stacks the gates of an LSTM in the order i, o, f, c, those of a GRU in the order z, r, h, where z = 1 - ut: Wu and
+bu change sign, which is exact.  It has two biases one behind the other.  The package ``onnx`` is imported when a
+function of this module is called.
 """
 
 import os
@@ -60,12 +60,13 @@ def _network(parameters: Any) -> Network:
 
 def _weights(layer: Sequence[Fused]) -> dict[str, Array]:
     """Return the inputs W, R and B of an operator."""
-    second = [np.zeros_like(q.b) for q in layer]  # the biases of the recurrent product
-    for q, b in zip(layer, second, strict=True):
+    B = []
+    for q in layer:
+        second = np.zeros_like(q.b)  # the bias of the recurrent product
         if q.bca is not None:
-            b[-len(q.bca) :] = q.bca
-    b = [np.concatenate([q.b, b]) for q, b in zip(layer, second, strict=True)]
-    return {"W": np.stack([q.W_x for q in layer]), "R": np.stack([q.W_a for q in layer]), "B": np.stack(b)}
+            second[-len(q.bca) :] = q.bca
+        B.append(np.concatenate([q.b, second]))
+    return {"W": np.stack([q.W_x for q in layer]), "R": np.stack([q.W_a for q in layer]), "B": np.stack(B)}
 
 
 class _Nodes:
@@ -142,9 +143,9 @@ def export_onnx(
     ``y`` (n_y, m, T_x), if the parameters have an output layer, and, of an LSTM, ``c``, which differs: it is
     (n_a, m), the memory after the last step, since the operator gives no other.  m and T_x are free.
 
-    Of a network ``x`` is of integers (m, T_x), if it has an embedding; ``a`` is of the top layer, (2 n_a, m, T_x) of two
-    directions; the states of layer k, counted from 0, are the inputs ``a0_k`` and ``c0_k`` and, after the last step, the
-    outputs ``a_k`` and ``c_k``; of two directions ``a0_k_0`` (left to right), ``a0_k_1`` and so on, as
+    Of a network ``x`` is of integers (m, T_x), if it has an embedding; ``a`` is of the top layer, (2 n_a, m, T_x) of
+    two directions; the states of layer k, counted from 0, are the inputs ``a0_k`` and ``c0_k`` and, after the last
+    step, the outputs ``a_k`` and ``c_k``; of two directions ``a0_k_0`` (left to right), ``a0_k_1`` and so on, as
     ``states[k][0]`` and ``states[k][1]`` of `network_forward`.
 
     Parameters
@@ -212,7 +213,10 @@ def export_onnx(
         indices = graph.input("x", ["m", "T_x"], onnx.TensorProto.INT64)
         turned = graph.add("Transpose", [indices], "x_rows", perm=[1, 0])
         rows = graph.add("Gather", ["E_transposed", turned], "X", axis=0)
-    names = [[suffix] if len(q) == 1 else [f"{suffix}_0", f"{suffix}_1"] for q, suffix in zip(found.layers, suffixes)]
+    names = [
+        [suffix] if len(layer) == 1 else [f"{suffix}_0", f"{suffix}_1"]
+        for layer, suffix in zip(found.layers, suffixes, strict=True)
+    ]
     for layer, suffix, directions in zip(found.layers, suffixes, names, strict=True):
         rows = graph.layer(rows, layer, suffix, directions)
     units = sum(q.W_a.shape[1] for q in found.layers[-1])
@@ -261,10 +265,10 @@ def import_onnx(path: str | os.PathLike[str]) -> Any:
     -------
     dict of new float64 arrays, or list of dicts
         Of one layer in one direction without an embedding its parameters: ``Wax Waa ba`` of an RNN, ``Wf bf Wi bi Wc bc
-        Wo bo`` of an LSTM, ``Wu bu Wr br Wc bc`` of a GRU, with ``bca`` if its reset is after the product; with a linear
-        layer also ``Wya`` or ``Wy``, and ``by``.  Of any other model a network, as `network_forward` takes it.  Weights
-        in float16, bfloat16 and float32 are converted.  Without a linear layer pass ``output=None`` to the functions
-        of cyrnn; else as ``output`` what the model has: softmax, sigmoid, or ``"linear"`` for neither.
+        Wo bo`` of an LSTM, ``Wu bu Wr br Wc bc`` of a GRU, with ``bca`` if its reset is after the product; with a
+        linear layer also ``Wya`` or ``Wy``, and ``by``.  Of any other model a network, as `network_forward` takes it.
+        Weights in float16, bfloat16 and float32 are converted.  Without a linear layer pass ``output=None`` to the
+        functions of cyrnn; else as ``output`` what the model has: softmax, sigmoid, or ``"linear"`` for neither.
 
     Raises
     ------

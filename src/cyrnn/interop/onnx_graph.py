@@ -160,7 +160,7 @@ class Reader:
             if results:
                 raise ValueError(
                     f"path: {spelled(node)}: expected after the {spelled(self.node)} nothing but one linear layer of "
-                    f"its states and a softmax or sigmoid of its outputs, got {node.op_type} of {results[0]!r} ({error})"
+                    f"its states and a softmax or sigmoid of it, got {node.op_type} of {results[0]!r} ({error})"
                 ) from error
             origin = [value for name in read if isinstance(value := values.get(name), Unknown)]
             return [origin[0] if origin else Unknown(node, str(error))] * len(node.output)
@@ -233,8 +233,8 @@ class Reader:
         if X.axes != (*order, below.features):
             axes = "(m, T_x, units)" if batch_first else "(T_x, m, units)"
             raise ValueError(
-                f"{where}: input 'X': expected {wanted} of all steps in the order {axes}, the directions one behind the "
-                f"other, got other axes in {name!r}"
+                f"{where}: input 'X': expected {wanted} of all steps in the order {axes}, the directions one behind "
+                f"the other, got other axes in {name!r}"
             )
         if size(below.features) != n_x:
             raise ValueError(f"{where}: input 'X': expected n_x = {n_x} as in 'W', got {size(below.features)}")
@@ -247,9 +247,8 @@ class Reader:
         def weights(name: str, letters: str) -> Array:
             return _checks.dimensions(f"{where}: input {name!r}", self.weights(where, name, given[name]), letters)
 
-        both = attributes.get("direction", "forward") == "bidirectional"
-        n = 2 if both else 1
-        letters_W, letters_R, letters_B = (f"{n}, {rest}" for rest in ("gates n_a, n_x", "gates n_a, n_a", "2 gates n_a"))
+        n = 2 if attributes.get("direction") == "bidirectional" else 1
+        letters_W, letters_R, letters_B = f"{n}, gates n_a, n_x", f"{n}, gates n_a, n_a", f"{n}, 2 gates n_a"
         W, R = weights("W", letters_W), weights("R", letters_R)
         n_a, n_x = R.shape[2], W.shape[2]
         units = attributes.get("hidden_size", n_a)
@@ -320,10 +319,11 @@ class Reader:
 
     def product(self, node: Any, name: str, tensor: Tensor) -> Tensor:
         """Read the weights of a linear layer from a MatMul, or with the bias from a Gemm."""
-        where, found, top = f"path: {spelled(node)}", self.found, len(self.found.layers) - 1
-        if tensor.what not in ("states", "last") or found.Wy is not None or node.input[0] != name or tensor.layer != top:
+        where, found = f"path: {spelled(node)}", self.found
+        of_states = tensor.what in ("states", "last") and tensor.layer == len(found.layers) - 1
+        if not of_states or found.Wy is not None or node.input[0] != name:
             raise Unproved("it is not the one linear layer of the states")
-        if tensor.what == "last" and len(found.layers[top]) == 2:
+        if tensor.what == "last" and len(found.layers[-1]) == 2:
             raise Unproved("the last states of two directions are of different steps")
         if tensor.axes[-1:] != (tensor.features,):
             raise Unproved("its sums are not over the units")

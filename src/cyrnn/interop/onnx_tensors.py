@@ -37,7 +37,7 @@ INTEGERS = {2: 8, 3: 7, 4: 16, 5: 15, 6: 31, 7: 63, 12: 32, 13: 64}
 
 def is_floating(array: Any) -> bool:
     """Tell whether an array is of floating-point numbers; bfloat16 is a type that NumPy has not of its own."""
-    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+    return bool(array.dtype.kind == "f" or array.dtype.name == "bfloat16")
 
 
 class Unproved(Exception):
