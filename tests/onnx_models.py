@@ -1,4 +1,4 @@
-"""ONNX models made at random around one recurrent operator, and what `import_onnx` makes of them.
+"""ONNX models made at random around one or two recurrent operators, and what `import_onnx` makes of them.
 
 A model is refused, or its parameters compute what ONNX's reference evaluator computes for the model.  Most sizes are
 small, so that axes of different meaning have the same one.
@@ -29,6 +29,7 @@ class Model:
     def __init__(self, rng):
         self.rng, self.nodes, self.shapes, self.constants = rng, [], {}, {}
         self.inputs = {}  # to the sizes, of which those that are text are open
+        self.words = 0  # how many an embedding has, of which the first input has the indices
         self.used, self.evaluated, self.exact = [], [], True
 
     def chance(self, probability):
@@ -198,51 +199,122 @@ class Model:
         sizes = iter([1] * (len(free) - 1) + [rest])
         return self.reshaped(name, [next(sizes) if k in free else n for k, n in enumerate(shape)])
 
-    def state(self, m, n_a):
-        """An initial state, or the name of none."""
+    def state(self, shape, axis):
+        """An initial state, or the name of none; its directions are this axis."""
         kind = self.rng.integers(10)
         if kind == 0:
-            return self.constant(np.zeros((1, m, n_a)))
+            return self.constant(np.zeros(shape))
         if kind == 1:
-            return self.constant(np.where(np.arange(n_a) == n_a - 1, 1.0, np.zeros((1, m, 1))))
+            return self.constant(np.where(np.arange(shape[2]) == shape[2] - 1, 1.0, np.zeros((*shape[:2], 1))))
         if kind == 2:
-            parts = [self.integers([1]), self.size_of(m), self.size_of(n_a)]
-            shape = self.add("Concat", parts, [[3]], axis=0)
+            parts = [self.size_of(n) for n in shape]
+            made = self.add("Concat", parts, [[3]], axis=0)
             fill = numpy_helper.from_array(np.array([self.one_of(0.0, 0.0, 1.0)]))
-            return self.add("ConstantOfShape", [shape], [(1, m, n_a)], value=fill)
+            return self.add("ConstantOfShape", [made], [shape], value=fill)
         if kind in (3, 4):
-            sizes = [(1, m, n_a)[k] for k in self.rng.permutation(3)]
+            sizes = [shape[k] for k in self.rng.permutation(3)]
             name = self.moved(self.input([n for n in sizes if n != 1 or self.chance(0.7)]), 2)
-            return self.towards(name, (1, m, n_a)) or ""
+            return self.towards(name, shape) or ""
+        if kind == 5 and shape[axis] == 2:
+            one = [1 if k == axis else n for k, n in enumerate(shape)]
+            return self.add("Concat", [self.input(one), self.input(one)], [shape], axis=self.one_of(axis, axis, 1))
         return ""
 
-    def network(self):
-        """Add everything; return the parts that are compared, by name."""
-        T_x, m, n_x, n_a, n_y = (int(n) for n in self.rng.integers(1, 5, 5))
-        sizes = [(T_x, m, n_x)[k] for k in self.rng.permutation(3)]
-        x = self.input([n for n in sizes if n != 1 or self.chance(0.7)])
-        X = self.towards(self.moved(x, 2), (T_x, m, n_x), free=(0, 1))
-        if X is None:
-            return None
-        T_x, m = self.shapes[X][:2]
-        cell = self.one_of("rnn", "lstm")
-        gates = 1 if cell == "rnn" else 4
-        shapes = {"W": (1, gates * n_a, n_x), "R": (1, gates * n_a, n_a), "B": (1, 2 * gates * n_a)}
-        weights = [self.constant(self.rng.standard_normal(shape)) for shape in shapes.values()]
+    def layer(self, X, batch_first):
+        """Add a recurrent operator; return what is compared, and its results."""
+        m, T_x = self.shapes[X][:2] if batch_first else self.shapes[X][1::-1]
+        n_x, n_a = self.shapes[X][2], int(self.rng.integers(1, 4))
+        cell = self.one_of("rnn", "lstm", "gru")
+        gates = {"rnn": 1, "lstm": 4, "gru": 3}[cell]
+        direction = self.one_of(*5 * ["forward"], *4 * ["bidirectional"], "reverse")
+        n = 2 if direction == "bidirectional" else 1
+        shapes = [(n, gates * n_a, n_x), (n, gates * n_a, n_a), (n, 2 * gates * n_a)]
+        weights = [self.constant(self.rng.standard_normal(shape)) for shape in shapes]
         if self.chance(0.3):  # weights that the graph computes
             k = int(self.rng.integers(2))
             weights[k] = self.folded(weights[k])
-        states = [self.state(m, n_a) for _ in range(1 if cell == "rnn" else 2)]
-        made = [(T_x, 1, m, n_a), (1, m, n_a), (1, m, n_a)][: len(states) + 1]
-        Y = self.add(cell.upper(), [X, *weights, "", *states], made, hidden_size=n_a)
-        results = [Y[:-1] + str(k) for k in range(len(made))]
-        outputs = []
-        name = self.moved(self.one_of(*results, Y), 2)
+        shape, axis = ((m, n, n_a), 1) if batch_first else ((n, m, n_a), 0)
+        states = [self.state(shape, axis) for _ in range(2 if cell == "lstm" else 1)]
+        made = [(m, T_x, n, n_a) if batch_first else (T_x, n, m, n_a), shape, shape][: len(states) + 1]
+        attributes = {"linear_before_reset": 1} if cell == "gru" and self.chance(0.6) else {}
+        attributes |= {"direction": direction} if n == 2 or self.chance(0.3) or direction == "reverse" else {}
+        attributes |= {"layout": 1} if batch_first else {}
+        Y = self.add(cell.upper(), [X, *weights, "", *states], made, hidden_size=n_a, **attributes)
+        self.used += [direction, f"reset {attributes.get('linear_before_reset', 0)}" if cell == "gru" else cell]
+        return {"states": states, "shape": shape, "axis": axis}, [Y[:-1] + str(k) for k in range(len(made))]
+
+    def between(self, Y, before, after):
+        """What the next layer reads: the directions side by side, or something that looks like it."""
+        shape = self.shapes[Y]
+        if self.chance(0.15):
+            return self.towards(self.moved(Y, 2), (*shape[:2], shape[3]), free=(0, 1, 2))
+        order = [0, 1, 2, 3] if before else [0, 2, 1, 3]
+        if before != after or self.chance(0.1):
+            order[:2] = order[1::-1]
+        if self.chance(0.1):
+            order[2:] = order[:1:-1]
+        name = self.transposed(Y, order)
+        shape = self.shapes[name]
+        return self.moved(self.reshaped(name, [*shape[:2], shape[2] * shape[3]]), self.one_of(0, 0, 0, 1))
+
+    def network(self):
+        """Add everything; return the parts that are compared, by name."""
+        T_x, m, n_x, n_y = (int(n) for n in self.rng.integers(1, 5, 4))
+        batch_first = self.chance(0.2)
+        first = (m, T_x) if batch_first else (T_x, m)
+        if self.chance(0.3):  # an embedding
+            self.words = 5
+            sizes = [first[k] for k in self.rng.permutation(2)]
+            x = self.input(sizes)
+            index = self.towards(self.moved(x, self.one_of(0, 0, 1)), first)
+            if index is None:
+                return None
+            E = self.constant(self.rng.standard_normal((self.words, n_x)))
+            self.used.append("embedding")
+            X = self.moved(self.add("Gather", [E, index], [(*first, n_x)], axis=0), self.one_of(0, 0, 1))
+        else:
+            sizes = [(T_x, m, n_x)[k] for k in self.rng.permutation(3)]
+            x = self.input([n for n in sizes if n != 1 or self.chance(0.7)])
+            X = self.towards(self.moved(x, 2), (*first, n_x), free=(0, 1))
+        if X is None or len(self.shapes[X]) != 3:
+            return None
+        parts = {"x": x, "X": X, "batch_first": batch_first, "layers": [], "outputs": []}
+        layer, results = self.layer(X, batch_first)
+        parts["layers"].append(layer)
+        if self.chance(0.5):
+            after = self.chance(0.2)
+            below = self.between(results[0], batch_first, after)
+            if below is None or len(self.shapes[below]) != 3:
+                return None
+            inner = self.one_of(*results[1:])
+            joined = results[1]
+            layer, results = self.layer(below, after)
+            self.used.append("two layers")
+            parts["layers"].append(layer)
+            parts["outputs"] += [inner] if self.chance(0.1) else []
+            shapes = [self.shapes[joined], self.shapes[results[1]]]
+            if batch_first == after and shapes[0][2] == shapes[1][2] and self.chance(0.5):
+                axis = layer["axis"]
+                whole = list(shapes[0])
+                whole[axis] += shapes[1][axis]
+                joined = self.add("Concat", [joined, results[1]], [whole], axis=axis)
+                self.used.append("joined")
+                results = [self.one_of(self.gather(joined), joined)] if self.chance(0.7) else results
+        outputs = parts["outputs"]
+        n_a = layer["shape"][2]
+        both = layer["shape"][layer["axis"]] == 2
+        name = self.one_of(*results, results[0])
+        if both and len(self.shapes[name]) == 4 and self.chance(0.7):
+            name = self.between(name, self.shapes[name][1] != 2 or layer["axis"] == 1, layer["axis"] == 1)
+            if name is None:
+                return None
+            n_a = 2 * n_a
+        name = self.moved(name, 2)
         outputs += [name] if self.chance(0.1) else []
         if self.chance(0.8):
             name = self.linear(name, n_a, n_y, outputs)
-        outputs = list(dict.fromkeys([*outputs, name]))
-        return {"x": x, "X": X, "states": states, "n_a": n_a, "cell": cell, "outputs": outputs}
+        parts["outputs"] = list(dict.fromkeys([*outputs, name]))
+        return parts
 
     def folded(self, name):
         """Put a constant together again from its parts."""
@@ -280,13 +352,15 @@ class Model:
             name = self.moved(name, 1)
         if self.shapes[name] and self.chance(0.7):
             axis = -1 if self.chance(0.7) else int(self.rng.integers(len(self.shapes[name])))
-            name = self.moved(self.add("Softmax", [name], [self.shapes[name]], axis=axis), 1)
+            op, attributes = ("Softmax", {"axis": axis}) if self.chance(0.7) else ("Sigmoid", {})
+            name = self.moved(self.add(op, [name], [self.shapes[name]], **attributes), 1)
         return name
 
     def proto(self, outputs):
         """The model with these outputs."""
         tensors = [numpy_helper.from_array(value, name) for name, value in self.constants.items()]
-        inputs = [helper.make_tensor_value_info(n, TensorProto.DOUBLE, shape) for n, shape in self.inputs.items()]
+        kinds = [TensorProto.INT64 if k == 0 and self.words else TensorProto.DOUBLE for k in range(len(self.inputs))]
+        inputs = [helper.make_tensor_value_info(*i) for i in zip(self.inputs, kinds, self.inputs.values(), strict=True)]
         made = [helper.make_tensor_value_info(n, TensorProto.DOUBLE, [None] * len(self.shapes[n])) for n in outputs]
         graph = helper.make_graph(self.nodes, "random", inputs, made, tensors)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(OWN, 1)]
@@ -331,11 +405,10 @@ def parts_of(array):
 
 
 def is_part(value, got, tolerance):
-    """Tell whether an array is a result of cyrnn, or a range of steps of it, with axes in another order or merged."""
-    T_x = value.shape[2]
-    for start, end in itertools.combinations(range(T_x + 1), 2):
-        part = value[:, :, start:end]
-        for order in itertools.permutations(range(3)):
+    """Tell whether an array is a result of cyrnn, or a range of its last axis, with axes in another order or merged."""
+    for start, end in itertools.combinations(range(value.shape[-1] + 1), 2):
+        part = value[..., start:end]
+        for order in itertools.permutations(range(value.ndim)):
             one = part.transpose(order)
             if merges(one.shape, got.shape) and np.allclose(one.reshape(got.shape), got, 0, tolerance):
                 return True
@@ -347,42 +420,77 @@ def evaluate(model, parts, rng, sizes):
     feeds = {
         name: 1.5 * rng.standard_normal([sizes.get(n, n) for n in shape]) for name, shape in model.inputs.items()
     }  # fmt: skip
-    wanted = [parts["X"], *filter(None, parts["states"]), *parts["outputs"]]
+    if model.words:
+        feeds[parts["x"]] = rng.integers(0, model.words, feeds[parts["x"]].shape)
+    states = [name for layer in parts["layers"] for name in layer["states"] if name]
+    wanted = [parts["X"], *states, *parts["outputs"]]
     wanted = [name for name in dict.fromkeys(wanted) if name not in model.constants]
     with np.errstate(all="ignore"):
         got = ReferenceEvaluator(model.proto(wanted)).run(wanted, feeds)
     got = dict(zip(wanted, got, strict=True)) | model.constants
-    shape = 1, got[parts["X"]].shape[1], parts["n_a"]
-    if any(got[name].shape != shape for name in parts["states"] if name):
-        raise ValueError("an initial state of another shape, which the evaluator broadcasts")
+    m = got[parts["X"]].shape[0 if parts["batch_first"] else 1]
+    for layer in parts["layers"]:
+        shape = list(layer["shape"])
+        shape[1 - layer["axis"]] = m
+        if any(got[name].shape != tuple(shape) for name in layer["states"] if name):
+            raise ValueError("an initial state of another shape, which the evaluator broadcasts")
     return feeds, got
+
+
+def as_input(net, X, x, tolerance):
+    """What cyrnn reads for X (T_x, m, n_x), None if that is not the input x with its axes moved."""
+    if "E" not in net[0]:
+        return X.transpose(2, 1, 0) if is_moved(x, X, tolerance) else None
+    E = net[0]["E"].T
+    orders = [x.transpose(order) for order in itertools.permutations(range(x.ndim))]
+    rows = [one.reshape(X.shape[:2]) for one in orders if merges(one.shape, X.shape[:2])]
+    found = [one for one in rows if E[one].shape == X.shape and np.allclose(E[one], X, 0, tolerance)]
+    return found[0].T if found else None
 
 
 def compare(model, parts, p, feeds, got):
     """Compare parameters with what a model computed; return what is wrong."""
     tolerance = 1e-12 if model.exact else 1e-5
+    head = [key for key in ("Wya", "Wy") if key in p]  # none of a list
+    net = p
+    if isinstance(p, dict):
+        net = [{key: value for key, value in p.items() if key not in (*head, "by")}]
+        net += [{"Wy": p[head[0]], "by": p["by"]}] if head else []
     X = got[parts["X"]]
-    if not is_moved(feeds[parts["x"]], X, tolerance):
+    X = X.transpose(1, 0, 2) if parts["batch_first"] else X
+    x = as_input(net, X, feeds[parts["x"]], tolerance)
+    if x is None:
         return "X is not the input"
-    m = X.shape[1]
-    lstm = parts["cell"] == "lstm"
-    n_a = p["bf" if lstm else "ba"].shape[0]
+    others = [value for key, value in feeds.items() if key != parts["x"]]
     states = []
-    for name in parts["states"]:
-        state = got[name] if name else np.zeros((1, m, n_a))
-        inputs = [value for key, value in feeds.items() if key != parts["x"]]
-        if np.any(state) and not any(is_moved(part, state, tolerance) for value in inputs for part in parts_of(value)):
-            return "an initial state is no input"
-        states.append(state[0].T)
-    key = "Wy" if lstm else "Wya"
-    q = {key: np.zeros((1, n_a)), "by": np.zeros((1, 1))} | p
-    x = X.transpose(2, 1, 0)
-    if lstm:
-        a, y, c, _ = cyrnn.lstm_forward(x, states[0], q, c0=states[1])
-    else:
-        a, y, _ = cyrnn.rnn_forward(x, states[0], q)
-    candidates = [a] + ([c[:, :, -1:]] if lstm else [])
-    candidates += [y, cyrnn.output_forward(a, q)] if key in p else []
+    for layer in parts["layers"]:
+        n, both = layer["shape"][2], layer["shape"][layer["axis"]]
+        found = []
+        for name in layer["states"]:
+            state = np.moveaxis(got[name], layer["axis"], 0) if name else np.zeros((both, X.shape[1], n))
+            inputs = [part for value in others for part in parts_of(value)]
+            if not all(
+                not np.any(values) or any(is_moved(part, values, tolerance) for part in inputs)
+                for values in ([state] if any(is_moved(part, state, tolerance) for part in inputs) else state[:, None])
+            ):
+                return "an initial state is no input"
+            found.append(state.transpose(0, 2, 1))
+        each = [tuple(one) if len(one) == 2 else one[0] for one in zip(*found, strict=True)]
+        states.append(each[0] if both == 1 else tuple(each))
+    candidates = []
+    for output in ("softmax", "sigmoid", "linear"):
+        y, a, last, _ = cyrnn.network_forward(x, net, states=states, output=output)
+        candidates += [] if y is None else [y]
+    both = parts["layers"][-1]["shape"][parts["layers"][-1]["axis"]]
+    candidates.append(a.reshape(both, -1, *a.shape[1:]))
+    ends = []
+    for layer, end in zip(parts["layers"], last, strict=True):
+        each = [end] if layer["shape"][layer["axis"]] == 1 else end
+        each = [one if isinstance(one, tuple) else (one,) for one in each]
+        ends.append([np.stack(values, 2) for values in zip(*each, strict=True)])
+    candidates += [end for layer in ends for end in layer]
+    if len({layer[0].shape[0] for layer in ends}) == 1:
+        candidates.append(np.concatenate([layer[0] for layer in ends], 2))
     for name in parts["outputs"]:
         if not any(is_part(value, got[name], tolerance) for value in candidates):
             return f"the output {name} is no result"

@@ -2,13 +2,14 @@
 
 import collections
 import functools
+import importlib
 import sys
 
 import numpy as np
 import pytest
 from cells import CELLS, IDS
 from reference import close, problem
-from test_exchange import network, only, parameters, refuse, same_bits
+from test_exchange import only, parameters, refuse, same_bits
 
 import cyrnn
 
@@ -17,7 +18,10 @@ import onnx_models  # noqa: E402, which needs onnx
 
 SHAPE = 3, 5, 2, 4, 7  # n_x, n_a, n_y, m, T_x
 
-each_cell = pytest.mark.parametrize("cell", CELLS[:2], ids=IDS[:2])
+each_cell = pytest.mark.parametrize("cell", CELLS, ids=IDS)
+each_of_torch = pytest.mark.parametrize("cell", [cell for cell in CELLS if cell.torch], ids=lambda cell: cell.name)
+OPERATORS = ("RNN", "LSTM", "GRU")
+GATES = {"lstm": "iofc", "gru": "urc"}  # in ONNX's order; its z is 1 - ut
 each_output = pytest.mark.parametrize("output", [True, False], ids=["output", "no output"])
 
 
@@ -41,6 +45,60 @@ def feed(cell, q, dtype):
     return {name: getattr(q, name).astype(dtype) for name in names}
 
 
+def split(cell, W, R, B):
+    """Our parameters from the weights of one direction as ONNX has them, gate by gate."""
+    if cell.name == "rnn":
+        return {"Wax": W, "Waa": R, "ba": (B[:5] + B[5:])[:, None]}
+    gates, p = GATES[cell.kind], {}
+    n_a = R.shape[1]
+    for k, gate in enumerate(gates):
+        rows, sign = slice(k * n_a, (k + 1) * n_a), -1 if gate == "u" else 1
+        first, second = B[: len(W)][rows], B[len(W) :][rows]
+        if cell.name == "gru_after" and gate == "c":
+            p |= {"bc": first[:, None], "bca": second[:, None]}
+        else:
+            p["b" + gate] = sign * (first + second)[:, None]
+        p["W" + gate] = sign * np.hstack([R[rows], W[rows]])
+    return {name: p[name] for name in cell.inputs}
+
+
+def torch_module(torch, cell, output=True, n_x=3, **options):
+    """A layer or a stack of PyTorch with random float64 weights, and a linear layer of its states."""
+    torch.manual_seed(5)
+    module = torch.nn.Module()
+    module.layers = getattr(torch.nn, cell.torch)(n_x, 5, **options)
+    if output:
+        module.head = torch.nn.Linear(10 if options.get("bidirectional") else 5, 2)
+    return module.double()
+
+
+def of_torch(cell, module, layer=0, reverse=False):
+    """Our parameters of a layer of PyTorch in one direction, from its weights in ONNX's order."""
+    suffix = f"_l{layer}" + ("_reverse" if reverse else "")
+    gates = cell.torch_gates or "a"
+    arrays = {
+        key: dict(zip(gates, np.split(getattr(module.layers, name + suffix).detach().numpy(), len(gates)), strict=True))
+        for key, name in {"W": "weight_ih", "R": "weight_hh", "b": "bias_ih", "B": "bias_hh"}.items()
+    }
+    W, R, b, B = (np.concatenate([arrays[key][gate] for gate in GATES.get(cell.kind, "a")]) for key in "WRbB")
+    return split(cell, W, R, np.concatenate([b, B]))
+
+
+def head_of_torch(module, key="Wy"):
+    return {key: module.head.weight.detach().numpy(), "by": module.head.bias.detach().numpy()[:, None]}
+
+
+def same_network(got, expected):
+    """The same lists and tuples of the same arrays, bit for bit."""
+    if isinstance(expected, dict):
+        same_bits(got, {name: np.asarray(value, np.float64) for name, value in expected.items()})
+        return
+    assert type(got) is type(expected)
+    assert len(got) == len(expected)
+    for one, other in zip(got, expected, strict=True):
+        same_network(one, other)
+
+
 def sizes(value):
     return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
 
@@ -60,7 +118,10 @@ def test_exported_model(cell, output, dtype, path):
     assert inputs == {"x": [3, "m", "T_x"], "a0": [5, "m"]} | ({"c0": [5, "m"]} if lstm else {})
     y = {"y": [2, "m", "T_x"]} if output else {}
     assert outputs == {"a": [5, "m", "T_x"]} | y | ({"c": [5, "m"]} if lstm else {})
-    assert [node.op_type for node in model.graph.node if node.op_type in ("RNN", "LSTM")] == [cell.name.upper()]
+    (node,) = [node for node in model.graph.node if node.op_type in OPERATORS]
+    assert node.op_type == cell.kind.upper()
+    after = {a.name: a.i for a in node.attribute if a.name == "linear_before_reset"}
+    assert after == ({"linear_before_reset": 1} if cell.name == "gru_after" else {})
     back = cyrnn.import_onnx(path)
     assert list(back) == list(p)
     same_bits(back, {name: value.astype(dtype).astype(np.float64) for name, value in p.items()})
@@ -106,10 +167,11 @@ def onnx_runtime(path):
 def openvino(path):
     openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
     model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    wanted = {output.name for output in onnx.load(path).graph.output}
 
     def run(inputs):
         results = model(inputs)
-        return {name: np.array(results[output]) for output in model.outputs for name in output.names & {"a", "y", "c"}}
+        return {name: np.array(results[output]) for output in model.outputs for name in output.names & wanted}
 
     return run
 
@@ -150,12 +212,12 @@ def test_other_readers(cell, shape, reader, path):
 def test_every_output_of_the_operator_has_a_name(cell, path):
     """Of an omitted one OpenCV ends the process."""
     cyrnn.export_onnx(path, parameters(cell)[0])
-    (node,) = [node for node in onnx.load(path).graph.node if node.op_type == cell.name.upper()]
-    assert list(node.output) == (["Y", "Y_h"] if cell.name == "rnn" else ["Y", "Y_h", "Y_c"])
+    (node,) = [node for node in onnx.load(path).graph.node if node.op_type == cell.kind.upper()]
+    assert list(node.output) == (["Y", "Y_h", "Y_c"] if cell.memory else ["Y", "Y_h"])
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's
-@each_cell
+@each_of_torch
 @pytest.mark.parametrize(
     ("exporter", "output", "last"),
     [("TorchScript", True, False), ("TorchScript", True, True), ("TorchScript", False, False), ("dynamo", True, True)],
@@ -164,7 +226,7 @@ def test_models_exported_by_torch(cell, exporter, output, last, path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     if exporter == "dynamo":
         pytest.importorskip("onnxscript", reason="onnxscript, which this exporter needs, is not installed")
-    module = network(torch, cell, output, batch_first=last)
+    module = torch_module(torch, cell, output, batch_first=last)
 
     class Whole(torch.nn.Module):
         def __init__(self):
@@ -172,7 +234,7 @@ def test_models_exported_by_torch(cell, exporter, output, last, path):
             self.inner = module
 
         def forward(self, x):
-            a, _ = self.inner.lstm_or_rnn(x)
+            a, _ = self.inner.layers(x)
             a = a[:, -1] if last else a
             return torch.softmax(self.inner.head(a), -1) if output else a
 
@@ -180,21 +242,22 @@ def test_models_exported_by_torch(cell, exporter, output, last, path):
     torch.onnx.export(Whole().eval(), (x,), str(path), dynamo=exporter == "dynamo")
     if exporter == "dynamo" and cell.name == "rnn":  # it writes every step out
         refuse(
-            ValueError, r"path: expected a model with one operator RNN or LSTM, got only \['Add', .*\]",
+            ValueError, r"path: expected a model with an operator RNN, LSTM or GRU, got only \['Add', .*\]",
             cyrnn.import_onnx, path,
         )  # fmt: skip
     else:
-        same_bits(cyrnn.import_onnx(path), cyrnn.from_torch(module.state_dict()))
+        head = head_of_torch(module, cell.output[0]) if output else {}
+        same_network(cyrnn.import_onnx(path), of_torch(cell, module) | head)
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's
-@each_cell
+@each_of_torch
 @pytest.mark.parametrize("open_sizes", [False, True])
 def test_exports_of_torch_that_are_not_folded(cell, open_sizes, path):
     """The exporter stacks the gates in its graph; with open sizes it computes the shape of the initial state, too."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
-    module = network(torch, cell, batch_first=True).float()
+    module = torch_module(torch, cell, batch_first=True).float()
 
     class Whole(torch.nn.Module):
         def __init__(self):
@@ -202,7 +265,7 @@ def test_exports_of_torch_that_are_not_folded(cell, open_sizes, path):
             self.inner = module
 
         def forward(self, x):
-            a, _ = self.inner.lstm_or_rnn(x)
+            a, _ = self.inner.layers(x)
             rows = self.inner.head(a.reshape(-1, 5))
             return torch.softmax(rows.view(x.size(0), -1, 2), -1)
 
@@ -214,7 +277,8 @@ def test_exports_of_torch_that_are_not_folded(cell, open_sizes, path):
     operators = [node.op_type for node in onnx.load(path).graph.node]
     assert {"Slice", "Concat", "Unsqueeze"} <= set(operators) or cell.name == "rnn"
     q.p = cyrnn.import_onnx(path)
-    same_bits(q.p, cyrnn.from_torch(module.state_dict()))
+    module.double()
+    same_network(q.p, of_torch(cell, module) | head_of_torch(module, cell.output[0]))
     q.a0 = np.zeros_like(q.a0)
     close(onnx_runtime(path)({"x": x})["y"], cell.forward(q).y.transpose(1, 2, 0), 1e-6)
 
@@ -235,18 +299,12 @@ net (double[7, 4, 3] x, double[1, 4, 5] h, double[1, 4, 5] c) => (double[7, 4, 2
 
 def arrays(cell, dtype=np.float64):
     """The constants of the model, and what `import_onnx` makes of them: both biases are in use."""
-    (n_x, n_a, n_y, _, _), g = SHAPE, 1 if cell.name == "rnn" else 4
+    (n_x, n_a, n_y, _, _), g = SHAPE, cell.n_gates
     shapes = {"W": (1, g * n_a, n_x), "R": (1, g * n_a, n_a), "B": (1, 2 * g * n_a), "V": (n_y, n_a), "v": (n_y,)}
     rng = np.random.default_rng(3)
     values = {name: rng.standard_normal(shape).astype(dtype).astype(np.float64) for name, shape in shapes.items()}
-    W, R = values["W"].reshape(g, n_a, n_x), values["R"].reshape(g, n_a, n_a)
-    b = values["B"].reshape(2, g, n_a, 1).sum(0)
-    if cell.name == "rnn":
-        p = {"Wax": W[0], "Waa": R[0], "ba": b[0]}
-    else:
-        k = dict(zip("iofc", range(4), strict=True))
-        p = {f"W{gate}": np.hstack([R[k[gate]], W[k[gate]]]) for gate in "fico"} | {f"b{q}": b[k[q]] for q in "fico"}
-    p = {name: p[name] for name in cell.inputs} | {cell.output[0]: values["V"], "by": values["v"][:, None]}
+    p = split(cell, values["W"][0], values["R"][0], values["B"][0])
+    p |= {cell.output[0]: values["V"], "by": values["v"][:, None]}
     return values | {"V_t": values["V"].T, "zero": np.array([0]), "one": np.array([1])}, p
 
 
@@ -254,8 +312,11 @@ def save(cell, path, old="", new="", kind="double", dtype=np.float64, **more):
     """Save the model with a piece of its text replaced, other constants, and in another floating type."""
     assert not old or TEXT.count(old) == 1
     text = TEXT.replace(old, new) if old else TEXT
-    if cell.name == "rnn":
-        text = text.replace("= LSTM", "= RNN").replace(", c)", ")")
+    if not cell.memory:
+        text = text.replace("= LSTM", f"= {cell.kind.upper()}").replace(", c)", ")")
+    if cell.name == "gru_after":
+        after = "GRU <linear_before_reset = 1"
+        text = text.replace("GRU (", f"{after}> (") if "GRU (" in text else text.replace("GRU <", f"{after}, ")
     model = onnx.parser.parse_model(text.replace("double", kind))
     made = {name for node in model.graph.node for name in node.output}
     read = {name for node in model.graph.node for name in node.input}
@@ -365,12 +426,7 @@ def test_weights_that_are_computed_from_constants(cell, change, path):
     more = make(W) | {"two": np.array([2]), "far": np.array([2**63 - 1])}
     save(cell, path, "[layer]", nodes + "\n [layer]", **more)
     W = W.astype(np.float32).astype(np.float64) if change == "Cast" else W
-    if cell.name == "rnn":
-        p["Wax"] = W[0]
-    else:
-        for gate, rows in zip("iofc", np.split(W[0], 4), strict=True):
-            p[f"W{gate}"][:, 5:] = rows
-    same_bits(cyrnn.import_onnx(path), p)
+    same_bits(cyrnn.import_onnx(path), p | split(cell, W[0], values["R"][0], values["B"][0]))
 
 
 @each_cell
@@ -410,8 +466,7 @@ def test_lengths_are_given_at_the_call(cell, result, path):
     inputs = {name: value if name == "lengths" else value.astype(np.float32) for name, value in inputs.items()}
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (y,) = session.run(None, {value.name: inputs[value.name] for value in session.get_inputs()})
-    forward = cyrnn.rnn_forward if cell.name == "rnn" else cyrnn.lstm_forward
-    a = forward(q.x, q.a0, q.p, lengths=lengths)[0]
+    a = cell.forward(q, lengths=lengths).a
     want = a.transpose(2, 1, 0)[:, None] if result == "every step" else a[:, range(4), lengths - 1].T[None]
     close(y, want, 1e-6)
 
@@ -438,7 +493,7 @@ def test_sparse_constants_and_functions_of_the_model(cell, path):
     save(cell, path)
     model = onnx.load(path)
     opset = onnx.helper.make_opsetid("", 14)
-    own = r"path: expected .*, got only \['Add', .*'own.(RNN|LSTM)'\]"
+    own = r"path: expected .*, got only \['Add', .*'own.(RNN|LSTM|GRU)'\]"
     for domain, message in (("own", own), ("", "path: expected .*")):
         (node,) = [node for node in model.graph.node if node.name == "layer"]
         node.domain = domain
@@ -465,25 +520,29 @@ def test_models_made_at_random(path):
     # Every kind of node stands in some models that are taken.
     kinds = set(onnx_models.MOVES) - {"other", "expand"}
     assert {kind.capitalize() for kind in kinds} <= set(used)
+    assert {"rnn", "lstm", "reset 0", "reset 1", "forward", "bidirectional", "two layers", "embedding"} <= set(used)
+    assert "reverse" not in used
 
 
 @each_cell
 def test_without_biases_or_output_layer(cell, path):
     p = arrays(cell)[1]
     save(cell, path, "B, , h, c)", ", , h, c)")
-    zeros = {name: np.zeros((5, 1)) for name in cell.inputs if name.startswith("b")}
-    same_bits(cyrnn.import_onnx(path), p | zeros)
+    got = cyrnn.import_onnx(path)
+    assert not any(got[name].any() for name in cell.inputs if name.startswith("b"))
+    same_bits(got, p | {name: got[name] for name in cell.inputs if name.startswith("b")})
     save(cell, path, "[bias] z = Add (v, product)", "z = Identity (product)")
     same_bits(cyrnn.import_onnx(path), p | {"by": np.zeros((2, 1))})
     save(cell, path, TEXT[TEXT.index("[head]") :], "y = Identity (a)\n}")
     same_bits(cyrnn.import_onnx(path), only(cell, p, False))
 
 
-IS = "path: (RNN|LSTM) 'layer': "
+IS = "path: (RNN|LSTM|GRU) 'layer': "
 SIZE = "<hidden_size = 5>"
 REFUSED = {
     # attributes
-    "reverse": (SIZE, '<direction = "reverse">', IS + "attribute 'direction': expected forward, got reverse"),
+    "reverse": (SIZE, '<direction = "reverse">', IS + "attribute 'direction': expected forward or bidirectional, got "
+                "reverse, since a layer of one direction runs from left to right"),
     "clip": (SIZE, "<clip = 3.0>", IS + "attribute 'clip': expected none, got 3.0"),
     "alpha": (SIZE, "<activation_alpha = [0.5]>", IS + r"attribute 'activation_alpha': expected none, got \[0.5\]"),
     "beta": (SIZE, "<activation_beta = [0.5]>", IS + r"attribute 'activation_beta': expected none, got \[0.5\]"),
@@ -506,7 +565,7 @@ REFUSED = {
                    IS + "input 'X': expected an input of the model, got the result of Tanh .*"),
     "x constant": ("(x, W", "(ones, W", IS + "input 'X': expected an input of the model, got the constant 'ones'"),
     # what comes after
-    "relu": (END, "[end] y = Relu (z)", "path: Relu 'end': expected after the (RNN|LSTM) 'layer' nothing but .*"),
+    "relu": (END, "[end] y = Relu (z)", "path: Relu 'end': expected after the (RNN|LSTM|GRU) 'layer' nothing but .*"),
     "softmax over examples": (END, "[end] y = Softmax <axis = 1> (z)", "path: Softmax 'end': .*"),
     "softmax when turned": (END, "t = Transpose (z)\n [end] y = Softmax <axis = -1> (t)", "path: Softmax 'end': .*"),
     "softmax of the states": (END, "y = Identity (z)\n [end] t = Softmax <axis = -1> (a)", "path: Softmax 'end': .*"),
@@ -566,7 +625,7 @@ REFUSED = {
     "the product as a result": (END, "y = Identity (product)",
                                 "path: output 'y': expected the linear layer with its bias, got it without"),
     "another result": (END, "t = Softmax (z)\n [end] y = Relu (x)",
-                       "path: output 'y': expected a result of the (RNN|LSTM) 'layer', got the result of Relu .*"),
+                       "path: output 'y': expected a result of the (RNN|LSTM|GRU) 'layer', got the result of Relu .*"),
     "a state from x": (*ahead("f = Slice (x, zero, one, zero)", ", h", ", f"),
                        ".*input 'initial_h': expected zeros or .*"),
     "a state mixed": (*ahead("f = Transpose <perm = [0, 2, 1]> (h)\n g = Reshape (f, states)", ", h", ", g"),
@@ -634,19 +693,20 @@ def test_softmax_of_old_operator_sets(cell, path):
 
 @each_cell
 def test_activations_that_are_the_default(cell, path):
-    names = '["tanh"]' if cell.name == "rnn" else '["Sigmoid", "Tanh", "TANH"]'
+    names = {"rnn": '["tanh"]', "lstm": '["Sigmoid", "Tanh", "TANH"]', "gru": '["Sigmoid", "TANH"]'}[cell.kind]
     save(cell, path, SIZE, f"<activations = {names}>")
     same_bits(cyrnn.import_onnx(path), arrays(cell)[1])
-    names = '["Relu"]' if cell.name == "rnn" else '["Sigmoid", "Tanh", "Relu"]'
+    names = {"rnn": '["Relu"]', "lstm": '["Sigmoid", "Tanh", "Relu"]', "gru": '["Sigmoid", "Relu"]'}[cell.kind]
     save(cell, path, SIZE, f"<activations = {names}>")
     refuse(ValueError, IS + r"attribute 'activations': expected .*, got \[.*'relu'\]", cyrnn.import_onnx, path)
 
 
-def test_other_operators(path):
-    save(CELLS[0], path, "Y, Y_h = LSTM", "Y, Y_h = GRU")
-    refuse(ValueError, "path: expected one operator RNN or LSTM, got GRU 'layer'", cyrnn.import_onnx, path)
+def test_operators_that_are_no_chain(path):
     save(CELLS[0], path, END, END + "\n Q = RNN (x, W, R)")
-    refuse(ValueError, "path: .*, got RNN 'layer', RNN", cyrnn.import_onnx, path)
+    refuse(ValueError, "path: RNN: expected no layer after the linear layer, got RNN", cyrnn.import_onnx, path)
+    save(CELLS[0], path, STATES, "Q = RNN (x, W, R)\n " + STATES)
+    wanted = "path: RNN: input 'X': expected the states of the RNN 'layer', got the input 'x'"
+    refuse(ValueError, wanted, cyrnn.import_onnx, path)
 
 
 def test_what_is_no_model(path):
@@ -667,6 +727,8 @@ def test_wrong_arguments(cell, path):
     refuse(ValueError, "dtype: expected 'float32' or 'float64', got 'float16'", narrow, path, p)
     for name in p:
         rest = {key: value for key, value in p.items() if key != name}
+        if name == "bca":  # without it they are of the other form
+            continue
         refuse(KeyError, f"parameters: expected an entry .*'{name}'.*", cyrnn.export_onnx, path, rest)
         refuse(TypeError, rf"parameters\['{name}'\]: .*", cyrnn.export_onnx, path, p | {name: None})
         large = p[name].copy()
@@ -684,3 +746,466 @@ def test_without_the_package(path, monkeypatch):
     for function in (cyrnn.export_onnx, cyrnn.import_onnx):
         with pytest.raises(ImportError, match="the package onnx is needed for this: pip install onnx"):
             function(path, {}) if function is cyrnn.export_onnx else function(path)
+
+
+# Networks
+
+
+def network(layers, embedding=False, output=True, seed=0):
+    """A network of layers as (cell, units, directions), and an input for it: 3 features or 6 words, m = 4, T_x = 7."""
+    rng, found, n_x = np.random.default_rng(seed), [], 3
+    if embedding:
+        found.append({"E": rng.standard_normal((3, 6))})
+    for k, (cell, n_a, directions) in enumerate(layers):
+        each = [problem(cell.name, n_x, n_a, 2, 4, 7, seed=[seed, k, i]).p for i in range(directions)]
+        each = [{name: p[name] for name in cell.inputs} for p in each]
+        found.append(each[0] if directions == 1 else tuple(each))
+        n_x = directions * n_a
+    if output:
+        found.append({"Wy": rng.standard_normal((2, n_x)), "by": rng.standard_normal((2, 1))})
+    return found, rng.integers(0, 6, (4, 7)) if embedding else rng.standard_normal((3, 4, 7))
+
+
+def initial(layers, m, seed=1):
+    """States for every layer and direction."""
+    rng, states = np.random.default_rng(seed), []
+    for cell, n_a, directions in layers:
+        each = [tuple(rng.standard_normal((len(cell.states), n_a, m))) for _ in range(directions)]
+        each = [one if cell.memory else one[0] for one in each]
+        states.append(each[0] if directions == 1 else tuple(each))
+    return states
+
+
+def named(layers, states, prefix=""):
+    """States by the names that they have in an exported model."""
+    found = {}
+    for k, ((_, _, directions), layer) in enumerate(zip(layers, states, strict=True)):
+        for i, each in enumerate([layer] if directions == 1 else layer):
+            suffix = f"_{k}" if directions == 1 else f"_{k}_{i}"
+            values = each if isinstance(each, tuple) else (each,)
+            found |= {f"{s}{prefix}{suffix}": v for s, v in zip("ac", values, strict=False)}
+    return found
+
+
+RNN, LSTM, BEFORE, AFTER = CELLS
+NETWORKS = {
+    "two layers": ([(LSTM, 5, 1), (LSTM, 4, 1)], False),
+    "both directions": ([(LSTM, 5, 2)], False),
+    "an embedding": ([(AFTER, 5, 1)], True),
+    "mixed": ([(BEFORE, 5, 2), (RNN, 4, 1), (AFTER, 3, 2)], True),
+    "pairs": ([(RNN, 4, 2), (LSTM, 5, 2)], False),
+    "one unit": ([(AFTER, 1, 2), (LSTM, 1, 1), (RNN, 1, 2)], False),
+    "chain": ([(RNN, 5, 1), (BEFORE, 4, 1), (LSTM, 3, 1)], True),
+    "pairs of GRUs": ([(AFTER, 3, 2), (BEFORE, 4, 2)], False),
+}
+each_network = pytest.mark.parametrize("kind", NETWORKS)
+
+
+def of_network(layers, x, net, output="softmax", **keywords):
+    """What an exported network gives, by name, for initial states."""
+    states = initial(layers, x.shape[-2])
+    y, a, last, _ = cyrnn.network_forward(x, net, states=states, output=output, cache=False, **keywords)
+    want = {"a": a} | ({} if y is None else {"y": y}) | named(layers, last)
+    return {"x": x} | named(layers, states, "0"), want
+
+
+@each_network
+@pytest.mark.parametrize("output", [True, False], ids=["output", "no output"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_round_trip_of_networks(kind, output, dtype, path):
+    layers, embedding = NETWORKS[kind]
+    net, x = network(layers, embedding, output)
+    before, _ = network(layers, embedding, output)
+    cyrnn.export_onnx(path, net, dtype=dtype)
+    same_network(net, before)
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    inputs, want = of_network(layers, x, net)
+    shapes = {name: [*value.shape[:-2], "m", "T_x"] for name, value in (inputs | want).items()}
+    shapes |= {name: [len(value), "m"] for name, value in (inputs | want).items() if name[1:2] in ("0", "_")}
+    assert {value.name: sizes(value) for value in model.graph.input} == {name: shapes[name] for name in inputs}
+    assert {value.name: sizes(value) for value in model.graph.output} == {name: shapes[name] for name in want}
+    for node in model.graph.node:
+        assert all(node.output)
+        assert node.op_type not in OPERATORS or len(node.output) == (3 if node.op_type == "LSTM" else 2)
+
+    def rounded(entry):
+        if isinstance(entry, dict):
+            return {name: value.astype(dtype).astype(np.float64) for name, value in entry.items()}
+        return type(entry)(map(rounded, entry))
+
+    same_network(cyrnn.import_onnx(path), rounded(net))
+
+
+@each_network
+def test_networks_in_the_reference_evaluator(kind, path):
+    from onnx.reference import ReferenceEvaluator
+
+    layers, embedding = NETWORKS[kind]
+    net, x = network(layers, embedding)
+    for output in ("softmax", "sigmoid", "linear", None):
+        cyrnn.export_onnx(path, net, dtype="float64", output=output)
+        evaluator = ReferenceEvaluator(onnx.load(path))
+        for x_part in (x, x[..., :1, :], x[..., :1]):
+            inputs, want = of_network(layers, x_part, net, output)
+            got = dict(zip(evaluator.output_names, evaluator.run(None, inputs), strict=True))
+            assert list(got) == list(want)
+            for name, value in want.items():
+                close(got[name], value, 1e-13)
+        if output is not None:
+            same_network(cyrnn.import_onnx(path), net)
+
+
+@each_network
+@pytest.mark.parametrize("reader", [onnx_runtime, openvino, opencv], ids=lambda reader: reader.__name__)
+def test_networks_in_other_readers(kind, reader, path):
+    layers, embedding = NETWORKS[kind]
+    if reader is opencv and RNN in [cell for cell, _, _ in layers]:
+        pytest.skip("OpenCV has no operator RNN")
+    net, x = network(layers, embedding)
+    cyrnn.export_onnx(path, net)
+    run = reader(path)
+    for x_part in (x, x[..., :1, :], x[..., :1]):
+        inputs, want = of_network(layers, x_part, net)
+        got = run({name: v.astype(np.float32) if v.dtype == np.float64 else v for name, v in inputs.items()})
+        assert set(got) == set(want)
+        for name, value in want.items():
+            close(got[name], value, 1e-6)
+
+
+def test_one_layer_is_a_dict_and_anything_more_a_list(path):
+    net, _ = network([(AFTER, 5, 1)])
+    cyrnn.export_onnx(path, net)
+    assert list(cyrnn.import_onnx(path)) == [*AFTER.inputs, "Wy", "by"]
+    for layers, embedding in NETWORKS.values():
+        cyrnn.export_onnx(path, network(layers, embedding)[0])
+        assert isinstance(cyrnn.import_onnx(path), list)
+
+
+def test_networks_that_are_not_exported(path):
+    net, _ = network([(LSTM, 5, 2), (AFTER, 4, 1)], embedding=True)
+    net[1][1]["Wf"] = net[1][1]["Wf"][:, :-1]
+    refuse(ValueError, r"parameters\[1\]\[1\]\['Wf'\]: expected shape .*", cyrnn.export_onnx, path, net)
+    refuse(ValueError, "parameters: expected one recurrent layer at least, got none", cyrnn.export_onnx, path, [])
+    net, _ = network([(LSTM, 5, 2)])
+    net[1]["by"][0] = 1e39
+    refuse(ValueError, r"parameters: expected numbers that float32 can hold.*", cyrnn.export_onnx, path, net)
+    sharp = functools.partial(cyrnn.export_onnx, output="relu")
+    refuse(ValueError, "output: expected 'softmax', 'sigmoid', 'linear' or None, got 'relu'", sharp, path, net)
+    assert not path.exists()
+
+
+def test_weights_of_networks_that_are_not_finite(path):
+    net, _ = network([(LSTM, 5, 2), (AFTER, 4, 1)])
+    net[0][1]["Wi"][0, 0] = np.inf
+    cyrnn.export_onnx(path, net)
+    wanted = r"path: expected finite weights, got some of network\[0\]\[1\]\['Wi'\] that are not"
+    refuse(ValueError, wanted, cyrnn.import_onnx, path)
+
+
+# Chains made by hand, changed in one place
+
+CHAIN = """
+<ir_version: 8, opset_import: ["": 14]>
+net (int64[7, 4] words, int32[4] n) => (double[7, 4, 2] y) {
+    X = Gather (E, words)
+    [low] Y, Y_h = GRU <hidden_size = 5, direction = "bidirectional", linear_before_reset = 1> (X, W, R, B)
+    pairs = Transpose <perm = [0, 2, 1, 3]> (Y)
+    A = Reshape (pairs, rows)
+    [top] Z, Z_h, Z_c = LSTM <hidden_size = 3> (A, V, S, C)
+    a = Squeeze (Z, one)
+    [head] z = MatMul (a, U)
+    [end] y = Sigmoid (z)
+}
+"""
+LOW, TOP, LAST = "(X, W, R, B)", "(A, V, S, C)", CHAIN[CHAIN.index("    a = Squeeze") :]
+PAIRS, MERGED = "pairs = Transpose <perm = [0, 2, 1, 3]> (Y)", "A = Reshape (pairs, rows)"
+
+
+def chain(path, old="", new="", kind="double", **more):
+    """Save the chain with a piece of its text replaced; return the network that it is."""
+    text = CHAIN
+    for one, other in zip([old] if isinstance(old, str) else old, [new] if isinstance(new, str) else new, strict=True):
+        assert not one or text.count(one) == 1, one
+        text = text.replace(one, other) if one else text
+    rng = np.random.default_rng(4)
+    shapes = {
+        "E": (6, 3),
+        "W": (2, 15, 3),
+        "R": (2, 15, 5),
+        "B": (2, 30),
+        "V": (1, 12, 10),
+        "S": (1, 12, 3),
+        "C": (1, 24),
+    }
+    values = {name: rng.standard_normal(shape) / 2 for name, shape in (shapes | {"U": (3, 2)}).items()}
+    values = {name: v.astype(np.float32).astype(np.float64) for name, v in values.items()}
+    net = [{"E": values["E"].T}, tuple(split(AFTER, *(values[name][i] for name in "WRB")) for i in range(2))]
+    net += [split(LSTM, *(values[name][0] for name in "VSC")), {"Wy": values["U"].T, "by": np.zeros((2, 1))}]
+    dtype = {"double": np.float64, "float": np.float32}[kind]
+    values = {name: v.astype(dtype) for name, v in values.items()}
+    values |= {"rows": np.array([0, 0, -1]), "one": np.array([1]), "zero": np.array(0), "first": np.array([0])} | more
+    model = onnx.parser.parse_model(text.replace("double", kind))
+    read = {name for node in model.graph.node for name in node.input}
+    values = {name: np.asarray(value) for name, value in values.items() if name in read}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in values.items())
+    onnx.save(model, path)
+    return net
+
+
+CHAINS = {
+    "as it is": ("", ""),
+    "layout 1": (["(X, W, R, B)", "bidirectional\"", "<hidden_size = 3>", PAIRS, "Squeeze (Z, one)"],
+                 ["(T, W, R, B)", "bidirectional\", layout = 1", "<hidden_size = 3, layout = 1>", "pairs = Identity (Y)",
+                  "Squeeze (Z, two)"]),
+    "turned between layers": (["<hidden_size = 3>", PAIRS, "Squeeze (Z, one)"],
+                              ["<hidden_size = 3, layout = 1>", "pairs = Transpose <perm = [2, 0, 1, 3]> (Y)",
+                               "Squeeze (Z, two)"]),
+    "the lengths of both": (["(X, W, R, B)", TOP], ["(X, W, R, B, n)", "(A, V, S, C, n)"]),
+    "the bias of a Gemm": (["z = MatMul (a, U)", "Squeeze (Z, one)"],
+                           ["z = Gemm (a, U)", "Squeeze (Z_h, first)"]),
+    "words that are moved": ("X = Gather (E, words)", "t = Transpose (words)\n i = Cast <to = 7> (t)\n "
+                             "g = Gather <axis = 0> (E, i)\n X = Transpose <perm = [1, 0, 2]> (g)"),
+    "last states joined": (LAST, "J = Concat <axis = 0> (Y_h, Y_h)\n q = Gather <axis = 0> (J, minus)\n "
+                           "I = Concat <axis = 0> (Z_h, Z_c)\n b = Gather <axis = 0> (I, zero)\n z = MatMul (b, U)\n "
+                           "y = Softmax <axis = -1> (z)\n}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHAINS)
+def test_chains_that_are_read(change, path):
+    old, new = CHAINS[change]
+    if change == "layout 1":
+        old, new = (
+            [*old, "X = Gather (E, words)"],
+            [*new, "X = Gather (E, words)\n T = Transpose <perm = [1, 0, 2]> (X)"],
+        )
+    net = chain(path, old, new, minus=np.array(-1), two=np.array([2]))
+    same_network(cyrnn.import_onnx(path), net)
+
+
+def test_lengths_of_both_directions(path):
+    """ONNX Runtime turns each example within its length, as the functions here do."""
+    states = CHAIN[CHAIN.index("double[7, 4, 2] y") : CHAIN.index("{")]
+    old = [states, "(X, W, R, B)", TOP, LAST]
+    new = [states.replace("double[7, 4, 2] y", "double[7, 1, 4, 3] Z, double[1, 4, 3] Z_h, double[2, 4, 5] Y_h"),
+           "(X, W, R, B, n)", "(A, V, S, C, n)", "}"]  # fmt: skip
+    net = chain(path, old, new, kind="float")[:-1]
+    got = cyrnn.import_onnx(path)
+    same_network(got, net)
+    words, n = np.random.default_rng(5).integers(0, 6, (7, 4)), np.array([7, 2, 1, 5], np.int32)
+    _, a, (low, top), _ = cyrnn.network_forward(words.T, got, lengths=n)
+    found = onnx_runtime(path)({"words": words, "n": n})
+    close(found["Z"], a.transpose(2, 1, 0)[:, None], 1e-6)
+    close(found["Z_h"], top[0].T[None], 1e-6)
+    close(found["Y_h"], np.stack([low[0].T, low[1].T]), 1e-6)
+
+
+NOT_THE_STATES = (
+    "path: LSTM 'top': input 'X': expected the states of the GRU 'low' of all steps in the order .T_x, m, .*"
+)
+BROKEN = {
+    # between the layers
+    "directions not merged": (PAIRS, "p = Slice (Y, first, one, one)\n pairs = Transpose (p)", "path: Slice: .*"),
+    "units before directions": (PAIRS, "pairs = Transpose <perm = [0, 2, 3, 1]> (Y)", NOT_THE_STATES),
+    "examples as steps": (PAIRS, "pairs = Transpose <perm = [2, 0, 1, 3]> (Y)", NOT_THE_STATES),
+    "some steps": (PAIRS, "p = Slice (Y, first, two)\n pairs = Transpose <perm = [0, 2, 1, 3]> (p)", NOT_THE_STATES),
+    "later steps": (PAIRS, "p = Slice (Y, one, far)\n pairs = Transpose <perm = [0, 2, 1, 3]> (p)", NOT_THE_STATES),
+    "directions as steps": (MERGED, "A = Reshape (Y, mix)", "path: Reshape: .* .it mixes axes."),
+    "the last states": (TOP, "(Y_h, V2, S, C)", "path: LSTM 'top': input 'X': expected the states of the GRU 'low', got "
+                        "'Y_h'"),
+    "the input again": (TOP, "(X, V3, S, C)", "path: LSTM 'top': input 'X': expected the states of .*, got 'X'"),
+    "weights of another size": (TOP, "(A, V3, S, C)", "path: LSTM 'top': input 'X': expected n_x = 3 as in 'W', got 10"),
+    "a residual": (TOP, "(D, V, S, C)", "path: Add: .*"),
+    "initial states from below": (TOP, "(A, V, S, C, , L)", "path: LSTM 'top': input 'initial_h': expected zeros .*"),
+    "lengths of one": (TOP, "(A, V, S, C, n)", "path: LSTM 'top': input 'sequence_lens': expected that of the layer below, "
+                       "none, got 'n'"),
+    "lengths of the lower": (LOW, "(X, W, R, B, n)", "path: LSTM 'top': input 'sequence_lens': .* below, 'n', got none"),
+    # the layers
+    "reverse above": ("<hidden_size = 3>", '<hidden_size = 3, direction = "reverse">', "path: LSTM 'top': attribute "
+                      "'direction': expected forward or bidirectional, got reverse, since .*"),
+    "one direction for two": (', direction = "bidirectional"', "", r"path: GRU 'low': input '[RW]': expected shape \(1, .*"),
+    "two directions for one": ("<hidden_size = 3>", '<direction = "bidirectional">', "path: LSTM 'top': input '[RW]': .*"),
+    "another activation": ("linear_before_reset = 1", 'activations = ["Sigmoid", "Tanh", "Sigmoid", "Relu"]',
+                           "path: GRU 'low': attribute 'activations': expected .*, got .*"),
+    "reset of another kind": ("linear_before_reset = 1", "linear_before_reset = 2", "path: GRU 'low': attribute "
+                              "'linear_before_reset': expected 0 or 1, got 2"),
+    "clip": ("linear_before_reset = 1", "clip = 2.0", "path: GRU 'low': attribute 'clip': expected none, got 2.0"),
+    # the embedding
+    "columns of the embedding": ("X = Gather (E, words)", "[pick] X = Gather <axis = 1> (E_t, words)",
+                                 ".*input 'X': .*, got the result of Gather 'pick' .it picks no rows .*"),
+    "words in a narrower type": ("X = Gather (E, words)", "i = Cast <to = 6> (words)\n [pick] X = Gather (E, i)",
+                                 ".*input 'X': .*, got the result of Gather 'pick' .its indices are no input .*"),
+    "some words": ("X = Gather (E, words)", "i = Slice (words, first, two)\n [pick] X = Gather (E, i)",
+                   ".*input 'X': .*, got the result of Gather 'pick' .its indices are no input .*"),
+    "rows scaled": ("X = Gather (E, words)", "g = Gather (E, words)\n [scale] X = Mul (g, g)",
+                    ".*input 'X': .*, got the result of Mul 'scale' .*"),
+    "rows in part": (["X = Gather (E, words)", LOW], ["g = Gather (E4, words)\n X = Slice (g, one, four, two)", LOW],
+                     "path: GRU 'low': input 'X': expected an input of the model, got 'X'"),
+    "rows turned": ("X = Gather (E, words)", "g = Gather (E3, words3)\n X = Transpose <perm = [1, 2, 0]> (g)",
+                    "path: GRU 'low': input 'X': expected the embedding as its last axis, got another one"),
+    # behind
+    "the output of a lower layer": (LAST, "y = Identity (A)\n}", "path: output 'y': expected a result of the LSTM 'top', "
+                                    "got the states of a layer below it"),
+    "a head of a lower layer": ("MatMul (a, U)", "MatMul (A, U10)", "path: MatMul 'head': .* not the one linear layer .*"),
+    "a layer above the head": (LAST, LAST.replace("[end]", "Q = RNN (z, V2, R2)\n [end]"),
+                               "path: RNN: expected no layer after the linear layer, got RNN"),
+    "last states of both directions": (CHAIN[CHAIN.index("    [top]") :], "g = Gather <axis = 0> (Y_h, zero)\n"
+                                       "[head] y = MatMul (g, U5)\n}", "path: MatMul 'head': .* are of different steps."),
+    "joined states": (LAST, "J = Concat <axis = 0> (Z_h, Z_c)\n [head] y = MatMul (J, U)\n}",
+                      "path: MatMul 'head': .*it reads the last states of several layers."),
+    "joined memory": (LAST, "J = Concat <axis = 0> (Z_h, Z_c)\n j = Gather <axis = 0> (J, at_one)\n "
+                      "[head] y = MatMul (j, U)\n}", "path: MatMul 'head': .*it is not the one linear layer .*"),
+    "units picked of joined states": (LAST, "J = Concat <axis = 2> (Z_h, Z_c)\n [j] y = Gather <axis = 2> (J, at_one)\n}",
+                                      "path: Gather 'j': .*it picks what are no steps."),
+    "examples picked of joined states": (LAST, "J = Concat <axis = 0> (Z_h, Z_c)\n [j] y = Gather <axis = 1> (J, zero)\n}",
+                                         "path: Gather 'j': .*it picks no one layer."),
+    "states and last states joined": (LAST, "[j] y = Concat <axis = 1> (Z, Z)\n}", "path: Concat 'j': .*"),
+    "sigmoid of the states": ("(z)", "(a)", "path: Sigmoid 'end': .* .it is not of the linear layer."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", BROKEN)
+def test_chains_that_are_refused(change, path):
+    old, new, message = BROKEN[change]
+    if change == "a residual":
+        old, new = [MERGED, TOP], [MERGED + "\n D = Add (A, A)", new]
+    if change == "initial states from below":
+        old, new = [MERGED, TOP], [MERGED + "\n L = Slice (Y_h, first, one)", new]
+    if change == "rows turned":
+        old, new = ["int64[7, 4] words", old], ["int64[3, 7] words3", new]
+    more = {"two": [2], "far": [2**31], "four": [4], "mix": [7, 4, 10], "at_one": 1}
+    shapes = {"V2": (1, 12, 5), "V3": (1, 12, 3), "R2": (1, 12, 12), "U10": (10, 2), "U5": (5, 2), "E_t": (3, 6)}
+    shapes |= {"E4": (6, 4), "E3": (6, 4)}
+    ones = {name: np.ones(shape) for name, shape in shapes.items()}
+    chain(path, old, new, **ones, **{name: np.array(value) for name, value in more.items()})
+    refuse(ValueError, message, cyrnn.import_onnx, path)
+    chain(path)
+    cyrnn.import_onnx(path)
+
+
+# Against the node tests of the package onnx
+
+
+def node_tests():
+    """The cases for the recurrent operators, if this version of onnx has them as modules that can be imported."""
+    try:
+        cases = importlib.import_module("onnx.backend.test.case.node")
+        for name in ("gru", "lstm", "rnn"):
+            importlib.import_module(f"onnx.backend.test.case.node.{name}")
+        return [case for case in cases._NodeTestCases if case.model.graph.node[0].op_type in OPERATORS]
+    except (ImportError, AttributeError):
+        return []
+
+
+def test_the_node_tests_of_onnx(path):
+    """Their weights are inputs; here they are constants."""
+    cases = node_tests()
+    if not cases:
+        pytest.skip("no node tests in this onnx")
+    taken = []
+    for case in cases:
+        model, (arrays, results) = onnx.ModelProto.FromString(case.model.SerializeToString()), case.data_sets[0]
+        values = {info.name: value for info, value in zip(model.graph.input, arrays, strict=True)}
+        model.graph.initializer.extend(
+            onnx.numpy_helper.from_array(values[name], name) for name in ("W", "R", "B") if name in values
+        )
+        onnx.save(model, path)
+        if "peepholes" in case.name or "reverse" in case.name:
+            refuse(ValueError, "path: .*: (input 'P'|attribute 'direction'): expected .*", cyrnn.import_onnx, path)
+            continue
+        net = cyrnn.import_onnx(path)
+        net = net if isinstance(net, list) else [net]
+        batchwise = "batchwise" in case.name
+        x = values["X"].transpose(2, 0, 1) if batchwise else values["X"].transpose(2, 1, 0)
+        _, a, ((*states,),), _ = cyrnn.network_forward(x, net, output=None)
+        if "lstm" in case.name and len(a) == len(states[0]):
+            states = [tuple(states)]
+        elif len(a) == values["R"].shape[2]:
+            states = [np.array(states)]
+        want = {"Y": a.reshape(len(values["R"]), -1, *a.shape[1:])}  # (directions, n_a, m, T_x)
+        want["Y_h"] = np.stack([state[0] if isinstance(state, tuple) else state for state in states])
+        want["Y_c"] = np.stack([state[1] if isinstance(state, tuple) else 0 * state for state in states])
+        orders = {3: (2, 0, 1), 4: (2, 3, 0, 1)} if batchwise else {3: (0, 2, 1), 4: (3, 0, 2, 1)}
+        for info, value in zip(model.graph.output, results, strict=True):
+            close(value, want[info.name].transpose(orders[want[info.name].ndim]), 1e-6)
+        taken.append(case.name)
+    assert len(taken) >= 14
+    for name in ("gru", "lstm", "rnn"):
+        assert any(name in case and "bidirectional" in case for case in taken)
+
+
+# Models of PyTorch
+
+
+class Torch:
+    """Makes modules around a stack of PyTorch, when that is known to be installed."""
+
+    def __new__(cls, torch, stack, embedding, head, kind):
+        class Whole(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.embedding, self.layers, self.head = embedding, stack, head
+
+            def forward(self, x):
+                x = x if embedding is None else self.embedding(x)
+                a, last = self.layers(x)
+                if kind == "last state":
+                    return self.head((last[0] if isinstance(last, tuple) else last)[-1])
+                z = self.head(a[:, -1] if kind == "last step" else a)
+                return {"softmax": torch.softmax(z, -1), "sigmoid": torch.sigmoid(z)}.get(kind, z)
+
+        return Whole().eval()
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's
+@each_of_torch
+@pytest.mark.parametrize("exporter", ["TorchScript", "dynamo"])
+@pytest.mark.parametrize("open_sizes", [False, True], ids=["fixed", "open"])
+@pytest.mark.parametrize(
+    ("options", "embedding", "kind"),
+    [
+        ({"num_layers": 2}, False, "last state"),
+        ({"num_layers": 3, "bidirectional": True}, True, "softmax"),
+        ({"bidirectional": True}, False, "last step"),
+        ({"num_layers": 2, "bidirectional": True, "bias": False}, False, "sigmoid"),
+        ({}, True, "linear"),
+    ],
+)
+def test_stacks_of_torch(cell, exporter, open_sizes, options, embedding, kind, path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    if exporter == "dynamo":
+        pytest.importorskip("onnxscript", reason="onnxscript, which this exporter needs, is not installed")
+        if cell.name == "rnn":
+            pytest.skip("this exporter writes every step out")
+    module = torch_module(torch, cell, batch_first=True, **options).float()
+    words = torch.nn.Embedding(6, 3) if embedding else None
+    whole = Torch(torch, module.layers, words, module.head, kind)
+    rng = np.random.default_rng(2)
+    x = rng.integers(0, 6, (4, 7)) if embedding else rng.standard_normal((4, 7, 3)).astype(np.float32)
+    sizes = {}
+    if open_sizes and exporter == "dynamo":
+        sizes["dynamic_shapes"] = {"x": {0: torch.export.Dim("m"), 1: torch.export.Dim("T")}}
+    elif open_sizes:
+        sizes["dynamic_axes"] = {"x": {0: "m", 1: "T"}}
+    torch.onnx.export(
+        whole, (torch.from_numpy(x),), str(path), dynamo=exporter == "dynamo", input_names=["x"], output_names=["y"],
+        **sizes,
+    )  # fmt: skip
+    got = cyrnn.import_onnx(path)
+    module.double()
+    whole.double()
+    pairs = range(2 if options.get("bidirectional") else 1)
+    if options.get("bias", True):
+        each = [tuple(of_torch(cell, module, k, i == 1) for i in pairs) for k in range(options.get("num_layers", 1))]
+        want = [{"E": words.weight.detach().numpy().T}] if embedding else []
+        want += [layer if len(layer) == 2 else layer[0] for layer in each] + [head_of_torch(module)]
+        same_network(got, want)
+    x_here = x if embedding else x.transpose(2, 0, 1)
+    output = kind if kind in ("softmax", "sigmoid") else "linear"
+    y = cyrnn.network_forward(x_here, got, output=output)[0].transpose(1, 2, 0)
+    y = y[:, -1] if kind.startswith("last") else y
+    close(onnx_runtime(path)({"x": x})["y"], y, 1e-6)
+    with torch.no_grad():
+        close(whole(torch.from_numpy(x).double() if not embedding else torch.from_numpy(x)).numpy(), y, 1e-12)

@@ -35,6 +35,11 @@ FLOATS = {1, FLOAT16, 11, 16}
 INTEGERS = {2: 8, 3: 7, 4: 16, 5: 15, 6: 31, 7: 63, 12: 32, 13: 64}
 
 
+def is_floating(array: Any) -> bool:
+    """Tell whether an array is of floating-point numbers; bfloat16 is a type that NumPy has not of its own."""
+    return bool(array.dtype.kind == "f" or array.dtype.name == "bfloat16")
+
+
 class Unproved(Exception):
     """What an operator gives is not known; the text says why."""
 
@@ -88,13 +93,23 @@ class Filled:
 class Tensor:
     """The values of an input or of a layer's result, with its axes moved."""
 
-    what: str  # "input", "states", "memory", "product", "logits", "y"
+    what: str  # "input", "embedded", "states", "last", "memory", "product", "logits", "y"
     name: str  # of the input
     axes: tuple[Axis, ...]
     element: int  # the type, as ONNX numbers it
     whole: bool = True  # False if it is a part of it, or integers in a narrower type
-    steps: Axis | None = None  # the axis that steps may be picked of
-    features: Axis = ()  # the axis of the units, or of the outputs
+    picks: Axis | None = None  # the axis that may be picked of: the steps, of the last states the directions
+    features: Axis = ()  # the axis of the embedding, of the units of all directions, or of the outputs
+    layer: int = 0  # the recurrent layer that it is a result of
+    embedding: Any = field(default=None, compare=False)  # (vocabulary, n_x), if it is embedded
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Last states of several layers, or inputs, one behind the other."""
+
+    parts: tuple[Tensor, ...]
+    axis: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +120,7 @@ class Unknown:
     why: str = ""
 
 
-Value = Constant | Filled | Tensor | Unknown
+Value = Constant | Filled | Tensor | Joined | Unknown
 
 
 @dataclass(slots=True)
@@ -181,6 +196,12 @@ class Graph:
             return self.folded(node, [value.array for value in given if isinstance(value, Constant)])
         if op == "Expand" and isinstance(first, Constant) and first.array.size == 1:
             return [Filled(first.array.flat[0])]
+        if op == "Gather" and isinstance(first, Constant) and isinstance(given[1], Tensor):
+            return [self.embedded(first.array, given[1], self.attributes(node))]
+        if op == "Concat" and (tensors := [value for value in given if isinstance(value, Tensor)]) == given:
+            return [_joined(tensors, self.attributes(node)["axis"])]
+        if op == "Gather" and isinstance(first, Joined):
+            return [_part(first, Arguments(self.attributes(node), given))]
         if op in KEEPS_FILLING and isinstance(first, Filled):
             return [first]
         if op in MOVES and isinstance(first, Tensor):
@@ -190,6 +211,17 @@ class Graph:
                 raise Unproved(f"its attribute {name!r} is not known")
             return [move(first, Arguments(attributes, given))]
         raise Unproved("it may change values")
+
+    def embedded(self, array: Any, index: Tensor, attributes: dict[str, Any]) -> Tensor:
+        """Return what a Gather makes of indices: rows of a matrix."""
+        if array.ndim != 2 or not is_floating(array) or attributes.get("axis", 0) not in (0, -2):
+            raise Unproved("it picks no rows of a matrix of floating-point numbers")
+        if index.what != "input" or not index.whole or index.element not in INTEGERS:
+            raise Unproved("its indices are no input of integers")
+        features = (Dim(array.shape[1]),) if array.shape[1] != 1 else ()
+        element = self.onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        axes = (*index.axes, features)
+        return Tensor("embedded", index.name, axes, element, features=features, embedding=array)
 
     def folds(self, node: Any, given: Sequence[Value | None]) -> bool:
         """Tell whether a node can be computed now."""
@@ -378,14 +410,39 @@ def _slice(tensor: Tensor, arguments: Arguments) -> Tensor:
 
 
 def _picked(tensor: Tensor, k: int, size: int | None) -> Tensor:
-    """Return a part of an axis: any of an input, which it is then no longer; steps of states, if they may be picked."""
+    """Return a part of an axis: any of an input, which it is then no longer; else of the axis that may be picked of."""
     axis = () if size == 1 else (Dim(size),)
     axes = (*tensor.axes[:k], axis, *tensor.axes[k + 1 :])
-    if tensor.what == "input":
+    if tensor.what in ("input", "embedded"):
         return replace(tensor, axes=axes, whole=False)
-    if tensor.steps is None or tensor.axes[k] != tensor.steps:
+    if tensor.picks is None or tensor.axes[k] != tensor.picks:
         raise Unproved("it picks what are no steps")
-    return replace(tensor, axes=axes, steps=axis)
+    return replace(tensor, axes=axes, picks=axis)
+
+
+def _joined(tensors: list[Tensor], axis: int) -> Joined:
+    """Return last states one behind the other, as exporters write those of all layers, or inputs."""
+    kinds = {"last" if tensor.what == "memory" else tensor.what for tensor in tensors}
+    if kinds not in ({"last"}, {"input"}):
+        raise Unproved("it joins what are no last states")
+    return Joined(tuple(tensors), axis_number(axis, len(tensors[0].axes)))
+
+
+def _part(joined: Joined, arguments: Arguments) -> Tensor:
+    """Return what a Gather picks of joined states, all of it from one layer."""
+    index, sizes = arguments.given[1], [size(tensor.axes[joined.axis]) for tensor in joined.parts]
+    axis = axis_number(arguments.attributes.get("axis", 0), len(joined.parts[0].axes))
+    if axis != joined.axis or not isinstance(index, Constant) or index.array.size != 1:
+        raise Unproved("it picks no one layer")
+    if not all(isinstance(n, int) for n in sizes):
+        raise Unproved("it joins axes of open sizes")
+    number = axis_number(int(index.array.flat[0]), sum(sizes))
+    for tensor, n in zip(joined.parts, sizes, strict=True):
+        if number < n:
+            here = Constant(np.full(index.array.shape, number))
+            return _gather(tensor, Arguments({"axis": axis}, [None, here]))
+        number -= n
+    raise Unproved("it picks no layer")
 
 
 def _expand(tensor: Tensor, arguments: Arguments) -> Tensor:
