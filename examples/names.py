@@ -81,11 +81,12 @@ def loss_of_counts(order, labels, lengths, held_out_labels, held_out_lengths):
 
 def invent(network, number, rng):
     """Draw as many names, side by side: what is drawn is read in the next step, until each has come to its end."""
-    drawn, names, states = np.zeros(number, int), [""] * number, None
+    stream = cyrnn.Stream(network, m=number)
+    drawn, names = np.zeros(number, int), [""] * number
     ended = np.zeros(number, bool)
     while not ended.all():
-        y, _, states, _ = cyrnn.network_forward(drawn[:, None], network, states=states, cache=False)
-        drawn = (y[:, :, 0].cumsum(axis=0) > rng.random(number)).argmax(axis=0)
+        _, y = stream.step(drawn)
+        drawn = (y.cumsum(axis=0) > rng.random(number)).argmax(axis=0)
         ended |= drawn == 0
         names = [name if end else name + ALPHABET[k] for name, end, k in zip(names, ended, drawn, strict=True)]
     return names

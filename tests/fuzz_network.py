@@ -8,6 +8,8 @@ import numpy as np
 from fuzz_oracle import same
 from layouts import NO_NUMBERS, WRONG, disguised
 
+import cyrnn
+
 OUTPUTS = ("softmax", "softmax", "sigmoid", "linear", None)
 
 
@@ -37,6 +39,8 @@ def check(fuzzer, pick):
         r.x = disguised(pick, q.x, False)
     for found, want in zip(run(fuzzer, r, output), (out, back), strict=True):
         alike("a network in disguise", list(vars(found).values()), list(vars(want).values()))
+    if q.lengths is None:
+        stream(fuzzer, pick, q, out, output)
     for _ in range(3):
         wrong(fuzzer, pick, q)
     alike("the arguments of a network", list(vars(q).values())[4:], list(vars(before).values())[4:])
@@ -50,6 +54,26 @@ def run(fuzzer, q, output):
     gradients, dx, dstates = fuzzer.call("network_backward", caches, dz=q.dz, da=q.da, dstates=q.dstates)
     back = SimpleNamespace(gradients=gradients, dx=dx, dstates=dstates)
     return SimpleNamespace(y=y, a=a, states=states), back
+
+
+def stream(fuzzer, pick, q, out, output):
+    """Of one direction a stream gives the same, in blocks and steps; of both it is refused."""
+    if any(q.pairs):
+        return fuzzer.refused("Stream", q.network, q.m, output=output)
+    fed, t = fuzzer.call("Stream", q.network, q.m, output=output), 0
+    if q.states is not None:
+        fuzzer.call(cyrnn.Stream.state.fset, fed, q.states)
+    while t < q.T_x:
+        stop = t + 1 if pick.random() < 0.5 else pick.randint(t, q.T_x)
+        x = q.x[..., t:stop]
+        found = fuzzer.call(fed.step, x[..., 0]) if x.shape[-1] == 1 else fuzzer.call(fed.run, x)
+        for name, value in zip("ay", found, strict=True):
+            whole = getattr(out, name)
+            if whole is not None:
+                part = whole[:, :, t:stop]
+                same(f"{name} of a stream of a network from step {t}", value.reshape(part.shape), part)
+        t = stop
+    return alike("the state of a stream of a network", fuzzer.call(cyrnn.Stream.state.fget, fed), out.states)
 
 
 def alike(name, found, want):
