@@ -80,7 +80,65 @@ def check(fuzzer, pick, cell, q):
         same(f"parameters[{name!r}]", value, np.asarray(q.p[name], np.float64))
     if n_x and T_x:
         indices(fuzzer, pick, stream, (n_x, m, T_x))
+    p = {name: q.p[name] for name in q.p if name not in cell.output}
+    if min(map(np.size, p.values())):
+        network(fuzzer, pick, p, q.x, output)
     return None
+
+
+def network(fuzzer, pick, p, x, output):
+    """Layers on top of this one, perhaps of another cell, perhaps with an embedding: the bits of `network_forward`."""
+    n_x, m, T_x = x.shape
+    rng = np.random.default_rng(pick.randrange(1 << 32))
+    layers, n_a, embedded = [p], len(p["bf" if "Wf" in p else "bu" if "Wu" in p else "ba"]), pick.random() < 0.5
+    for _ in range(pick.randint(0, 2)):
+        units = pick.randint(1, 9)
+        more = cyrnn.initialize_parameters(pick.choice(("rnn", "lstm", "gru")), n_a, units, 1, rng)
+        layers.append({name: more[name] for name in more if name not in ("Wy", "Wya", "by")})
+        n_a = units
+    if pick.random() < 0.7:
+        n_y = pick.randint(0, 5)
+        layers.append({"Wy": rng.normal(size=(n_y, n_a)), "by": rng.normal(size=(n_y, 1))})
+    if embedded:
+        layers.insert(0, {"E": rng.normal(size=(n_x, 7))})
+        x = rng.integers(0, 7, (m, T_x))
+    y, a, states, _ = fuzzer.call("network_forward", x, layers, output=output)
+    stream = fuzzer.call("Stream", layers, m, output=output)
+    t = 0
+    while t < T_x:
+        way, stop = pick.choice(("step", "run", "copy", "again", "wrong")), t + 1
+        kept = state(fuzzer, stream)
+        if way == "step":
+            found = fuzzer.call(stream.step, x[..., t])
+        elif way == "run":
+            stop = pick.randint(t, T_x)
+            found = fuzzer.call(stream.run, x[..., t:stop])
+        elif way == "copy":
+            stream = pick.choice(COPIES)(stream)
+            continue
+        else:
+            if way == "again":
+                fuzzer.call(stream.run, x[..., t:])
+                fuzzer.call(stream.reset)
+                set_state(fuzzer, stream, kept)
+            else:
+                fuzzer.refused(stream.run, np.full((m, 1), 1 << 40))
+                fuzzer.refused(cyrnn.Stream.state.fset, stream, pick.choice((None, kept[1:], [*kept, None])))
+            continue
+        for name, value, whole in zip("ay", found, (a, y), strict=True):
+            if whole is None:
+                if value is not None:
+                    raise AssertionError(f"{name} of a stream of a network without an output")
+                continue
+            same(f"{name} of a stream of a network ({way}) from step {t}", value.reshape(whole[:, :, t:stop].shape),
+                 whole[:, :, t:stop])  # fmt: skip
+        t = stop
+    if T_x:
+        for one, other in zip(state(fuzzer, stream), states, strict=True):
+            for value, expected in zip(arrays(one), arrays(other), strict=True):
+                same("a state of a stream of a network", value, expected)
+    direction = layers[embedded]
+    fuzzer.refused("Stream", [*layers[:embedded], (direction, direction), *layers[embedded + 1 :]], m)
 
 
 def indices(fuzzer, pick, stream, size):
