@@ -1086,6 +1086,31 @@ def test_chains_that_are_refused(change, path):
     cyrnn.import_onnx(path)
 
 
+SKIPS = """
+<ir_version: 8, opset_import: ["": 14]>
+net (double[7, 4, 1] x) => (double[7, 1, 4, 1] C) {
+    A = RNN (x, W, W)
+    a = Squeeze (A, one)
+    B = RNN (a, W, W)
+    b = Squeeze (B, one)
+    [top] C = RNN (b, W, W)
+}
+"""
+
+
+def test_a_layer_that_skips_one(path):
+    """With one unit no size and no axis tells which layer it reads."""
+    for text in (SKIPS, SKIPS.replace("(b, W", "(a, W")):
+        model = onnx.parser.parse_model(text)
+        for name, value in {"W": np.ones((1, 1, 1)), "one": np.array([1])}.items():
+            model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+        onnx.save(model, path)
+        if text is SKIPS:
+            assert len(cyrnn.import_onnx(path)) == 3
+    wanted = "path: RNN 'top': input 'X': expected the states of the RNN, got 'a'"
+    refuse(ValueError, wanted, cyrnn.import_onnx, path)
+
+
 # Against the node tests of the package onnx
 
 
