@@ -26,10 +26,10 @@ def python(code, **environment):
     )  # fmt: skip
 
 
-NEEDS = {"interop.torch_keras": "torch", "interop.onnx": "onnx"}
+NEEDS = {"interop.torch_weights": "torch", "interop.onnx": "onnx"}
 DOCUMENTED = [
     "recurrent.activations", "recurrent.rnn", "recurrent.lstm", "recurrent.stream", "training.losses",
-    "training.optimizers", "training.output_layer", "training.parameters", "_config", *NEEDS,
+    "training.optimizers", "training.output_layer", "training.parameters", "_config", "interop.keras_weights", *NEEDS,
 ]  # fmt: skip
 
 

@@ -16,17 +16,18 @@ from ..recurrent.spec import GRU, GRU_AFTER, LSTM, RNN, CellSpec
 TORCH_CELLS = ("RNN", "LSTM", "GRU")
 KERAS_CELLS = ("SimpleRNN", "LSTM", "GRU")
 # Options that a layer may have, what they must be, and the way out where there is one.
-TORCH_OPTIONS: dict[str, tuple[Any, str]] = {"proj_size": (0, ""), "nonlinearity": ("tanh", "")}
-TORCH_EMBEDDING_OPTIONS: dict[str, tuple[Any, str]] = {"max_norm": (None, "")}
-KERAS_OPTIONS: dict[str, tuple[Any, str]] = {"activation": ("tanh", ""), "recurrent_activation": ("sigmoid", "")}
-FORWARD: dict[str, tuple[Any, str]] = {
+Options = Mapping[str, tuple[Any, str]]
+TORCH_OPTIONS: Options = {"proj_size": (0, ""), "nonlinearity": ("tanh", "")}
+TORCH_EMBEDDING_OPTIONS: Options = {"max_norm": (None, "")}
+KERAS_OPTIONS: Options = {"activation": ("tanh", ""), "recurrent_activation": ("sigmoid", "")}
+FORWARD: Options = {
     "go_backwards": (False, "; its get_weights() can be passed, for sequences that are reversed before")
 }
-KERAS_EMBEDDING_OPTIONS: dict[str, tuple[Any, str]] = {
+KERAS_EMBEDDING_OPTIONS: Options = {
     "mask_zero": (False, "; the model's get_weights() can be passed, for sequences that end with their zeros, if the "
                   "numbers of steps before are then passed as `lengths`"),
 }  # fmt: skip
-MERGED = {"merge_mode": ("concat", "")}
+MERGED: Options = {"merge_mode": ("concat", "")}
 OUTPUTS = ("softmax", "sigmoid", "linear")  # what an output layer can end with
 TORCH_DROPOUTS = ("Dropout", "Dropout1d", "AlphaDropout", "FeatureAlphaDropout")
 KERAS_WITHOUT_EFFECT = (  # in inference
@@ -123,7 +124,7 @@ def _unknown(argument: str, name: str, layer: Any, why: str = "") -> NoReturn:
     raise ValueError(f"{argument}: {spelled(name, layer)} has no counterpart in cyrnn{why}{ALONE}")
 
 
-def _check_options(argument: str, name: str, layer: Any, options: Mapping[str, tuple[Any, str]]) -> None:
+def _check_options(argument: str, name: str, layer: Any, options: Options) -> None:
     """Refuse a layer that computes something else than that of cyrnn."""
     where = f"{argument}: {spelled(name, layer)}"
     for of in (layer, getattr(layer, "cell", layer)):

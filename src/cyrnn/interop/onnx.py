@@ -22,7 +22,11 @@ from .onnx_graph import Network, network
 __all__ = ["export_onnx", "import_onnx"]
 
 ORDERS = {"lstm": "iofc", "gru": "urc"}
-ACTIVATIONS = {"softmax": ("Softmax", {"axis": -1}), "sigmoid": ("Sigmoid", {}), "linear": ("Identity", {})}
+ACTIVATIONS: dict[str, tuple[str, dict[str, int]]] = {
+    "softmax": ("Softmax", {"axis": -1}),
+    "sigmoid": ("Sigmoid", {}),
+    "linear": ("Identity", {}),
+}
 STATES = (("a", "h"), ("c", "c"))  # here and in ONNX
 OPSET, IR_VERSION = 14, 7  # the oldest that have the operators as they are today
 
