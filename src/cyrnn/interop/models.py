@@ -6,7 +6,7 @@ Neither library is imported here.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -16,7 +16,7 @@ from ..recurrent.spec import GRU, GRU_AFTER, LSTM, RNN, CellSpec
 TORCH_CELLS = ("RNN", "LSTM", "GRU")
 KERAS_CELLS = ("SimpleRNN", "LSTM", "GRU")
 # Options that a layer may have, what they must be, and the way out where there is one.
-Options = Mapping[str, tuple[Any, str]]
+Options = dict[str, tuple[Any, str]]
 TORCH_OPTIONS: Options = {"proj_size": (0, ""), "nonlinearity": ("tanh", "")}
 TORCH_EMBEDDING_OPTIONS: Options = {"max_norm": (None, "")}
 KERAS_OPTIONS: Options = {"activation": ("tanh", ""), "recurrent_activation": ("sigmoid", "")}
