@@ -189,8 +189,44 @@ def shapes(parts: Layout, name: str, n_x: int | None, output: Any) -> dict[str, 
     return found
 
 
+def _fits(parts: Layout, n_x: int | None, output: Any) -> bool:
+    """Whether every entry is as the kernels take it; in small networks `converted` takes as long as a layer."""
+
+    def plain(array: Any, shape: tuple[int, int]) -> bool:
+        fits: bool = type(array) is np.ndarray and array.dtype is _checks.FLOAT64 and array.shape == shape
+        return fits and array.flags.carray and array.size > 0
+
+    try:
+        if parts.embedding is not None:
+            E = parts.embedding["E"]
+            n_x = E.shape[0]
+            if not plain(E, (n_x, E.shape[1])):
+                return False
+        for layer in parts.layers:
+            units = []
+            for direction in layer:
+                weights, biases = direction.arrays()
+                n_a, columns = weights[0].shape
+                units.append(n_a)
+                n_x = columns - (n_a if direction.spec.gates else 0) if n_x is None else n_x
+                wanted = [(n_a, n_a + n_x)] * len(weights) if direction.spec.gates else [(n_a, n_x), (n_a, n_a)]
+                if not all(map(plain, weights, wanted)) or not all(plain(b, (n_a, 1)) for b in biases):
+                    return False
+            if len({*units}) > 1:
+                return False
+            n_x = sum(units)
+        if parts.output is not None and output is not None:
+            Wy, by = parts.output["Wy"], parts.output["by"]
+            return plain(Wy, (Wy.shape[0], n_x or 0)) and plain(by, (Wy.shape[0], 1))
+    except _checks.MISFIT:
+        return False
+    return True
+
+
 def converted(parts: Layout, name: str, n_x: int | None, output: Any) -> Layout:
     """Convert all parameters, or raise the error that names the misfit; the arguments are those of `shapes`."""
+    if _fits(parts, n_x, output):
+        return parts
     wanted = shapes(parts, name, n_x, output)
 
     def entries(where: str, values: Mapping[str, Any]) -> dict[str, Array]:
