@@ -958,6 +958,8 @@ CHAINS = {
     "layout 1": (["(X, W, R, B)", "bidirectional\"", "<hidden_size = 3>", PAIRS, "Squeeze (Z, one)"],
                  ["(T, W, R, B)", "bidirectional\", layout = 1", "<hidden_size = 3, layout = 1>",
                   "pairs = Identity (Y)", "Squeeze (Z, two)"]),
+    "activations of both": ("linear_before_reset = 1", 'linear_before_reset = 1, '
+                            'activations = ["Sigmoid", "Tanh", "Sigmoid", "Tanh"]'),
     "turned between layers": (["<hidden_size = 3>", PAIRS, "Squeeze (Z, one)"],
                               ["<hidden_size = 3, layout = 1>", "pairs = Transpose <perm = [2, 0, 1, 3]> (Y)",
                                "Squeeze (Z, two)"]),
