@@ -237,6 +237,7 @@ static void parallel_region(thread_fn *run, void *problem, int threads, region *
 {
     jmp_buf out;
     const fp_state before_all = fp_enter(FP_FLUSH);
+    fp_leave(before_all); /* only read: new threads begin with the state of the one that makes them */
     const int first_cpu = current_cpu();
     const double start = omp_get_wtime();
     region->out = &out;
