@@ -230,7 +230,9 @@ def dense(name: str, value: Any, letters: str) -> Array:
         raise ValueError(f"{error}; {hint}") from error
 
 
-def indices(name: str, array: NDArray[Any], n_x: int, kept: bytes | None = None) -> NDArray[np.intp]:
+def indices(
+    name: str, array: NDArray[Any], n_x: int, kept: bytes | None = None, letters: str = "n_x"
+) -> NDArray[np.intp]:
     """Return indices, (m, T_x) or (m,) of integers, as an aligned numpy.intp array of any layout.
 
     Raises
@@ -243,7 +245,8 @@ def indices(name: str, array: NDArray[Any], n_x: int, kept: bytes | None = None)
         outside &= np.arange(array.shape[1]) < np.frombuffer(kept, np.intp)[:, None]
     for at in np.argwhere(outside)[:1].tolist():
         where = f"example {at[0]}" + "".join(f" at step {t}" for t in at[1:])
-        raise ValueError(f"{name}: expected indices from 0 to n_x - 1 = {n_x - 1}, got {array[tuple(at)]} for {where}")
+        got = f"got {array[tuple(at)]} for {where}"
+        raise ValueError(f"{name}: expected indices from 0 to {letters} - 1 = {n_x - 1}, {got}")
     aligned: NDArray[np.intp] = _aligned(array, INTP)
     return aligned
 

@@ -21,7 +21,7 @@ import numpy as np
 from .. import _checks, _kernels, _updates
 from .._checks import Array, Parameters
 from .activations import sigmoid, softmax
-from .spec import CELLS, OUTPUTS, CellSpec, cell_of, check_output
+from .spec import CELLS, OUTPUTS, CellSpec, cell_of, check_output, gru_form
 
 __all__ = ["network_backward", "network_forward"]
 
@@ -66,8 +66,8 @@ class Layout(NamedTuple):
         return f"{name}[{len(self.layers) + (self.embedding is not None)}]"
 
     def network(self) -> list[Any]:
-        """Return the list that has these parts."""
-        layers = [[direction.parameters for direction in layer] for layer in self.layers]
+        """Return the list that has these parts, without entries that no function reads."""
+        layers = [[{key: d.parameters[key] for key in d.spec.entries} for d in layer] for layer in self.layers]
         entries = [layer[0] if len(layer) == 1 else tuple(layer) for layer in layers]
         return [
             *([] if self.embedding is None else [self.embedding]),
@@ -176,6 +176,8 @@ def shapes(parts: Layout, name: str, n_x: int | None, output: Any) -> dict[str, 
             n_a, columns = spec.sizes(parameters, where)
             if units and n_a != units[0]:
                 raise ValueError(f"{where}: expected n_a = {units[0]} units, as {layer[0].name}, got {n_a}")
+            if n_a == 0:
+                raise ValueError(f"{where}: expected one unit at least, got n_a = 0")
             n_x = columns if n_x is None else n_x
             units.append(n_a)
             wanted = spec.parameters(n_a, n_x)
@@ -256,22 +258,24 @@ def checked_network(network: Any, name: str) -> Layout:
 class NetworkCache:
     """What a forward pass over a network keeps for the backward pass."""
 
-    network: Any  # the caller's list
     parts: Layout
     x: Any  # (n_x, m, T_x) or indices (m, T_x), as the kernels take it
     embedded: Array | None  # (n_x, m, T_x), with an embedding
     lengths: bytes | None
-    a: Array  # (n_a, m, T_x) of the top layer
+    a: Array  # (n_a, m, T_x) of the top layer, the array that was returned
+    output: str | None
     layers: list[list[tuple[Array, Array | None]]]  # of each layer and direction: buffer, hidden states as columns
     made: int  # `_updates.count` at the forward pass
 
     def __repr__(self) -> str:
-        return f"<the caches of a network of {len(self.layers)} layers>"
+        cells = ["both directions of " * (len(layer) - 1) + layer[0].spec.title for layer in self.parts.layers]
+        return f"<the caches of a network: {'; '.join(cells)}>"
 
     def check(self) -> None:
         """Refuse a cache that is older than an update of one of its arrays, see `_updates.check`."""
         if self.made != _updates.count:
-            arrays = {f"{name}[{key!r}]": value[key] for name, value in walk(self.network) for key in value}
+            entries = walk(self.parts.network())
+            arrays = {f"{name}[{key!r}]": value[key] for name, value in entries for key in value}
             _updates.check(self.made, {"x": self.x, **arrays})
 
 
@@ -289,10 +293,10 @@ def _input(x: Any, parts: Layout, lengths: Any) -> tuple[Any, Array | None, byte
     if not indices:
         return array, None, kept
     if parts.embedding is None:
-        _, spec, parameters = parts.layers[0][0]
-        return _checks.indices("x", array, spec.sizes(parameters)[1], kept), None, kept
+        where, spec, parameters = parts.layers[0][0]
+        return _checks.indices("x", array, spec.sizes(parameters, where)[1], kept).copy(), None, kept
     E = _checks.dimensions("network[0]['E']", parts.embedding["E"], "n_x, vocabulary")
-    array = _checks.indices("x", array, E.shape[1], kept)
+    array = _checks.indices("x", array, E.shape[1], kept, "vocabulary").copy()
     safe = array if kept is None else np.where(np.arange(T_x) < np.frombuffer(kept, np.intp)[:, None], array, 0)
     return array, E[:, safe], kept
 
@@ -381,12 +385,14 @@ def network_forward(
     y : numpy.ndarray of float64, shape (n_y, m, T_x), or None
         Predictions; None without an output.
     a : numpy.ndarray of float64, shape (n_a, m, T_x)
-        Hidden states of the top layer, (2 n_a, m, T_x) of two directions; zero past the lengths.
+        Hidden states of the top layer, (2 n_a, m, T_x) of two directions; zero past the lengths.  `network_backward`
+        reads them for the gradient of the output layer: change a copy.
     states : list
         The states of each layer after the last step that an example has (from right to left: after its first step), to
         carry on: a (n_a, m), or (a, c) of an LSTM; a pair of these for two directions.
     caches : NetworkCache or None
-        For `network_backward`, which reads `x` and the parameters as they are when it runs.
+        For `network_backward`, which reads a dense `x`, `a` and the parameters as they are when it runs; indices, and
+        the columns of the embedding, are those of the forward pass.
 
     Raises
     ------
@@ -407,6 +413,9 @@ def network_forward(
     parts = layout(network)
     array, embedded, kept = _input(x, parts, lengths)
     dense = embedded if embedded is not None else array if array.ndim == 3 else None
+    where, spec, parameters = parts.layers[0][0]
+    if embedded is None and dense is not None and spec.sizes(parameters, where)[1] != len(dense):
+        spec.check_input("x", dense, parameters, where)
     checked = converted(parts, "network", None if dense is None else len(dense), output)
     m, T_x = array.shape[-2:]
     sizes = [layer[0].spec.sizes(layer[0].parameters)[0] for layer in checked.layers]
@@ -449,7 +458,7 @@ def network_forward(
             y[:, np.arange(T_x) >= np.frombuffer(kept, np.intp)[:, None]] = 0.0
     if not cache:
         return y, a, _nested(last), None
-    return y, a, _nested(last), NetworkCache(network, parts, array, embedded, kept, a, buffers, made)
+    return y, a, _nested(last), NetworkCache(parts, array, embedded, kept, a, output, buffers, made)
 
 
 def network_backward(
@@ -466,7 +475,8 @@ def network_backward(
     da : array_like, shape (n_a, m, T_x), optional
         Gradient with respect to the hidden states of the top layer, beside what comes through the output layer.
     dstates : list, optional
-        Gradients with respect to the states that `network_forward` returned, nested as they are; None for zeros.
+        Gradients with respect to the states that `network_forward` returned, nested as they are; None for zeros, and
+        (n_a, 1) for the same of all examples.
         What `dz` and `da` hold past the lengths is not used.
 
     Returns
@@ -503,7 +513,12 @@ def network_backward(
     kept, x, embedded = caches.lengths, caches.x, caches.embedded
     m, T_x = x.shape[-2:]
     dense = embedded if embedded is not None else x if x.ndim == 3 else None
-    checked = converted(caches.parts, "network", None if dense is None else len(dense), "linear")
+    for layer in caches.parts.layers:
+        for where, spec, parameters in layer:
+            if spec.name == "gru" and gru_form(parameters) is not spec:
+                raise ValueError(f"{where}: expected {spec.title}, as in the forward pass, got the other form")
+    read = caches.output if dz is None else "linear"  # whether the output layer is
+    checked = converted(caches.parts, "network", None if dense is None else len(dense), read)
     sizes = [layer[0].spec.sizes(layer[0].parameters)[0] for layer in checked.layers]
     n_top = len(caches.a)
     outside = None if kept is None else np.arange(T_x) >= np.frombuffer(kept, np.intp)[:, None]
@@ -522,7 +537,7 @@ def network_backward(
         total = da_output if total is None else np.add(total, da_output, out=da_output)
         gradients.append({"dWy": dWy, "dby": dby})
     elif checked.output is not None:
-        gradients.append({"d" + key: np.zeros_like(value) for key, value in checked.output.items()})
+        gradients.append({"d" + key: np.zeros(np.shape(value)) for key, value in checked.output.items()})
     if total is None:
         total = np.zeros((n_top, m, T_x))
     d_last = initial_states(dstates, checked.cells(), m, sizes, "dstates")

@@ -130,14 +130,14 @@ class CellSpec:
         converted = [None if value is None else _checks.state(key, value, n_a, m) for key, value in states.items()]
         return converted, _checks.weights(parameters, self.parameters(n_a, n_x) | layer)
 
-    def check_input(self, name: str, x: _checks.Array, parameters: Any) -> None:
+    def check_input(self, name: str, x: _checks.Array, parameters: Any, where: str = "parameters") -> None:
         """Refuse an input whose first dimension is not n_x, if another one is and all weights agree on n_x."""
-        n_x = self.sizes(parameters)[1]
+        n_x = self.sizes(parameters, where)[1]
         if x.shape[0] == n_x or n_x not in x.shape[1:]:
             return  # if that does not fit, the check of the weights says so
         wanted = self.entries[self.identifier]
         others = [key for key, letters in self.entries.items() if letters == wanted]
-        if len({np.shape(_checks.entry(parameters, key)) for key in others}) > 1:
+        if len({np.shape(_checks.entry(parameters, key, where)) for key in others}) > 1:
             return
         letters = "n_x, m, T_x" if x.ndim == 3 else "n_x, m"
         if x.ndim == 2:
@@ -146,8 +146,8 @@ class CellSpec:
             hint = f"{name}.transpose(2, 0, 1) of (m, T_x, n_x) or {name}.transpose(2, 1, 0) of (T_x, m, n_x) has it"
         else:
             hint = f"{name}.transpose(1, 0, 2) of (m, n_x, T_x) has it"
-        where = f"n_x = {n_x} as in parameters[{self.identifier!r}]"
-        raise ValueError(f"{name}: expected shape ({letters}) with {where}, got {x.shape}; {hint}")
+        expected = f"n_x = {n_x} as in {where}[{self.identifier!r}]"
+        raise ValueError(f"{name}: expected shape ({letters}) with {expected}, got {x.shape}; {hint}")
 
 
 RNN = CellSpec(

@@ -72,15 +72,15 @@ def initialize_network(
     """
     rng, both = _checks.generator("rng", rng), _checks.flag("bidirectional", bidirectional)
     n_x = size("n_x", n_x)
-    units = n_a if isinstance(n_a, (list, tuple, np.ndarray)) else [n_a]
-    if not len(units):
+    units = [n_a] if np.ndim(n_a) == 0 else list(n_a)  # type: ignore[arg-type]
+    if not units:
         raise ValueError("n_a: expected the units of one layer at least, got none")
     network: list[Any] = []
     if vocabulary is not None:
         network.append({"E": rng.standard_normal((n_x, size("vocabulary", vocabulary)))})
     width = n_x
     for k, count in enumerate(units):
-        count = size("n_a" if units is not n_a else f"n_a[{k}]", count)
+        count = size("n_a" if np.ndim(n_a) == 0 else f"n_a[{k}]", count)
         directions = []
         for _ in range(2 if both else 1):
             p = initialize_parameters(
@@ -179,7 +179,7 @@ def load_network(path: str | os.PathLike[str]) -> list[Any]:
             where[match[3]] = key
         network = [_layer(path, nested, k) for k in range(len(nested))]
         try:
-            for name, (letters, shape), key in _wanted(network, lambda key: outline(archive, key)):
+            for name, (letters, shape), key in _wanted(path, network, lambda key: outline(archive, key)):
                 _checks.shaped(f"{name} ({key})", outline(archive, key), letters, shape)
             found = [_each(entry, lambda key: _finite(path, key, stored_array(archive, key))) for entry in network]
         except (TypeError, ValueError, KeyError) as error:
@@ -215,11 +215,15 @@ def _each(entry: Any, make: Any) -> Any:
     return {key: make(value) for key, value in entry.items()}
 
 
-def _wanted(network: list[Any], make: Any) -> list[tuple[str, tuple[str, tuple[int, int]], str]]:
+def _wanted(path: str, network: list[Any], make: Any) -> list[tuple[str, tuple[str, tuple[int, int]], str]]:
     """Return the name, the shape and the array's name in the file of every entry, with only the headers read."""
     outlines = [_each(entry, make) for entry in network]
     found = shapes(layout(outlines), "network", None, "linear")
     keys = {f"{name}[{key!r}]": stored for name, entry in walk(network) for key, stored in entry.items()}
+    for names, others, what in ((found, keys, "missing"), (keys, found, "unknown")):
+        odd = [name for name in names if name not in others]
+        if odd:
+            raise WrongFile(f"{path}: expected the entries of the layers' parameters alone, {what}: {odd[0]}")
     return [(name, wanted, keys[name]) for name, wanted in found.items()]
 
 

@@ -5,8 +5,8 @@ The gradient of ``parameters["Wf"]`` is ``gradients["dWf"]``: the key with a d i
 
 import math
 import operator
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -17,6 +17,10 @@ from .._kernels.runtime.buffers import arrays
 __all__ = ["clip_gradients", "initialize_adam", "update_parameters_with_adam", "update_parameters_with_gd"]
 
 Arrays = Mapping[str, Any]
+Nested = Arrays | Sequence[Any]  # of a layer, or of a network
+P = TypeVar("P", bound=Nested)
+V = TypeVar("V", bound=Nested)
+S = TypeVar("S", bound=Nested)
 
 TINY, MOST = math.ulp(0.0), math.nextafter(math.inf, 0.0)
 NOT_NEGATIVE = "a finite number, 0 or more", 0.0, MOST
@@ -94,11 +98,12 @@ def _written(name: str, values: Arrays, key: str) -> Array:
 
 def _checked(
     parameters: Any, gradients: Any, states: dict[str, Any]
-) -> tuple[dict[str, list[Array]], dict[str, list[str]]]:
+) -> tuple[dict[str, list[Array]], dict[str, list[str]], list[Any]]:
     """Return the lists that the kernels take, gradients first, and the arrays' names; errors name the misfit."""
     kinds = ["gradients", "parameters", *states]
     lists: dict[str, list[Array]] = {kind: [] for kind in kinds}
     names: dict[str, list[str]] = {kind: [] for kind in kinds}
+    updated: list[Any] = []  # the caller's own objects
     for leaf in _leaves({"parameters": parameters, "gradients": gradients, **states}):
         (where, own), *others = leaf.items()
         for key in own:
@@ -107,6 +112,7 @@ def _checked(
             spelled = f"{where}[{key!r}]"
             parameter = _written(spelled, own, key)
             lists["parameters"].append(parameter)
+            updated.append(own[key])
             names["parameters"].append(spelled)
             for kind, (name, values) in zip(("gradients", *states), others, strict=True):
                 if "d" + key not in values:
@@ -118,16 +124,20 @@ def _checked(
                     raise ValueError(f"{full}: expected {parameter.shape}, as {spelled}, got {array.shape}")
                 lists[kind].append(array)
                 names[kind].append(full)
-    return lists, names
+    return lists, names, updated
 
 
 def _update(
-    kernel: Callable[..., None], lists: dict[str, list[Array]], names: dict[str, list[str]], *rates: Any
+    kernel: Callable[..., None],
+    lists: dict[str, list[Array]],
+    names: dict[str, list[str]],
+    updated: list[Any],
+    *rates: Any,
 ) -> None:
     """Call the kernel with what `_checked` returned; what it still refuses is memory that two arrays share."""
     try:
         kernel(*lists.values(), *rates)
-        _updates.note(lists["parameters"])
+        _updates.note(updated)
     except ValueError as error:
         named = [pair for kind in lists for pair in zip(names[kind], lists[kind], strict=True)]
         for name, array in named[len(lists["gradients"]) :]:
@@ -145,18 +155,23 @@ def _like(value: Any, make: Callable[[Any], Any]) -> Any:
     return make(value)
 
 
-def initialize_adam(parameters: Arrays) -> tuple[dict[str, Array], dict[str, Array]]:
+@overload
+def initialize_adam(parameters: Arrays) -> tuple[dict[str, Array], dict[str, Array]]: ...
+@overload
+def initialize_adam(parameters: Sequence[Any]) -> tuple[list[Any], list[Any]]: ...
+def initialize_adam(parameters: Nested) -> tuple[Any, Any]:
     """First and second moments of the gradients before the first step of Adam: zeros.
 
     Parameters
     ----------
-    parameters : mapping
-        From names to arrays, of which only the shapes are read.
+    parameters : mapping, or list
+        From names to arrays, of which only the shapes are read; or a network of such mappings.
 
     Returns
     -------
     v, s : dict of new float64 arrays
-        Zeros of the parameters' shapes, named like the gradients: ``v["dWf"]`` for ``parameters["Wf"]``.
+        Zeros of the parameters' shapes, named like the gradients: ``v["dWf"]`` for ``parameters["Wf"]``; nested as the
+        network.
 
     Raises
     ------
@@ -179,10 +194,10 @@ def initialize_adam(parameters: Arrays) -> tuple[dict[str, Array], dict[str, Arr
 
 
 def update_parameters_with_adam(
-    parameters: dict[str, Array],
-    gradients: Arrays,
-    v: dict[str, Array],
-    s: dict[str, Array],
+    parameters: P,
+    gradients: Nested,
+    v: V,
+    s: S,
     t: int,
     learning_rate: float = 0.001,
     beta1: float = 0.9,
@@ -190,7 +205,7 @@ def update_parameters_with_adam(
     epsilon: float = 1e-8,
     *,
     weight_decay: float = 0.0,
-) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+) -> tuple[P, V, S]:
     """One step of Adam, in place.
 
     ``v = beta1 v + (1 - beta1) g``, ``s = beta2 s + (1 - beta2) g^2``, and then
@@ -200,8 +215,9 @@ def update_parameters_with_adam(
 
     Parameters
     ----------
-    parameters : mapping
-        From names to float64 arrays, C-contiguous and writeable: **they are updated in place**, without a copy.
+    parameters : mapping, or list
+        From names to float64 arrays, C-contiguous and writeable: **they are updated in place**, without a copy.  Or a
+        network of such mappings; the gradients and moments are then nested as it is.
         Caches that a forward pass made of them before are then refused by the backward pass.
     gradients : mapping
         ``gradients["dWf"]`` for ``parameters["Wf"]``, of the same shape; only read, and converted to float64.  Every
@@ -218,7 +234,7 @@ def update_parameters_with_adam(
         Above 0.
     weight_decay : float
         0 or more, and at most ``1 / learning_rate``.  It is applied to the entries whose names begin with ``W``, not to
-        biases.  The gradients and moments do not contain it.
+        biases nor to an embedding.  The gradients and moments do not contain it.
 
     Returns
     -------
@@ -280,15 +296,14 @@ def update_parameters_with_adam(
     return parameters, v, s
 
 
-def update_parameters_with_gd(
-    parameters: dict[str, Array], gradients: Arrays, learning_rate: float
-) -> dict[str, Array]:
+def update_parameters_with_gd(parameters: P, gradients: Nested, learning_rate: float) -> P:
     """One step of gradient descent, in place: ``parameter -= learning_rate g``.
 
     Parameters
     ----------
-    parameters : mapping
-        From names to float64 arrays, C-contiguous and writeable: **they are updated in place**, without a copy.
+    parameters : mapping, or list
+        From names to float64 arrays, C-contiguous and writeable: **they are updated in place**, without a copy.  Or a
+        network of such mappings; the gradients and moments are then nested as it is.
         Caches that a forward pass made of them before are then refused by the backward pass.
     gradients : mapping
         ``gradients["dWf"]`` for ``parameters["Wf"]``, of the same shape; only read, and converted to float64.  Every
@@ -326,19 +341,27 @@ def update_parameters_with_gd(
     return parameters
 
 
+@overload
 def clip_gradients(
     gradients: Arrays, *, norm: float | None = None, value: float | None = None
-) -> tuple[dict[str, Any], float]:
+) -> tuple[dict[str, Any], float]: ...
+@overload
+def clip_gradients(
+    gradients: Sequence[Any], *, norm: float | None = None, value: float | None = None
+) -> tuple[list[Any], float]: ...
+def clip_gradients(
+    gradients: Nested, *, norm: float | None = None, value: float | None = None
+) -> tuple[Any, float]:
     """Gradients whose norm, or whose every value, is not larger than a limit.
 
     Exactly one of `norm` and `value` is given.  The norm is that of all weights' gradients together (the entries
-    whose names begin with ``dW`` or ``db``): where it is larger than `norm`, all of them are multiplied by
+    whose names begin with ``dW``, ``db`` or ``dE``): where it is larger than `norm`, all of them are multiplied by
     ``norm / (their norm)``.
 
     Parameters
     ----------
-    gradients : mapping
-        From names to arrays; only read.
+    gradients : mapping, or list
+        From names to arrays; or those of a network, whose norm is that of all layers together; only read.
     norm : float, optional
         The largest norm of all together, above 0.  ``numpy.inf`` clips nothing and only measures.
     value : float, optional
@@ -347,8 +370,8 @@ def clip_gradients(
     Returns
     -------
     clipped : dict
-        New arrays for the entries that begin with ``dW`` or ``db``.  The other entries (``dx``, ``da0``, ``da``) are
-        passed through as they are and do not count.
+        New arrays for the entries that begin with ``dW``, ``db`` or ``dE``, nested as they were.
+        The other entries (``dx``, ``da0``, ``da``) are passed through as they are and do not count.
     norm : float
         The norm before anything was clipped, in either way; it neither overflows nor underflows.
 

@@ -293,12 +293,15 @@ cdef inline void backward_blocks(layer *task) noexcept nogil:
 
 cdef inline int run_backward(layer *task) except -1:
     """Run the backward pass of a layer whose parameters, cache and arrays are set."""
+    cdef int k
     if task.p.n_a == 0:                 # nothing depends on x
         if task.dx.data != NULL:
             memset(task.dx.data, 0, task.p.n_x * task.batch.m * task.batch.T_x * sizeof(double))
+        for k in range(0 if task.below[0] == NULL or task.adds_below else task.p.n_inputs):
+            memset(task.d_below[k], 0, task.batch.columns * task.p.widths[k] * sizeof(double))
         return 0
     backward_blocks(task)
-    cdef int max_threads = split_work(task, NULL), k
+    cdef int max_threads = split_work(task, NULL)
     task.flops = backward_flops(&task.p)
     cdef int threads = threads_for(task.flops * task.batch.columns, max_threads)
     for k in range(task.p.n_inputs):
