@@ -541,3 +541,25 @@ def test_tables_with_other_columns_than_numbers(cell, q):
     table["city"] = pandas.array([None, 1], dtype="Int64")
     message = re.escape(got.format("DataFrame", "<NA>"))
     refuse(TypeError, message, cell.cell_forward, table, q.a0, q.c0, q.p)
+
+
+def test_masks_in_a_list_are_refused():
+    masked, plain = np.ma.array([1.0, 99.0], mask=[0, 1]), np.array([1.0, 2.0])
+    message = r"^{}\[1\]: expected an array of valid numbers, got one with 1 of 2 masked"
+    for name, call in (
+        ("x", lambda value: cyrnn.sigmoid(value)),
+        ("targets", lambda value: cyrnn.mean_squared_error(np.ones((2, 2)), value)),
+    ):
+        with pytest.raises(ValueError, match=message.format(name)):
+            call([plain, masked])
+        call([plain, np.ma.array(plain)])  # nothing is masked
+
+
+def test_tables_are_no_arrays():
+    """A table of numbers slices otherwise: it is converted, or refused by name."""
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"a": [0.1, 0.2], "b": [0.3, 0.4]})
+    want, _ = cyrnn.mean_squared_error(table.to_numpy(), table.to_numpy() * 2)
+    assert cyrnn.mean_squared_error(table, table * 2)[0] == want
+    p = {"Wy": np.ones((1, 2)), "by": np.zeros((1, 1))}
+    np.testing.assert_array_equal(cyrnn.output_forward(table, p), cyrnn.output_forward(table.to_numpy(), p))

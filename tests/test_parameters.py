@@ -349,3 +349,12 @@ def test_narrow_numbers_in_a_file(cell, path, dtype):
     refused(path, "by: expected real numbers, got dtype |V1")
     np.savez(path, **p | {"by": p["by"][:, 0]})
     refused(path, "by: expected 2 dimensions")
+
+
+def test_advice_to_load_pickles_is_not_passed_on(tmp_path):
+    path = tmp_path / "junk.npz"
+    path.write_bytes(b"junk")
+    for load in (cyrnn.load_parameters, cyrnn.load_network):
+        with pytest.raises(ValueError, match="no archive of arrays") as caught:
+            load(path)
+        assert "allow_pickle" not in str(caught.value)

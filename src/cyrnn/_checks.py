@@ -39,6 +39,16 @@ class Missing(KeyError):
         return str(self.args[0])
 
 
+def _refuse_masked(name: str, value: Any) -> None:
+    """Refuse an array with masked values, also in a list of arrays, which NumPy would join without their masks."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        masked = int(np.ma.getmaskarray(value).sum())
+        raise ValueError(f"{name}: expected an array of valid numbers, got one with {masked} of {value.size} masked")
+    if isinstance(value, (list, tuple)) and value and not isinstance(value[0], (int, float)):
+        for k, entry in enumerate(value):
+            _refuse_masked(f"{name}[{k}]", entry)
+
+
 def any_array(name: str, value: Any, letters: str = "") -> NDArray[Any]:
     """Return `value` as an array of any type; the letters of the shape it should have are for the message.
 
@@ -47,9 +57,7 @@ def any_array(name: str, value: Any, letters: str = "") -> NDArray[Any]:
     TypeError, ValueError
         If values of it are masked, it is a ragged nested sequence, or its conversion fails.
     """
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        masked = int(np.ma.getmaskarray(value).sum())
-        raise ValueError(f"{name}: expected an array of valid numbers, got one with {masked} of {value.size} masked")
+    _refuse_masked(name, value)
     try:
         return np.asarray(value)
     except MemoryError:

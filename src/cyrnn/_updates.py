@@ -8,7 +8,7 @@ from typing import Any
 
 count = 0
 _last: dict[int, int] = {}  # id of an array -> the count at its last update
-MOST = 256  # arrays; those noted first are forgotten, until their next update
+MOST = 4096  # arrays; those noted first are forgotten, until their next update
 
 
 def note(arrays: list[Any]) -> None:

@@ -9,6 +9,8 @@ from .._checks import Array
 
 __all__ = ["sigmoid", "softmax"]
 
+PART = 1 << 22  # values; between two parts the interpreter answers signals
+
 
 def sigmoid(x: Any) -> Any:
     """Logistic function of every element.
@@ -37,7 +39,9 @@ def sigmoid(x: Any) -> Any:
     array([0.5       , 0.88079708, 0.        ])
     """
     out = _checks.real("x", x).copy()  # C-contiguous
-    _kernels.activations.sigmoid(out.reshape(-1))
+    flat = out.reshape(-1)
+    for start in range(0, flat.size, PART):
+        _kernels.activations.sigmoid(flat[start : start + PART])
     return out[()] if out.ndim == 0 else out
 
 

@@ -293,6 +293,7 @@ def lstm_cell_backward(da_next: Any, dc_next: Any, cache: Sequence[Any]) -> dict
         Gradients of the loss with respect to the hidden state and the memory after the step.
     cache : tuple
         As `lstm_cell_forward` returns it, or made by hand.
+        Its parameters are read as they are now: an update in place since the forward pass is not detected here.
 
     Returns
     -------
@@ -336,7 +337,7 @@ def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str
     caches : tuple
         ``(steps, x)`` as `lstm_forward` returns it.  `steps` may also be any sequence of the cells'
         caches: made in a loop, sliced, joined, edited.  Its arrays, `x` and the `parameters` it holds
-        are read as they are now.
+        are read as they are now; in a list that was edited an update in place is not detected.
     dc : array_like, shape (n_a, m, T_x), optional
         Gradient that reaches every memory from outside, beside what comes through the hidden states.
         Zeros by default; past the lengths as for `da`.

@@ -281,7 +281,7 @@ class NetworkCache:
 
 def _input(x: Any, parts: Layout, lengths: Any) -> tuple[Any, Array | None, bytes | None]:
     """Convert the input: x or indices, the embedded input if there is an embedding, the lengths."""
-    array = _checks.any_array("x", x)
+    array = _checks.any_array("x", x, "n_x, m, T_x")
     indices = _checks.are_indices(array, 3)
     if parts.embedding is not None and not indices:
         got = f"{array.ndim} dimensions of dtype {array.dtype}"

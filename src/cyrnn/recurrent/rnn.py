@@ -239,6 +239,7 @@ def rnn_cell_backward(da_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
         Gradient of the loss with respect to the hidden state after the step.
     cache : tuple
         ``(a_next, a_prev, xt, parameters)`` as `rnn_cell_forward` returns it, or made by hand.
+        Its parameters are read as they are now: an update in place since the forward pass is not detected here.
 
     Returns
     -------
@@ -275,7 +276,7 @@ def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     caches : tuple
         ``(steps, x)`` as `rnn_forward` returns it.  `steps` may also be any sequence of the cells'
         caches: made in a loop, sliced, joined, edited.  Its arrays, `x` and the `parameters` it holds
-        are read as they are now.
+        are read as they are now; in a list that was edited an update in place is not detected.
 
     Returns
     -------

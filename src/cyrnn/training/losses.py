@@ -21,6 +21,8 @@ FROM_0_TO_1: Range = "numbers from 0 to 1", lambda array: ~((array >= 0) & (arra
 
 def _run(kernel: Callable[..., Any], y_pred: Array, y_true: Any, lengths: Any, weights: Any) -> tuple[float, Array]:
     """Loss and gradient of a sequence, or of one step as a sequence of one."""
+    if not isinstance(y_pred, np.ndarray) or not isinstance(y_true, np.ndarray):
+        raise TypeError  # a table, say, which slices otherwise
     if y_pred.ndim == 3:
         result: tuple[float, Array] = kernel(y_pred, y_true, lengths, weights)
         return result

@@ -21,11 +21,15 @@ def _key(parameters: Parameters) -> str:
 
 def _run(a: Array, W: Array, b: Array) -> Array:
     """Return z; one step is a sequence of one."""
+    if not isinstance(a, np.ndarray):
+        raise TypeError  # a table, say, which slices otherwise
     z: Array = _kernels.dense.forward(a if a.ndim == 3 else a[:, :, None], W, b)
     return z if a.ndim == 3 else z[:, :, 0]
 
 
 def _run_back(dz: Array, a: Array, W: Array) -> tuple[Array, Array, Array]:
+    if not isinstance(a, np.ndarray) or not isinstance(dz, np.ndarray):
+        raise TypeError
     if a.ndim == 3:
         result: tuple[Array, Array, Array] = _kernels.dense.backward(dz, a, W)
         return result

@@ -164,6 +164,8 @@ def reading(path: str) -> Iterator[None]:
         raise
     except Exception as error:  # of zipfile, zlib and NumPy
         reason = f"{type(error).__name__}: {error}".splitlines()[0].partition(". Enable with")[0]
+        if "pickle" in reason:  # what NumPy takes for a pickle is anything that is no archive
+            reason = "it is no archive of arrays, or holds pickled objects"
         raise ValueError(
             f"{path}: expected a file that numpy.savez made, got one that cannot be read ({reason})"
         ) from error
