@@ -243,7 +243,7 @@ static inline void unpack_state(strided dst, const double *src, Py_ssize_t n, co
 static inline void clear_padding(strided dst, const batch *b, index_range own)
 {
     const Py_ssize_t T_x = b->T_x;
-    if (!b->lengths || b->single_block) return;
+    if (!b->lengths || b->single_block || own.begin >= own.end) return; /* without an output there is no array */
     if (T_x <= CLEAR_STEPS) {
         memset(dst.data + own.begin * dst.s_unit, 0, (size_t)((own.end - own.begin) * b->m * T_x) * sizeof(double));
         return;
