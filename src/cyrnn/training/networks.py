@@ -106,7 +106,11 @@ def save_network(path: str | os.PathLike[str], network: Sequence[Any]) -> None:
     path : str or path-like
         The file, which is replaced if it exists.
     network : list
-        As for `network_forward`; it is checked.
+        As for `network_forward`; it is checked.  Entries that no function reads are left out.
+
+    Returns
+    -------
+    None
 
     Raises
     ------
