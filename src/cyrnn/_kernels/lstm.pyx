@@ -53,7 +53,7 @@ cdef inline void set_gradients(
 
 def forward(
     const double[:, :, :] x,            # IN  (n_x, m, T_x), or
-    const Py_ssize_t[:, :] index,       # IN  (m, T_x), the places of the ones of one-hot columns; one of the two is None
+    const Py_ssize_t[:, :] index,       # IN  (m, T_x), places of the ones of one-hot columns; one of the two is None
     const double[:, :] a0,              # IN  (n_a, m) or (n_a, 1); None for zeros
     const double[:, :] c0,              # IN  (n_a, m) or (n_a, 1); None for zeros
     const double[:, ::1] Wf not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
@@ -70,7 +70,7 @@ def forward(
     bytes lengths,                      # IN  (m), as `lengths.copy` returns them; None if every example has all steps
     bint keep,                          # whether to return the cache for `backward`
 ) -> tuple:
-    """The forward pass: a (n_a, m, T_x), y (n_y, m, T_x) or None, c (n_a, m, T_x), the cache (cache_rows, n_a) or None."""
+    """The forward pass: a, c (n_a, m, T_x), y (n_y, m, T_x) or None, the cache (cache_rows, n_a) or None: a, y, c, cache."""
     cdef Py_ssize_t n_a = Wf.shape[0], n_x = Wf.shape[1] - n_a, m, T_x
     cdef layer task
     input_shape(x, index, &m, &T_x)

@@ -18,7 +18,7 @@ from .runtime.views cimport matrix, new_cube, new_matrix, new_sequence, new_stat
 from .schedule.backward cimport run_backward
 from .schedule.forward cimport run_forward
 from .schedule.layer cimport (
-    MAX_INPUTS, bias_slot, gradients, layer, layer_init, n_biases, new_cache, parameters, read_cache, recurrent_slot,
+    MAX_INPUTS, bias_slot, layer, layer_init, n_biases, new_cache, parameters, read_cache, recurrent_slot,
     set_input, set_input_weights, set_inputs, set_recurrent_weights,
 )
 from .schedule.output cimport activation, new_output, output_init
@@ -26,7 +26,7 @@ from .schedule.output cimport activation, new_output, output_init
 
 cdef int set_weights(
     parameters *p,
-    list weights,                       # IN  (n_a, n_a + n_x) of each gate; of a cell without gates (n_a, n_x), (n_a, n_a)
+    list weights,                       # IN  (n_a, n_a + n_x) of each gate; without gates (n_a, n_x), (n_a, n_a)
 ) except -1:
     cdef Py_ssize_t n_a = p.n_a, n_x = p.n_x, ld = n_a + n_x
     cdef const double[:, ::1] W
@@ -190,7 +190,7 @@ def backward(
     cdef const double[:, :] d_last_k
     cdef double[:, ::1] view, dW_view
     cdef double[:, :, ::1] cube
-    cdef int k, slot
+    cdef int k
     layer_input(&task, form, reverse, m, T_x, x, index, below, weights, lengths)
     cdef const cell *c = &task.p.cell
     cdef Py_ssize_t n_a = task.p.n_a, n_x = task.p.n_x, columns = task.batch.columns

@@ -39,7 +39,7 @@ cdef inline void set_gradients(
 
 def forward(
     const double[:, :, :] x,            # IN  (n_x, m, T_x), or
-    const Py_ssize_t[:, :] index,       # IN  (m, T_x), the places of the ones of one-hot columns; one of the two is None
+    const Py_ssize_t[:, :] index,       # IN  (m, T_x), places of the ones of one-hot columns; one of the two is None
     const double[:, :] a0,              # IN  (n_a, m) or (n_a, 1); None for zeros
     const double[:, ::1] Wax not None,  # IN  (n_a, n_x)
     const double[:, ::1] Waa not None,  # IN  (n_a, n_a)

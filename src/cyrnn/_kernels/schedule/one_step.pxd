@@ -191,18 +191,18 @@ cdef inline int run_step_forward(one_step *task) except -1:
         threads * panel + (n_x + task.output.n_y + n_states * n_a) * m + 8 * (3 + n_states)
     )
     cdef double *rest = workspace
-    cdef region state = region_init(m * flops)
-    state.panels, state.panel_size = workspace_alloc(&rest, threads * panel), panel
+    cdef region call = region_init(m * flops)
+    call.panels, call.panel_size = workspace_alloc(&rest, threads * panel), panel
     acquire_threads(threads)
     with nogil:
         task.output.z = workspace_alloc(&rest, task.output.n_y * m)
         flatten_input(task, &rest)
         for k in range(n_states):
             flatten(&task.before[k], n_a, m, &rest)
-        parallel_run(step_forward, task, threads, &state)
-    release_threads(threads, &state)
+        parallel_run(step_forward, task, threads, &call)
+    release_threads(threads, &call)
     buffer_free(workspace)
-    return raise_if_cancelled(&state)
+    return raise_if_cancelled(&call)
 
 
 cdef inline int run_step_backward(one_step *task) except -1:
@@ -215,8 +215,8 @@ cdef inline int run_step_backward(one_step *task) except -1:
     cdef Py_ssize_t panel = panel_size(max(n_a, m)) if m > 1 else 0
     cdef double *workspace = buffer_alloc(threads * panel + arrays * (row + 8) + (n_x + max(n_x, n_a)) * m + 24)
     cdef double *rest = workspace
-    cdef region state = region_init(m * flops)
-    state.panels, state.panel_size = workspace_alloc(&rest, threads * panel), panel
+    cdef region call = region_init(m * flops)
+    call.panels, call.panel_size = workspace_alloc(&rest, threads * panel), panel
     acquire_threads(threads)
     with nogil:
         task.d_slots = workspace_alloc(&rest, c.n_slots * row)
@@ -236,7 +236,7 @@ cdef inline int run_step_backward(one_step *task) except -1:
             memcpy(task.d_before[0].data, task.d_after[0].data, row * sizeof(double))
         for k in range(1, c.n_states):
             memcpy(task.d_before[k].data, task.d_after[k].data, row * sizeof(double))
-        parallel_run(step_backward, task, threads, &state)
-    release_threads(threads, &state)
+        parallel_run(step_backward, task, threads, &call)
+    release_threads(threads, &call)
     buffer_free(workspace)
-    return raise_if_cancelled(&state)
+    return raise_if_cancelled(&call)
