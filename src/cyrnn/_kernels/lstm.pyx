@@ -70,7 +70,7 @@ def forward(
     bytes lengths,                      # IN  (m), as `lengths.copy` returns them; None if every example has all steps
     bint keep,                          # whether to return the cache for `backward`
 ) -> tuple:
-    """The forward pass: a, c (n_a, m, T_x), y (n_y, m, T_x) or None, the cache (cache_rows, n_a) or None: a, y, c, cache."""
+    """The forward pass: a (n_a, m, T_x), y (n_y, m, T_x) or None, c (n_a, m, T_x), and the cache (cache_rows, n_a)."""
     cdef Py_ssize_t n_a = Wf.shape[0], n_x = Wf.shape[1] - n_a, m, T_x
     cdef layer task
     input_shape(x, index, &m, &T_x)
