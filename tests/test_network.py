@@ -172,14 +172,22 @@ def test_states_may_be_left_out():
 # Gradients
 
 
+@pytest.fixture
+def torch():
+    """PyTorch on one thread: its threads spin while they wait for each other on a busy machine."""
+    module = pytest.importorskip("torch", reason="PyTorch is not installed")
+    before = module.get_num_threads()
+    module.set_num_threads(1)
+    yield module
+    module.set_num_threads(before)  # the setting is that of the OpenMP that it shares with the kernels
+
+
 @every_build
 @pytest.mark.parametrize("seed", range(24))
-def test_against_torch(seed):
+def test_against_torch(seed, torch):
     """Each layer a module of its own, so that cells may be mixed; packed sequences, of any lengths."""
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     from test_torch import SUFFIXES, gradients_of, twin
 
-    torch.set_num_threads(1)  # its threads spin while they wait for each other on a busy machine
     rng = np.random.default_rng(seed)
     q = draw(rng, [RNN, LSTM, GRU_AFTER], most=30, shortest=1)
     out = forward(q, output="linear")
