@@ -66,5 +66,6 @@ def test_every_public_type_is_known(programs):
 
 
 def test_the_program_runs(programs):
+    pytest.importorskip("torch", reason="PyTorch is not installed, which the program converts weights to")
     done = run(programs, "program.py")
     assert done.returncode == 0, done.stderr
