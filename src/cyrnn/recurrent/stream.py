@@ -398,16 +398,13 @@ def _indices(name: str, value: Any, letters: str, shape: tuple[int, ...], size: 
         If they have another shape, or one is no input.
     """
     array = _checks.any_array(name, value, f"n_x, {letters}")
-    if array.dtype.kind not in "iu" or array.ndim != len(shape):
+    if not _checks.are_indices(array, len(shape) + 1):
         return None
     if array.shape[0] != shape[0]:
         expected = ", ".join("T_x" if size < 0 else str(size) for size in shape) + ("," if len(shape) == 1 else "")
         raise ValueError(f"{name}: expected indices of shape ({letters}) = ({expected}), got {array.shape}")
     _checks.columns_fit(name, *array.shape)
-    for j, *t in np.argwhere((array < 0) | (array >= n_x))[:1]:
-        where = f"example {j}" + "".join(f" at step {step}" for step in t)
-        raise ValueError(f"{name}: expected indices from 0 to {size} - 1 = {n_x - 1}, got {array[(j, *t)]} for {where}")
-    return array.astype(np.intp)
+    return _checks.indices(name, array, n_x, letters=size)
 
 
 def _examples(value: Any, m: int) -> Any:

@@ -163,11 +163,10 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
                     task.before[0].data if stage == 0 else task.slot[p.source].data, m, own, thr,
                 )
         if gets_input(c, k):
-            dW_x = task.out.dW_x[k]
             if task.p.one_hot:
                 outer_one_hot_unpacked(task.out.dW_x[k], task.out.ld_x, n_x, d, task.x_picked, m, own, thr)
             else:
-                outer_unpacked(dW_x, task.out.ld_x, n_x, d, task.x.data, m, own, thr)
+                outer_unpacked(task.out.dW_x[k], task.out.ld_x, n_x, d, task.x.data, m, own, thr)
     barrier(thr)
     if not task.p.one_hot:
         matmul_t_unpacked(
