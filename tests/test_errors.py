@@ -409,7 +409,7 @@ def test_no_initial_state_is_zeros(cell, q):
 def test_missing_entries_read_as_sentences():
     with pytest.raises(KeyError) as caught:
         cyrnn.rnn_forward(np.ones((3, 4, 2)), None, {})
-    assert str(caught.value) == "parameters: expected an entry 'Wya', got only []"
+    assert str(caught.value) == "parameters: expected an entry 'Wya', got only []; without an output layer pass output=None"
 
 
 def test_objects_that_hold_real_numbers_are_arrays():

@@ -9,6 +9,7 @@ they run only when they are needed (docs/design.md).
 """
 
 import math
+import os
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -152,6 +153,14 @@ def _aligned(array: NDArray[Any], dtype: np.dtype[Any]) -> Any:
     # array; kernels do.
     whole_items = math.gcd(dtype.itemsize, *array.strides) == dtype.itemsize
     return array if array.size and whole_items else array.copy()
+
+
+def path(value: Any) -> str:
+    """Return a path as text."""
+    try:
+        return os.fsdecode(value)
+    except TypeError as error:
+        raise TypeError(f"path: expected a path, got {type(value).__name__}") from error
 
 
 def flag(name: str, value: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import _checks
 from .._checks import Array, Parameters
 from .._version import __version__
 from ..recurrent.fused import Fused, fuse, split
@@ -189,6 +190,7 @@ def export_onnx(
     (['x', 'a0'], ['a', 'y'])
     """
     onnx = _onnx()
+    path = _checks.path(path)
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
     check_output(output)
@@ -278,6 +280,8 @@ def import_onnx(path: str | os.PathLike[str]) -> Any:
     ------
     ImportError
         If the package onnx is not installed.
+    TypeError
+        If `path` is no path.
     OSError
         If the file cannot be read.
     ValueError
@@ -298,6 +302,7 @@ def import_onnx(path: str | os.PathLike[str]) -> Any:
     True
     """
     onnx = _onnx()
+    path = _checks.path(path)  # before onnx takes a number for an open file
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)

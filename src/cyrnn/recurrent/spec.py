@@ -84,6 +84,13 @@ class CellSpec:
             return None, None, OUTPUTS[None]
         return parameters[self.output], parameters["by"], OUTPUTS[output]
 
+    def output_sizes(self, parameters: Any) -> tuple[int, int]:
+        """Return n_y and n_a of an output layer that is wanted; the error says how it is not."""
+        try:
+            return _checks.output_sizes(parameters, self.output)
+        except _checks.Missing as error:
+            raise _checks.Missing(f"{error}; without an output layer pass output=None") from error
+
     def input(self, name: str, value: Any, letters: str, parameters: Any, lengths: Any = None) -> NDArray[Any]:
         """Convert the input of a forward pass: to float64, or to numpy.intp if it is of indices.
 
@@ -123,7 +130,7 @@ class CellSpec:
         if output is None:
             n_a, layer = self.sizes(parameters)[0], {}
         else:
-            n_y, n_a = _checks.output_sizes(parameters, self.output)
+            n_y, n_a = self.output_sizes(parameters)
             layer = _checks.output_shapes(self.output, n_y, n_a)
         if not by_index:
             self.check_input(name, x, parameters)

@@ -202,6 +202,9 @@ class Stream:
         if index is not None:
             result = self._net.step_indices(index, out)
         else:
+            xt = _checks.real("xt", xt)
+            if xt.ndim == 2:
+                self._check_input("xt", xt)
             result = self._net.step(_checks.shaped("xt", xt, "n_x, m", (n_x, m)), out)
         return result
 
@@ -249,6 +252,7 @@ class Stream:
             result = self._net.run_indices(index)
         else:
             x = _checks.dimensions("x", x, "n_x, m, T_x")
+            self._check_input("x", x)
             _checks.shaped("x", x, "n_x, m, T_x", (n_x, m, x.shape[2]))
             _checks.columns_fit("x", m, x.shape[2])
             result = self._net.run(x)
@@ -334,6 +338,12 @@ class Stream:
             values = _checks.unpacked("state", value, ", ".join(names))
             self._net.set([tuple(_checks.state(f"state[{k}]", value, n_a, m) for k, value in enumerate(values))])
 
+    def _check_input(self, name: str, x: Array) -> None:
+        """Refuse numbers in another layout, with the transpose that fits."""
+        parameters = self.parameters
+        first, where = (parameters[0], "network[0]") if self._network else (parameters, "parameters")
+        self._cells[0].check_input(name, x, first, where)
+
     def _indices(self, name: str, value: Any, letters: str, shape: tuple[int, ...]) -> Any:
         """Return what `_indices` does, or refuse numbers where there is an embedding."""
         if self._vocabulary is None:
@@ -353,7 +363,7 @@ def _parts(parameters: Any, output: str | None) -> tuple[list[Fused], tuple[Arra
     if output is None:
         return [p], None, None
     if p.Wy is None or p.by is None:
-        _checks.entry(parameters, p.spec.output)  # raises: it is not there
+        p.spec.output_sizes(parameters)  # raises: it is not there
     assert p.Wy is not None
     assert p.by is not None
     return [p], (np.ascontiguousarray(p.Wy), p.by[:, None]), None

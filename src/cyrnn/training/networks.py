@@ -130,7 +130,7 @@ def save_network(path: str | os.PathLike[str], network: Sequence[Any]) -> None:
     >>> bool((again[1][1]["Wu"] == network[1][1]["Wu"]).all())
     True
     """
-    path = _path(path)
+    path = _checks.path(path)
     parts = converted(layout(network), "network", None, "linear")
     arrays: dict[str, Array] = {}
     for name, entry in walk(parts.network()):
@@ -170,7 +170,7 @@ def load_network(path: str | os.PathLike[str]) -> list[Any]:
     --------
     See `save_network`.
     """
-    path = _path(path)
+    path = _checks.path(path)
     with open(path, "rb") as file, reading(path):
         archive = np.load(file, allow_pickle=False)
         nested: dict[int, Any] = {}
@@ -191,13 +191,6 @@ def load_network(path: str | os.PathLike[str]) -> list[Any]:
                 raise
             raise WrongFile(f"{path}: {error.args[0]}") from error
     return found
-
-
-def _path(path: Any) -> str:
-    try:
-        return os.fsdecode(path)
-    except TypeError as error:
-        raise TypeError(f"path: expected a path, got {type(path).__name__}") from error
 
 
 def _layer(path: str, nested: dict[int, Any], k: int) -> Any:

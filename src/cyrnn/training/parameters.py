@@ -241,10 +241,7 @@ def load_parameters(path: str | os.PathLike[str], *, strict: bool = True) -> dic
     >>> list(q), bool((q["Waa"] == p["Waa"]).all())
     (['Wax', 'Waa', 'ba', 'Wya', 'by'], True)
     """
-    try:
-        path = os.fsdecode(path)
-    except TypeError as error:
-        raise TypeError(f"path: expected a path, got {type(path).__name__}") from error
+    path = _checks.path(path)
     with open(path, "rb") as file, reading(path):
         archive = np.load(file, allow_pickle=False)
         names = set(archive.files)
