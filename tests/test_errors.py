@@ -3,6 +3,7 @@
 import copy
 import io
 import re
+from decimal import Decimal
 import warnings
 from functools import partial
 
@@ -415,6 +416,11 @@ def test_missing_entries_read_as_sentences():
 def test_objects_that_hold_real_numbers_are_arrays():
     np.testing.assert_array_equal(cyrnn.sigmoid(np.array([0.5, 1], object)), cyrnn.sigmoid([0.5, 1.0]))
     refuse(TypeError, "x: expected real numbers, got ndarray of objects", cyrnn.sigmoid, np.array([0.5, "1"], object))
+    decimals = np.array([Decimal("0.5"), Decimal("1")])
+    np.testing.assert_array_equal(cyrnn.sigmoid(decimals), cyrnn.sigmoid([0.5, 1.0]))
+    for value in (10**400, Decimal("sNaN")):
+        with pytest.raises(ValueError, match=r"^x: expected numbers that a float64 can hold, got .*"):
+            cyrnn.sigmoid(np.array([value, 1]))
 
 
 NARROW = ["float16", "bfloat16", "float8_e4m3fn"]

@@ -96,7 +96,7 @@ class CellSpec:
 
         Indices are checked, the shape of a dense input is not.
         """
-        array = _checks.any_array(name, value, letters)
+        array = _checks.any_input(name, value, letters)
         if not _checks.are_indices(array, letters.count(",") + 1):
             return _checks.dense(name, value, letters)
         kept = None if lengths is None else _checks.lengths(lengths, *array.shape)
@@ -107,7 +107,7 @@ class CellSpec:
     ) -> tuple[NDArray[Any], int]:
         """Convert the input that a cache holds, of a step or of T_x steps, for the backward pass; also return n_x."""
         rest = (m,) if T_x is None else (m, T_x)
-        array = _checks.any_array(name, value)
+        array = _checks.any_input(name, value)
         if not _checks.are_indices(array, len(rest) + 1):
             x = _checks.columns(name, value, "n_x", *rest)
             return x, len(x)

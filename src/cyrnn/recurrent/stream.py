@@ -407,7 +407,7 @@ def _indices(name: str, value: Any, letters: str, shape: tuple[int, ...], size: 
     ValueError
         If they have another shape, or one is no input.
     """
-    array = _checks.any_array(name, value, f"n_x, {letters}")
+    array = _checks.any_input(name, value, f"n_x, {letters}")
     if not _checks.are_indices(array, len(shape) + 1):
         return None
     if array.shape[0] != shape[0]:
