@@ -281,7 +281,7 @@ class NetworkCache:
 
 def _input(x: Any, parts: Layout, lengths: Any) -> tuple[Any, Array | None, bytes | None]:
     """Convert the input: x or indices, the embedded input if there is an embedding, the lengths."""
-    array = _checks.any_array("x", x, "n_x, m, T_x")
+    array = _checks.any_input("x", x, "n_x, m, T_x")
     indices = _checks.are_indices(array, 3)
     if parts.embedding is not None and not indices:
         got = f"{array.ndim} dimensions of dtype {array.dtype}"
@@ -430,24 +430,33 @@ def network_forward(
     none = _without_steps(kept, T_x)
     for k, layer in enumerate(checked.layers):
         top = k == len(checked.layers) - 1
-        inner: list[tuple[Array, Array | None]] = []
-        ends: list[list[Array]] = []
         fused = top and len(layer) == 1 and checked.output is not None and output is not None
         Wy = by = None
         if fused and checked.output is not None:
             Wy, by = checked.output["Wy"], checked.output["by"]
-        for i, direction in enumerate(layer):
-            weights, biases = direction.arrays()
-            buffer, hidden, y, states_after = _kernels.network.forward(
-                direction.spec.form, i == 1, m, T_x, dense if below is None else None, index if below is None else None,
-                below, initial[k][i], weights, biases, a[i * sizes[-1] : (i + 1) * sizes[-1]] if top else None, not top,
-                Wy, by, OUTPUTS[output if fused else None], kept, cache,
-            )  # fmt: skip
-            if none is not None:
-                for state, begin in zip(states_after, initial[k][i], strict=True):
+        source = (m, T_x, dense, index, None) if below is None else (m, T_x, None, None, below)
+        arrays = [direction.arrays() for direction in layer]
+        form, n_a = layer[0].spec.form, sizes[-1]
+        if len(layer) == 1:
+            made_of = [
+                _kernels.network.forward(
+                    form, False, *source, initial[k][0], *arrays[0], a if top else None, not top, Wy, by,
+                    OUTPUTS[output if fused else None], kept, cache,
+                )
+            ]  # fmt: skip
+        else:
+            weights, biases = zip(*arrays, strict=True)
+            halves = (a[:n_a], a[n_a:]) if top else (None, None)
+            made_of = _kernels.network.forward_both(
+                form, *source, tuple(initial[k]), weights, biases, halves, not top, kept, cache
+            )
+        y = made_of[0][2]
+        ends = [states_after for _, _, _, states_after in made_of]
+        if none is not None:
+            for states_after, given in zip(ends, initial[k], strict=True):
+                for state, begin in zip(states_after, given, strict=True):
                     state[:, none] = 0.0 if begin is None else np.broadcast_to(begin, state.shape)[:, none]
-            inner.append((buffer, hidden))
-            ends.append(states_after)
+        inner = [(buffer, hidden) for buffer, hidden, _, _ in made_of]
         below = None if top else tuple(hidden for _, hidden in inner if hidden is not None)
         if cache:
             buffers.append(inner)
@@ -548,29 +557,40 @@ def network_backward(
     dx: Any = None
     for k in reversed(range(len(checked.layers))):
         layer, first = checked.layers[k], k == 0
-        below = None if first else tuple(hidden for _, hidden in caches.layers[k - 1])
-        d_below: tuple[Array, ...] | None = None
-        row, begins = [], []
-        for i, direction in enumerate(layer):
-            weights, _ = direction.arrays()
-            n_a = sizes[k]
-            from_above = (total[i * n_a : (i + 1) * n_a], None) if d_hidden is None else (None, d_hidden[i])
-            dx_i, d_below, d_begin, dW, db = _kernels.network.backward(
-                direction.spec.form, i == 1, m, T_x, dense if first else None,
-                x if first and dense is None else None, below, weights, kept, caches.layers[k][i][0],
-                *from_above, d_last[k][i], d_below,
-            )  # fmt: skip
-            if none is not None:
-                for gradient, end in zip(d_begin, d_last[k][i], strict=True):
+        source = (m, T_x, dense, x if dense is None else None, None)
+        if not first:
+            source = (m, T_x, None, None, tuple(hidden for _, hidden in caches.layers[k - 1]))
+        weights = tuple(direction.arrays()[0] for direction in layer)
+        kept_of = tuple(buffer for buffer, _ in caches.layers[k])
+        form, n_a = layer[0].spec.form, sizes[k]
+        halves = (total,) if len(layer) == 1 else (total[:n_a], total[n_a:])
+        nothing = (None,) * len(layer)
+        from_above = (halves, nothing) if d_hidden is None else (nothing, d_hidden)
+        if len(layer) == 1:
+            da_above, d_columns = from_above
+            made_of = [
+                _kernels.network.backward(
+                    form, False, *source, weights[0], kept, kept_of[0], da_above[0], d_columns[0], d_last[k][0]
+                )
+            ]
+        else:
+            made_of = _kernels.network.backward_both(
+                form, *source, weights, kept, kept_of, *from_above, tuple(d_last[k])
+            )
+        if none is not None:
+            for (_, _, d_begin, _, _), given in zip(made_of, d_last[k], strict=True):
+                for gradient, end in zip(d_begin, given, strict=True):
                     if end is not None:
                         gradient[:, none] = end[:, none]
-            if dx_i is not None:
-                dx = dx_i if dx is None else np.add(dx, dx_i, out=dx)
-            row.append(direction.gradients(dW, db))
-            begins.append(d_begin)
+        dx, d_hidden = made_of[0][:2]
+        if len(layer) == 2:  # both read the same input
+            if dx is not None:
+                np.add(dx, made_of[1][0], out=dx)
+            for gradient, other in zip(d_hidden or (), made_of[1][1] or (), strict=True):
+                np.add(gradient, other, out=gradient)
+        row = [direction.gradients(dW, db) for direction, (_, _, _, dW, db) in zip(layer, made_of, strict=True)]
         gradients.append(row[0] if len(row) == 1 else tuple(row))
-        d_initial.append(begins)
-        d_hidden = d_below
+        d_initial.append([d_begin for _, _, d_begin, _, _ in made_of])
     if checked.embedding is not None:
         dE = np.zeros_like(checked.embedding["E"])
         inside = np.ones((m, T_x), bool) if outside is None else ~outside
