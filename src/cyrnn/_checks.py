@@ -139,12 +139,12 @@ def real(name: str, value: Any, letters: str = "") -> Array:
     if type(value) is np.ndarray and value.dtype is FLOAT64 and value.flags.carray and value.size:
         return value
     array = any_array(name, value, letters)
-    if array.dtype.kind == "O" and array.size:
-        if not [entry for entry in array.flat if not isinstance(entry, (Real, Decimal))]:
-            try:
-                array = array.astype(FLOAT64)
-            except (OverflowError, ValueError) as error:
-                raise ValueError(f"{name}: expected numbers that a float64 can hold, got {error}") from error
+    numbers = Real, Decimal
+    if array.dtype.kind == "O" and array.size and not [entry for entry in array.flat if not isinstance(entry, numbers)]:
+        try:
+            array = array.astype(FLOAT64)
+        except (OverflowError, ValueError) as error:
+            raise ValueError(f"{name}: expected numbers that a float64 can hold, got {error}") from error
     if array.dtype.kind not in "fiub" and (array.dtype.kind != "V" or not np.can_cast(array.dtype, FLOAT64)):
         raise TypeError(f"{name}: expected real numbers, got {_no_numbers(name, value, array, letters)}")
     aligned: Array = _aligned(array, FLOAT64)
@@ -235,8 +235,10 @@ def dense_or_indices(x: Any) -> tuple[Any, Any]:
 
 
 def whole_numbers(array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array of objects that all are integers, as pandas gives its nullable ones, as integers, and any other
-    one as it is."""
+    """Return an array of objects that all are integers, as pandas gives its nullable ones, as integers.
+
+    Any other one is returned as it is.
+    """
     if array.dtype.kind != "O" or not array.size:
         return array
     if [entry for entry in array.flat if not isinstance(entry, (int, np.integer)) or isinstance(entry, bool)]:

@@ -8,7 +8,7 @@ import numpy as np
 from .. import _checks
 from .._checks import Array
 from ..recurrent.fused import Fused, Orders, added, fuse, split
-from ..recurrent.network import checked_network
+from ..recurrent.layout import checked_network
 from ..recurrent.spec import GRU_AFTER, CellSpec
 
 

@@ -16,7 +16,7 @@ from .. import _checks
 from .._checks import Array, Parameters
 from .._version import __version__
 from ..recurrent.fused import Fused, fuse, split
-from ..recurrent.network import converted, layout, walk
+from ..recurrent.layout import converted, layout, walk
 from ..recurrent.spec import check_output
 from .onnx_graph import Network, network
 

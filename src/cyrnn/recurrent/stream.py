@@ -8,7 +8,7 @@ import numpy as np
 from .. import _checks, _kernels
 from .._checks import Array, Parameters
 from .fused import Fused, fuse, split
-from .network import converted, initial_states, layout
+from .layout import converted, layout, nested_states
 from .spec import CELLS, OUTPUTS, CellSpec, check_output
 
 __all__ = ["Stream"]
@@ -325,7 +325,7 @@ class Stream:
         if self._network:
             if value is None:
                 raise TypeError(f"state: expected a list of {len(self._units)} entries, one for each layer, got None")
-            nested = initial_states(value, [[spec] for spec in self._cells], m, self._units, "state")
+            nested = nested_states(value, [[spec] for spec in self._cells], m, self._units, "state")
             layers = []
             for n_a, (layer,) in zip(self._units, nested, strict=True):
                 layers.append(tuple(np.zeros((n_a, 1)) if given is None else given for given in layer))

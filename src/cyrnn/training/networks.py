@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _checks
 from .._checks import Array
-from ..recurrent.network import converted, layout, shapes, walk
+from ..recurrent.layout import converted, layout, shapes, walk
 from .parameters import WrongFile, glorot, initialize_parameters, outline, reading, size, stored_array
 
 __all__ = ["initialize_network", "load_network", "save_network"]
