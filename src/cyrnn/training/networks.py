@@ -50,7 +50,9 @@ def initialize_network(
         Whether every layer has both directions.
     vocabulary : int, optional
         The number of indices of an embedding; None for a network without one.
-    reset, recurrent, forget_bias
+    reset, recurrent : str, optional
+        As for `initialize_parameters`.
+    forget_bias : float, optional
         As for `initialize_parameters`.
 
     Returns
