@@ -208,8 +208,8 @@ def behind(rows, names):
             if ahead:
                 most = min(ahead, key=lambda row: row["ratios"][name][1])
                 lines.append(
-                    f"- {name} is faster on {threads} thread{'s' * (threads > 1)} in {len(ahead)} of {len(mine)} cases, by "
-                    f"up to {1 / most['ratios'][name][1]:.1f} ({name_of(most)} at {tuple(most['size'])})."
+                    f"- {name} is faster on {threads} thread{'s' * (threads > 1)} in {len(ahead)} of {len(mine)} "
+                    f"cases, by up to {1 / most['ratios'][name][1]:.1f} ({name_of(most)} at {tuple(most['size'])})."
                 )
     return lines or ["No peer is faster at any of these sizes."]
 

@@ -7,9 +7,11 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\s*^```\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
 
@@ -17,12 +19,15 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\s*^```\n(.*?)^```$)?", re.DOTALL 
 def missing(page: str) -> list[str]:
     """Return the modules that the examples of a page import and that are not installed."""
     code = "\n".join(code for code, _ in BLOCK.findall(page))
-    names = re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE)
+    names = re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE) + ["matplotlib"] * ("plot_" in code)
     return [name for name in dict.fromkeys(names) if find_spec(name) is None]
 
 
-def run(page: str) -> Iterator[tuple[str, str, str]]:
-    """Run the examples in a folder of their own; of each give the code, what the page shows, and what it printed."""
+def run(page: str, pictures: Path | None = None) -> Iterator[tuple[str, str, str]]:
+    """Run the examples in a folder of their own; of each give the code, what the page shows, and what it printed.
+
+    The pictures that they save are kept in a folder, if one is given.
+    """
     names: dict[str, object] = {}
     here = os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
@@ -33,6 +38,8 @@ def run(page: str) -> Iterator[tuple[str, str, str]]:
                 with contextlib.redirect_stdout(printed):
                     exec(code, names)
                 yield code, shown, printed.getvalue()
+            for picture in Path(folder).glob("*.png") if pictures else ():
+                shutil.copy(picture, pictures)
         finally:
             os.chdir(here)
 

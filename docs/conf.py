@@ -41,8 +41,8 @@ myst_heading_anchors = 3
 autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
-# Not checked: a See Also section and a longer summary, which not every function needs; the mood of the summary, of which
-# the check takes a plural ("Gradients of ...") for a verb; and whether None, as what is returned, is described.
+# Not checked: a See Also section and a longer summary, which not every function needs; the mood of the summary, since
+# a plural ("Gradients of ...") is taken for a verb; and whether None, as what is returned, is described.
 numpydoc_validation_checks = {"all", "SA01", "ES01", "SS05", "RT03"}
 
 html_theme = "pydata_sphinx_theme"
@@ -80,7 +80,7 @@ def run_examples(app, docname, source):
     if missing := blocks.missing(page):
         logger.info("the examples of %s are not run without %s", docname, ", ".join(missing))
     else:
-        for code, shown, printed in blocks.run(page):
+        for code, shown, printed in blocks.run(page, HERE / "_generated"):
             if printed != shown:
                 logger.warning("this code:\n%s\nprints:\n%s", code, printed, location=docname)
     source[0] = blocks.with_outputs(page)

@@ -1,4 +1,4 @@
-"""The pages: every block of Python runs, in order, and prints what the block after it shows; every link has a target."""
+"""The pages: every block of Python runs and prints what the block after it shows; every link has a target."""
 
 import importlib.util
 import re

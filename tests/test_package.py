@@ -27,7 +27,7 @@ def python(code, **environment):
     )  # fmt: skip
 
 
-NEEDS = {"interop.torch_weights": "torch", "interop.onnx": "onnx"}
+NEEDS = {"interop.torch_weights": "torch", "interop.onnx": "onnx", "plots": "matplotlib"}
 DOCUMENTED = [
     "recurrent.activations", "recurrent.rnn", "recurrent.lstm", "recurrent.stream", "training.losses",
     "training.optimizers", "training.output_layer", "training.parameters", "_config", "interop.keras_weights", *NEEDS,

@@ -44,7 +44,9 @@ tar -xzf "$work"/dist/*.tar.gz -C "$work/sdist" --strip-components=1
 
 setting() { "$tools/python" -c "import tomllib; print($1)" < /dev/null; }
 cd "$work/sdist"
-test_command=$(setting 'tomllib.load(open("pyproject.toml", "rb"))["tool"]["cibuildwheel"]["test-command"]')
+table='tomllib.load(open("pyproject.toml", "rb"))["tool"]["cibuildwheel"]'
+test_command=$(setting "${table}['test-command']")
+repair_command=$(setting "${table}['linux']['repair-wheel-command']")
 cd "$root"
 first=yes
 while read -r version python; do
@@ -53,7 +55,8 @@ while read -r version python; do
     "$python" -m pip --version > /dev/null
     "$python" -m venv "$work/$version/build"
     "$work/$version/build/bin/pip" wheel --no-deps -w "$work/$version" "$work"/dist/*.tar.gz
-    auditwheel repair -w "$work/$version/repaired" "$work/$version"/*.whl > "$work/$version/log" 2>&1 ||
+    repair=${repair_command/\{dest_dir\}/$work/$version/repaired}
+    eval "${repair/\{wheel\}/$(ls "$work/$version"/*.whl)}" > "$work/$version/log" 2>&1 ||
         { cat "$work/$version/log"; exit 1; }
     wheel=$(ls "$work/$version"/repaired/*.whl)
     twine check --strict "$wheel"
