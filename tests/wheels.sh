@@ -37,7 +37,7 @@ if command -v actionlint > /dev/null; then actionlint "$workflow"; fi
 cibuildwheel --print-build-identifiers --platform linux --archs x86_64,aarch64 "$work/checkout"
 
 say "the sdist"
-"$tools/python" -m build --sdist --outdir "$work/dist" "$work/checkout" > /dev/null
+"$tools/python" -m build --sdist --outdir "$work/dist" "$work/checkout" > "$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 twine check --strict "$work"/dist/*
 mkdir "$work/sdist"
 tar -xzf "$work"/dist/*.tar.gz -C "$work/sdist" --strip-components=1
@@ -52,7 +52,6 @@ first=yes
 while read -r version python; do
     say "CPython $version"
     mkdir "$work/$version"
-    "$python" -m pip --version > /dev/null
     "$python" -m venv "$work/$version/build"
     "$work/$version/build/bin/pip" wheel --no-deps -w "$work/$version" "$work"/dist/*.tar.gz
     repair=${repair_command/\{dest_dir\}/$work/$version/repaired}
@@ -61,7 +60,7 @@ while read -r version python; do
     wheel=$(ls "$work/$version"/repaired/*.whl)
     twine check --strict "$wheel"
     size=$(stat -c %s "$wheel")
-    [ "$size" -lt 3000000 ] || { echo "$wheel: $size bytes, expected fewer than 3,000,000"; exit 1; }
+    [ "$size" -lt $((3 << 20)) ] || { echo "$wheel: $size bytes, expected less than 3 MiB"; exit 1; }
     "$tools/python" -m zipfile -l "$wheel" > "$work/$version/files"
     grep -q 'cyrnn.libs/libgomp' "$work/$version/files" || { echo "libgomp is not in the wheel"; exit 1; }
     if grep -E '\.(c|pyx|pxd|h) ' "$work/$version/files"; then echo "sources in the wheel"; exit 1; fi
@@ -78,7 +77,7 @@ while read -r version python; do
     env -i PATH="$clean/bin" HOME="$work/$version/empty" "$clean/bin/python" -m cyrnn --no-timing | tail -n 1
     took=$((($(date +%s%N) - begin) / 1000000))
     echo "$(basename "$wheel"): $((size / 1000)) kB; from pip install to a result $took ms"
-    # Compared where the machine is not the measurement: in CI other work may run beside it.
+    # On a machine that is busy with other work CYRNN_WHEEL_MS allows more.
     [ "$took" -lt "${CYRNN_WHEEL_MS-5000}" ] || { echo "expected less than 5 s"; exit 1; }
     "$clean/bin/pip" install 'pytest>=8' 'hypothesis>=6.100' 'mpmath>=1.3' 'threadpoolctl>=3' pytest-xdist
     cp -r "$work/sdist/tests" "$work/sdist/pyproject.toml" .
