@@ -1,10 +1,10 @@
 /* exp, tanh, sigmoid and log on floats against libm in double, for every argument of a range of bit patterns, and the
  * vectors of floats against plain loops.  tests/portable/float32.py compiles and runs it:
  *
- *     ./a.out vectors                       the vectors
+ *     ./a.out vectors                           the vectors
  *     ./a.out functions <first> <last> <step>   the arguments with the bits first, first + step, ... below last
- *     ./a.out switches                      the floats around every place where something changes
- *     ./a.out cycles                        clock ticks per value of each loop
+ *     ./a.out switches                          the floats around every place where something changes
+ *     ./a.out cycles                            clock ticks per value of each loop (of doubles without CYRNN_F32)
  *
  * Double is exact to 2^-28 ulp of float here.  Prints what failed and each function's largest error.
  */
@@ -28,16 +28,6 @@ typedef float number;
 typedef double number; /* for the cycles alone */
 #endif
 
-static long failures = 0;
-
-#define CHECK(holds, ...)                                                                      \
-    do {                                                                                       \
-        if (!(holds) && failures++ < 20) {                                                     \
-            printf("failed: " __VA_ARGS__);                                                    \
-            printf("\n");                                                                      \
-        }                                                                                      \
-    } while (0)
-
 /* The loops as the kernels have them; tests/portable.sh checks that they are vectorised. */
 void exp_loop(number *x, Py_ssize_t n) { for (Py_ssize_t u = 0; u < n; u++) x[u] = vexp(x[u]); }
 void tanh_loop(number *x, Py_ssize_t n) { for (Py_ssize_t u = 0; u < n; u++) x[u] = vtanh(x[u]); }
@@ -49,6 +39,16 @@ static const char *const NAMES[] = {"exp", "tanh", "sigmoid", "log"};
 static void (*const LOOPS[])(number *, Py_ssize_t) = {exp_loop, tanh_loop, sigmoid_loop, log_loop};
 
 #ifdef CYRNN_F32
+static long failures = 0;
+
+#define CHECK(holds, ...)                                                                      \
+    do {                                                                                       \
+        if (!(holds) && failures++ < 20) {                                                     \
+            printf("failed: " __VA_ARGS__);                                                    \
+            printf("\n");                                                                      \
+        }                                                                                      \
+    } while (0)
+
 static double sigmoid_exact(double x)
 {
     double e = exp(-fabs(x));
