@@ -6,8 +6,8 @@
 # processors  x86-64 without AVX-512 and without AVX2: which build is picked, that another is refused, the numbers
 # clang       the package and its tests by clang
 # serial      a compiler without OpenMP and without the flags of the other builds: a package of one thread and one build
-# aarch64     cross-compiled: the primitives, tested and vectorised; the package in Debian's Python for arm64, which
-#             apt-get fetches into a folder
+# aarch64     cross-compiled: the primitives and the functions of floats, tested and vectorised; the package in Debian's
+#             Python for arm64, which apt-get fetches into a folder
 #
 # Installs nothing but into folders of its own, and says what it misses.  On Debian:
 # apt-get install qemu-user clang libomp-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross
@@ -53,6 +53,17 @@ primitives() {
     "${@:2}" -Wall $flags -I src/cyrnn/_kernels tests/portable/primitives.c -lm -o "$work/$1"
 }
 
+# vectorised <program for aarch64> <shape of a vector> <fewest fused multiply-adds of such vectors in each> <functions>
+vectorised() {
+    for loop in "${@:4}"; do
+        count=$(aarch64-linux-gnu-objdump -d --no-show-raw-insn "$1" |
+            awk "/<$loop>:/ { inside = 1 } inside && /^\$/ { inside = 0 } inside" |
+            grep -cE "fml[as]\s+v[0-9]+\.$2" || true)
+        echo "  $loop: $count fused multiply-adds of vectors of $2"
+        [ "$count" -ge "$3" ]
+    done
+}
+
 on_processors() {
     needs gcc qemu-x86_64
     package processors gcc
@@ -73,6 +84,7 @@ on_clang() {
     needs clang
     primitives clang clang -march=x86-64-v3
     "$work/clang"
+    python3 tests/portable/float32.py --sample --compiler clang baseline v3
     package by-clang clang '[test]'
     # LLVM's OpenMP gives its threads the processors that the process had at first: two of them do not wait on one, so
     # that the tests of a process kept to one processor say nothing here.  What measures time is measured with gcc.
@@ -105,12 +117,10 @@ on_aarch64() {
     needs aarch64-linux-gnu-gcc aarch64-linux-gnu-objdump qemu-aarch64
     primitives arm aarch64-linux-gnu-gcc -static
     qemu-aarch64 "$work/arm"
-    for loop in exp_loop tanh_loop sigmoid_loop microkernel_4_6; do
-        count=$(aarch64-linux-gnu-objdump -d --no-show-raw-insn "$work/arm" | awk "/<$loop>:/ { inside = 1 } inside && /^\$/ { inside = 0 } inside" |
-            grep -cE 'fml[as]\s+v[0-9]+\.2d' || true)
-        echo "  $loop: $count fused multiply-adds of vectors"
-        [ "$count" -ge 10 ]
-    done
+    vectorised "$work/arm" 2d 10 exp_loop tanh_loop sigmoid_loop microkernel_4_6
+    python3 tests/portable/float32.py --sample --compiler "aarch64-linux-gnu-gcc -static" --run qemu-aarch64 \
+        --folder "$work" baseline
+    vectorised "$work/float-baseline" 4s 8 exp_loop tanh_loop sigmoid_loop log_loop
 
     # Debian's Python for arm64, unpacked beside this one; apt with a state of its own, so that nothing is installed
     needs apt-get apt-cache dpkg

@@ -34,8 +34,8 @@ static inline float float_of(uint32_t bits)
     return x;
 }
 
-/* The smaller of x and a positive limit, for NaN either: one instruction, where a condition on floats is a comparison and
- * a selection (gcc 12 makes no minimum of it), a fifth of the time of exp. */
+/* The smaller of x and a positive limit, for NaN either: one instruction.  A condition on floats is two, a comparison and
+ * a selection (gcc 12 makes no minimum of it): a fifth of the time of exp. */
 static inline float at_most(float x, float limit)
 {
     int32_t a = (int32_t)bits_of(x), b = (int32_t)bits_of(limit);
@@ -59,9 +59,9 @@ static inline float expm1_reduced(float x, float k)
     return expm1_near_0(FMA(-k, LN2_LO, FMA(-k, LN2_HI, x)));
 }
 
-/* exp(x).  2^k is applied in two halves, so that a subnormal result is rounded once and a large one does not overflow on
- * the way: the low bits of t are 2 * 127 + k, and half of that is the one exponent, the rest the other.  From k = 128 on
- * r grows instead of k, and the result is infinite. */
+/* exp(x).  2^k is applied in two halves, so that a subnormal result is rounded once and a large one does not overflow
+ * on the way: the low bits of t are 2 * 127 + k, and half of that is the one exponent, the rest the other.  From
+ * k = 128 on r grows instead of k, and the result is infinite. */
 static inline float vexp(float x)
 {
     float t, p;
@@ -94,8 +94,8 @@ static inline float vtanh(float x)
 }
 
 /* sigmoid(x) = 1 / (1 + exp(-x)).  exp(-x) = s (1 + p), s = 2^k.  s and the 1 are carried times 2^-64, so that nothing
- * overflows and the division rounds a subnormal result once; 1 + s is a sum of two, since 2^24 + 1 alone would lose half an
- * ulp.  From k = 150 on r grows instead of k, and the result is 0. */
+ * overflows and the division rounds a subnormal result once; 1 + s is a sum of two, since 2^24 + 1 alone would lose
+ * half an ulp.  From k = 150 on r grows instead of k, and the result is 0. */
 static inline float vsigmoid(float x)
 {
     const float one = 0x1p-64f;
