@@ -41,7 +41,7 @@ def sigmoid(x: Any) -> Any:
     out = _checks.real("x", x).copy()  # C-contiguous
     flat = out.reshape(-1)
     for start in range(0, flat.size, PART):
-        _kernels.activations.sigmoid(flat[start : start + PART])
+        _kernels.f64.activations.sigmoid(flat[start : start + PART])
     return out[()] if out.ndim == 0 else out
 
 
@@ -81,5 +81,5 @@ def softmax(x: Any) -> Array:
     if out.size:
         if array.ndim != 3:
             array = array.reshape(array.shape[0], -1, 1)
-        _kernels.activations.softmax(array, out.reshape(array.shape))
+        _kernels.f64.activations.softmax(array, out.reshape(array.shape))
     return out

@@ -41,7 +41,7 @@ def _run(x: Array, a0: Array | None, p: Parameters, lengths: Any, cache: bool, o
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), and what the backward pass needs: the lengths and a buffer."""
     if lengths is not None:
         lengths = _checks.lengths(lengths, *x.shape[-2:])
-    a, y, kept = _kernels.gru.forward(
+    a, y, kept = _kernels.f64.gru.forward(
         *_checks.dense_or_indices(x), a0, *_weights(p), *GRU.output_layer(p, output), lengths, cache
     )
     return a, y, lengths, kept
@@ -49,7 +49,7 @@ def _run(x: Array, a0: Array | None, p: Parameters, lengths: Any, cache: bool, o
 
 def _step(xt: Array, a_prev: Array | None, p: Parameters, output: str | None) -> tuple[Array, ...]:
     """One step: a_next (n_a, m), yt (n_y, m), the slots (4, n_a, m)."""
-    result: tuple[Array, ...] = _kernels.gru.cell_forward(
+    result: tuple[Array, ...] = _kernels.f64.gru.cell_forward(
         *_checks.dense_or_indices(xt), a_prev, *_weights(p), *GRU.output_layer(p, output)
     )
     return result
@@ -237,7 +237,7 @@ def _same_form(sequence: SequenceCache) -> None:
 def _run_back(da: Array, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
     """Gradients of the first steps of a sequence, as many as `da` has."""
     after = sequence.spec is GRU_AFTER
-    dx, da0, dW, db = _kernels.gru.backward(
+    dx, da0, dW, db = _kernels.f64.gru.backward(
         da, *_checks.dense_or_indices(x), sequence.lengths, sequence.buffer, after, p["Wu"], p["Wr"], p["Wc"]
     )
     return {"dx": dx, "da0": da0, **_named(sequence.spec, dW, db)}
@@ -248,7 +248,7 @@ def _step_back(da: Array, cache: Sequence[Any], p: Parameters, form: CellSpec) -
     a_next, a_prev, cct, ut, rt, hct, xt, _ = cache
     if a_next.shape != cct.shape:
         raise ValueError  # not read here, but all parts of a cache must fit together
-    dxt, da_prev, dW, db = _kernels.gru.cell_backward(
+    dxt, da_prev, dW, db = _kernels.f64.gru.cell_backward(
         da, a_prev, cct, ut, rt, hct, *_checks.dense_or_indices(xt), form is GRU_AFTER, p["Wu"], p["Wr"], p["Wc"]
     )
     return {"dxt": dxt, "da_prev": da_prev, **_named(form, dW, db)}

@@ -32,7 +32,7 @@ def _run(
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), c (n_a, m, T_x), and what the backward pass needs."""
     if lengths is not None:
         lengths = _checks.lengths(lengths, *x.shape[-2:])
-    a, y, c, kept = _kernels.lstm.forward(
+    a, y, c, kept = _kernels.f64.lstm.forward(
         *_checks.dense_or_indices(x), a0, c0, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"],
         *LSTM.output_layer(p, output), lengths, cache,
     )  # fmt: skip
@@ -43,7 +43,7 @@ def _step(
     xt: Array, a_prev: Array | None, c_prev: Array | None, p: Parameters, output: str | None
 ) -> tuple[Array, ...]:
     """One step: a_next, c_next (n_a, m), yt (n_y, m), the gates (4, n_a, m)."""
-    result: tuple[Array, ...] = _kernels.lstm.cell_forward(
+    result: tuple[Array, ...] = _kernels.f64.lstm.cell_forward(
         *_checks.dense_or_indices(xt), a_prev, c_prev,
         p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"],
         *LSTM.output_layer(p, output),
@@ -231,7 +231,7 @@ def lstm_forward(
 
 def _run_back(da: Array, dc: Array | None, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
     """Gradients of the first steps of a sequence, as many as `da` has."""
-    dx, da0, dc0, dW, db = _kernels.lstm.backward(
+    dx, da0, dc0, dW, db = _kernels.f64.lstm.backward(
         da, dc, *_checks.dense_or_indices(x), sequence.lengths, sequence.buffer, p["Wf"], p["Wi"], p["Wc"], p["Wo"]
     )
     (dWf, dWi, dWc, dWo), (dbf, dbi, dbc, dbo) = dW, db
@@ -246,7 +246,7 @@ def _step_back(da: Array, dc: Array, cache: Sequence[Any], p: Parameters) -> dic
     a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, _ = cache
     if a_next.shape != c_next.shape:
         raise ValueError  # not read here, but all parts of a cache must fit together
-    dxt, da_prev, dc_prev, dW, db = _kernels.lstm.cell_backward(
+    dxt, da_prev, dc_prev, dW, db = _kernels.f64.lstm.cell_backward(
         da, dc, c_next, a_prev, c_prev, ft, it, cct, ot, *_checks.dense_or_indices(xt),
         p["Wf"], p["Wi"], p["Wc"], p["Wo"],
     )  # fmt: skip

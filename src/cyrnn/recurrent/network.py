@@ -438,7 +438,7 @@ def network_forward(
             Wy, by = checked.output["Wy"], checked.output["by"]
         for i, direction in enumerate(layer):
             weights, biases = direction.arrays()
-            buffer, hidden, y, states_after = _kernels.network.forward(
+            buffer, hidden, y, states_after = _kernels.f64.network.forward(
                 direction.spec.form, i == 1, m, T_x, dense if below is None else None, index if below is None else None,
                 below, initial[k][i], weights, biases, a[i * sizes[-1] : (i + 1) * sizes[-1]] if top else None, not top,
                 Wy, by, OUTPUTS[output if fused else None], kept, cache,
@@ -453,7 +453,7 @@ def network_forward(
             buffers.append(inner)
         last.append(ends)
     if checked.output is not None and output is not None and len(checked.layers[-1]) == 2:
-        y = ACTIVATIONS[output](_kernels.dense.forward(a, checked.output["Wy"], checked.output["by"]))
+        y = ACTIVATIONS[output](_kernels.f64.dense.forward(a, checked.output["Wy"], checked.output["by"]))
         if kept is not None:
             y[:, np.arange(T_x) >= np.frombuffer(kept, np.intp)[:, None]] = 0.0
     if not cache:
@@ -533,7 +533,7 @@ def network_backward(
         dz = np.ascontiguousarray(_checks.shaped("dz", dz, "n_y, m, T_x", (n_y, m, T_x)))
         if outside is not None:
             dz = np.where(outside, 0.0, dz)
-        da_output, dWy, dby = _kernels.dense.backward(dz, caches.a, checked.output["Wy"])
+        da_output, dWy, dby = _kernels.f64.dense.backward(dz, caches.a, checked.output["Wy"])
         total = da_output if total is None else np.add(total, da_output, out=da_output)
         gradients.append({"dWy": dWy, "dby": dby})
     elif checked.output is not None:
@@ -555,7 +555,7 @@ def network_backward(
             weights, _ = direction.arrays()
             n_a = sizes[k]
             from_above = (total[i * n_a : (i + 1) * n_a], None) if d_hidden is None else (None, d_hidden[i])
-            dx_i, d_below, d_begin, dW, db = _kernels.network.backward(
+            dx_i, d_below, d_begin, dW, db = _kernels.f64.network.backward(
                 direction.spec.form, i == 1, m, T_x, dense if first else None,
                 x if first and dense is None else None, below, weights, kept, caches.layers[k][i][0],
                 *from_above, d_last[k][i], d_below,

@@ -23,7 +23,7 @@ def _run(x: Array, a0: Array | None, p: Parameters, lengths: Any, cache: bool, o
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), and what the backward pass needs: the lengths and a buffer."""
     if lengths is not None:
         lengths = _checks.lengths(lengths, *x.shape[-2:])
-    a, y, kept = _kernels.rnn.forward(
+    a, y, kept = _kernels.f64.rnn.forward(
         *_checks.dense_or_indices(x), a0, p["Wax"], p["Waa"], p["ba"], *RNN.output_layer(p, output), lengths, cache
     )
     return a, y, lengths, kept
@@ -31,7 +31,7 @@ def _run(x: Array, a0: Array | None, p: Parameters, lengths: Any, cache: bool, o
 
 def _step(xt: Array, a_prev: Array | None, p: Parameters, output: str | None) -> tuple[Array, ...]:
     """One step: a_next (n_a, m) and yt (n_y, m)."""
-    result: tuple[Array, ...] = _kernels.rnn.cell_forward(
+    result: tuple[Array, ...] = _kernels.f64.rnn.cell_forward(
         *_checks.dense_or_indices(xt), a_prev, p["Wax"], p["Waa"], p["ba"], *RNN.output_layer(p, output)
     )
     return result
@@ -194,7 +194,7 @@ def rnn_forward(
 
 def _run_back(da: Array, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
     """Gradients of the first steps of a sequence, as many as `da` has."""
-    dx, da0, dWax, dWaa, dba = _kernels.rnn.backward(
+    dx, da0, dWax, dWaa, dba = _kernels.f64.rnn.backward(
         da, *_checks.dense_or_indices(x), sequence.lengths, sequence.buffer, p["Wax"], p["Waa"]
     )
     return {"dx": dx, "da0": da0, "dWax": dWax, "dWaa": dWaa, "dba": dba}
@@ -203,7 +203,7 @@ def _run_back(da: Array, x: Array, sequence: SequenceCache, p: Parameters) -> di
 def _step_back(da: Array, cache: Sequence[Any], p: Parameters) -> dict[str, Array]:
     """Gradients of one step from its cache."""
     a_next, a_prev, xt, _ = cache
-    dxt, da_prev, dWax, dWaa, dba = _kernels.rnn.cell_backward(
+    dxt, da_prev, dWax, dWaa, dba = _kernels.f64.rnn.cell_backward(
         da, a_next, a_prev, *_checks.dense_or_indices(xt), p["Wax"], p["Waa"]
     )
     return {"dxt": dxt, "da_prev": da_prev, "dWax": dWax, "dWaa": dWaa, "dba": dba}

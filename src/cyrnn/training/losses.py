@@ -53,7 +53,7 @@ def _run_outputs(
 
 def _cross_entropy(y_pred: Array, labels: Any, lengths: Any, weights: Any) -> tuple[float, Array]:
     """By the kernel for classes, or for probabilities, which have a dimension more."""
-    losses = _kernels.losses
+    losses = _kernels.f64.losses
     kernel = losses.cross_entropy if labels.ndim == y_pred.ndim else losses.cross_entropy_of_classes
     return _run(kernel, y_pred, labels, lengths, weights)
 
@@ -279,7 +279,7 @@ def _loss_of_outputs(
     try:
         return _run_outputs(kernel, given, targets, lengths, weights)
     except ValueError as error:
-        what = "squared error" if kernel is _kernels.losses.mean_squared_error else "loss"
+        what = "squared error" if kernel is _kernels.f64.losses.mean_squared_error else "loss"
         raise ValueError(f"{name}: expected a {what} that is finite, got one that overflows") from error
 
 
@@ -325,7 +325,7 @@ def mean_squared_error(z: Any, targets: Any, lengths: Any = None, *, weights: An
     >>> cyrnn.mean_squared_error([[1.0, 2.0, 3.0]], [[1.0, 2.0, 6.0]])
     (3.0, array([[ 0.,  0., -2.]]))
     """
-    kernel = _kernels.losses.mean_squared_error
+    kernel = _kernels.f64.losses.mean_squared_error
     return _loss_of_outputs(kernel, "z", z, targets, lengths, weights, FINITE, FINITE)
 
 
@@ -387,7 +387,7 @@ def binary_cross_entropy(
     >>> round(loss, 4)
     0.2734
     """
-    kernels, name = _kernels.losses, "y_pred"
+    kernels, name = _kernels.f64.losses, "y_pred"
     if _checks.flag("from_logits", from_logits):
         kernel = kernels.binary_cross_entropy_of_logits
         return _loss_of_outputs(kernel, name, y_pred, targets, lengths, weights, FINITE, FROM_0_TO_1)

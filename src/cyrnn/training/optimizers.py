@@ -69,7 +69,7 @@ def _lists(parameters: Any, gradients: Any, *states: Any) -> list[list[Any]]:
 def _gradient(name: str, value: Any) -> Array:
     """Return a gradient as the kernels read it; refuse one that is not finite."""
     array = _checks.real(name, value)
-    largest = _kernels.optimizers.LARGEST
+    largest = _kernels.f64.optimizers.LARGEST
     bad = ~(np.abs(array) <= largest)
     if bad.any():
         index = tuple(map(int, np.argwhere(bad)[0]))
@@ -274,7 +274,7 @@ def update_parameters_with_adam(
     if not learning_rate * weight_decay <= 1.0:
         most = f"at most 1 / learning_rate = {1 / learning_rate}, which leaves nothing of a weight"
         raise ValueError(f"weight_decay: expected {most}, got {weight_decay}")
-    kernel, exponent = _kernels.optimizers.adam, min(t, 1 << 53)  # a float, whatever t is
+    kernel, exponent = _kernels.f64.optimizers.adam, min(t, 1 << 53)  # a float, whatever t is
     corrections = 1.0 - beta1**exponent, 1.0 - beta2**exponent
     rates = learning_rate, beta1, beta2, epsilon, *corrections, 1.0 - learning_rate * weight_decay
     decayed = None
@@ -328,7 +328,7 @@ def update_parameters_with_gd(parameters: P, gradients: Nested, learning_rate: f
     {'Wy': array([[0.5, 2. ]])}
     """
     learning_rate = _checks.number("learning_rate", learning_rate, *NOT_NEGATIVE)
-    kernel = _kernels.optimizers.descent
+    kernel = _kernels.f64.optimizers.descent
     if isinstance(parameters, (dict, list, tuple)):
         try:
             p_list, g_list = _lists(parameters, gradients)
@@ -403,11 +403,11 @@ def clip_gradients(
     try:
         before = [own[key] for _, own, key in entries]
         after = arrays(*[array.shape for array in before])
-        found = _kernels.optimizers.clip(before, after, by_norm, by_value)
+        found = _kernels.f64.optimizers.clip(before, after, by_norm, by_value)
     except _checks.MISFIT:
         before = [_gradient(f"{where}[{key!r}]", own[key]) for where, own, key in entries]
         after = arrays(*[array.shape for array in before])
-        found = _kernels.optimizers.clip(before, after, by_norm, by_value)
+        found = _kernels.f64.optimizers.clip(before, after, by_norm, by_value)
     new = {(where, key): array for (where, _, key), array in zip(entries, after, strict=True)}
     named = iter(leaves)
 

@@ -23,7 +23,7 @@ def _run(a: Array, W: Array, b: Array) -> Array:
     """Return z; one step is a sequence of one."""
     if not isinstance(a, np.ndarray):
         raise TypeError  # a table, say, which slices otherwise
-    z: Array = _kernels.dense.forward(a if a.ndim == 3 else a[:, :, None], W, b)
+    z: Array = _kernels.f64.dense.forward(a if a.ndim == 3 else a[:, :, None], W, b)
     return z if a.ndim == 3 else z[:, :, 0]
 
 
@@ -31,9 +31,9 @@ def _run_back(dz: Array, a: Array, W: Array) -> tuple[Array, Array, Array]:
     if not isinstance(a, np.ndarray) or not isinstance(dz, np.ndarray):
         raise TypeError
     if a.ndim == 3:
-        result: tuple[Array, Array, Array] = _kernels.dense.backward(dz, a, W)
+        result: tuple[Array, Array, Array] = _kernels.f64.dense.backward(dz, a, W)
         return result
-    da, dW, db = _kernels.dense.backward(dz[:, :, None], a[:, :, None], W)
+    da, dW, db = _kernels.f64.dense.backward(dz[:, :, None], a[:, :, None], W)
     return da[:, :, 0], dW, db
 
 

@@ -7,9 +7,11 @@
 #ifndef CYRNN_LIMITS_H
 #define CYRNN_LIMITS_H
 
+#include "real.h"
+
 /* The machine */
 #define CACHE_LINE 64
-#define LINE (CACHE_LINE / 8)             /* doubles of a cache line: threads write no line together */
+#define LINE (CACHE_LINE / (int)sizeof(real)) /* values of a cache line: threads write no line together */
 #define HUGE_PAGE (1 << 21)
 #define L1_SET_STRIDE 4096                /* lines this far apart share a set of L1 */
 
@@ -17,7 +19,7 @@
 #define MR (4 * VLEN)                     /* rows of a packed panel */
 #define NR 6                              /* columns of a register tile */
 #define PANEL_BYTES (40 * 1024)           /* of a panel per visit, nearly all of L1 */
-#define KC (PANEL_BYTES / 8 / MR)         /* terms of a sum per visit of a panel */
+#define KC (PANEL_BYTES / (int)sizeof(real) / MR)       /* terms of a sum per visit of a panel */
 #define MC (6 * MR)                       /* rows of a weight gradient per pass over the panels */
 #define AXPY_ROWS 8                       /* rows of W that one column reads side by side */
 #define TRANSPOSE_FROM (8 * MR)           /* columns of dW from which D is transposed first */
