@@ -34,7 +34,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     BUILDS["v3"] = ["-march=x86-64-v3"]
     BUILDS["v4"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
 
-PRECISIONS: dict[str, list[tuple[str, str | None]]] = {"f64": []}
+PRECISIONS: dict[str, list[tuple[str, str | None]]] = {"f64": [], "f32": [("CYRNN_F32", None)]}
 
 KERNELS = Path("src/cyrnn/_kernels")
 NAMES = sorted(source.stem for source in KERNELS.glob("*.pyx"))

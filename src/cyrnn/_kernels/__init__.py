@@ -63,7 +63,8 @@ NEEDS = {
 
 FEATURES = features()
 
-PRECISIONS = {"f64": np.dtype(np.float64), "f32": np.dtype(np.float32)}
+FLOAT32 = np.dtype(np.float32)
+PRECISIONS: dict[str, np.dtype[Any]] = {"f64": np.dtype(np.float64), "f32": FLOAT32}
 
 
 class Kernels:
@@ -88,7 +89,7 @@ f32: Kernels
 
 def of(dtype: Any) -> Kernels:
     """Return the kernels for arrays of this dtype."""
-    return f32 if dtype == np.float32 else f64
+    return f32 if dtype == FLOAT32 else f64
 
 
 def _modules(folder: str) -> list[str]:

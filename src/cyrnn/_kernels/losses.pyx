@@ -235,7 +235,7 @@ cdef bint classes_block(loss *p, Py_ssize_t first, Py_ssize_t count, double *tot
         dz[label * columns + k] = scale[k] * (p.sums[k] - one)
     for k in range(count):
         p.sums[k] = -linalg.log(p.sums[k] if p.sums[k] > REAL_MIN else REAL_MIN)
-    total[0] += weighted(p.sums, scale, count)
+    total[0] += <double> weighted(p.sums, scale, count)
     return bad
 
 
@@ -296,8 +296,8 @@ cdef bint probabilities_block(loss *p, Py_ssize_t first, Py_ssize_t count, doubl
         poll_signals(p.thr, ELEMENTWISE_FLOPS * p.joined * count)
         at, rows = i * p.joined * columns + first, min(p.joined, p.n - i * p.joined)
         probabilities_gradient(p.y_pred + at, p.y_true + at, scale, p.label_totals, p.dz + at, rows * count)
-    total[0] += weighted(p.sums, scale, count)
-    return bad or not total[0] <= REAL_MAX
+    total[0] += <double> weighted(p.sums, scale, count)
+    return bad or not total[0] <= <double> REAL_MAX
 
 
 cdef bint squares_row(
@@ -380,8 +380,8 @@ cdef bint rows_block(loss *p, Py_ssize_t first, Py_ssize_t count, double *total)
         at, rows = i * p.joined * columns + first, min(p.joined, p.n - i * p.joined)
         bad |= p.row(p.y_pred + at, p.y_true + at, p.scale + first, p.sums, p.dz + at, rows * count)
     fold(p.sums, p.joined, count, False)
-    total[0] += weighted(p.sums, p.scale + first, count)
-    return bad or not total[0] <= REAL_MAX
+    total[0] += <double> weighted(p.sums, p.scale + first, count)
+    return bad or not total[0] <= <double> REAL_MAX
 
 
 ctypedef bint (*block_fn)(loss *p, Py_ssize_t first, Py_ssize_t count, double *total) noexcept nogil

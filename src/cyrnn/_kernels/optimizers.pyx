@@ -162,7 +162,7 @@ cdef double squares(const Entry *entries, Py_ssize_t n, real scale) noexcept nog
             count = min(entries[i].count - piece * SUM_CHUNK, SUM_CHUNK)
             for k in range(count):
                 square[k] = (scale * g[k]) * (scale * g[k])
-            total += row_sum(square, count)
+            total += <double> row_sum(square, count)
     return total
 
 
@@ -180,7 +180,7 @@ cdef double norm_of(const Entry *entries, Py_ssize_t n) noexcept nogil:
     for i in range(n):
         g = entries[i].at[0]
         for k in range(entries[i].count):
-            biggest = max(biggest, fabs(g[k]))
+            biggest = max(biggest, <double> fabs(g[k]))
     frexp(biggest, &power)
     scale = ldexp(1.0, -max(power, REAL_POWER_MIN))
     return sqrt_double(squares(entries, n, scale)) / scale
@@ -247,7 +247,7 @@ def clip(
         found = norm_of(entries, n)
         factor = norm / found if found > norm else 1.0
         for i in range(n if found >= 0.0 else 0):
-            if value < REAL_SQUARE_MAX:
+            if value < <double> REAL_SQUARE_MAX:
                 clip_row(entries[i].at[0], entries[i].at[1], entries[i].count, value)
             else:
                 scale_row(entries[i].at[0], entries[i].at[1], entries[i].count, factor)
