@@ -40,13 +40,15 @@ def kernels(dtype: Any) -> _kernels.Kernels:
         return _kernels.f64
     if dtype is np.float32:
         return _kernels.f32
+    expected = f"dtype: expected numpy.float64 or numpy.float32, got {dtype!r}"
     try:
-        found = None if dtype is None else np.dtype(dtype)
-    except TypeError:
-        found = None
+        if dtype is None:
+            raise TypeError("NumPy takes None for float64")
+        found = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(expected) from error
     if found not in (FLOAT64, FLOAT32):
-        kind = TypeError if found is None else ValueError
-        raise kind(f"dtype: expected numpy.float64 or numpy.float32, got {dtype!r}")
+        raise ValueError(expected)
     return _kernels.of(found)
 
 
