@@ -34,11 +34,11 @@ from .linalg cimport linalg
 from .linalg.linalg cimport as_matrix
 from .linalg.softmax cimport row_sum
 from .runtime.buffers cimport array_type, buffer_free, new_array, values_alloc, workspace_alloc
-from .runtime.limits cimport ELEMENTWISE_FLOPS, LOSS_COLUMNS, LOSS_ROW, SUM_CHUNK
+from .runtime.limits cimport DISTRIBUTION_ERROR, ELEMENTWISE_FLOPS, LOSS_COLUMNS, LOSS_ROW, SUM_CHUNK
 from .runtime.parallel cimport (
     FP_PLAIN, cancelled, fp_enter, fp_leave, fp_state, poll_signals, region, serial, thread,
 )
-from .runtime.real cimport DISTRIBUTION_ERROR, REAL_MAX, REAL_MIN, fabs, half, one, real, two, zero
+from .runtime.real cimport REAL_MAX, REAL_MIN, fabs, half, one, real, two, zero
 from .runtime.threads cimport raise_if_cancelled, region_init
 from .runtime.views cimport (
     as_columns_view, column_copy, is_plain_1i, is_plain_2i, matrix, new_cube, refuse, strided,

@@ -55,6 +55,21 @@
 #define LOSS_COLUMNS 8192                 /* columns of a loss at a time */
 #define LOSS_ROW 64                       /* values that make a row long enough for the vectors */
 
+/* Numbers (losses, updates) */
+#ifdef CYRNN_F32
+#define SQUARE_MAX 1.8e19f                /* the square of a number up to here is finite */
+#define SQUARES_MIN 1e-30                 /* a sum of squares between these has lost nothing to subnormal numbers */
+#define SQUARES_MAX 1e30
+#define POWER_MIN (-120)                  /* 2 to the minus of it is finite */
+#define DISTRIBUTION_ERROR 1e-4f          /* of a probability outside 0 ... 1, and of a sum of those away from 1 */
+#else
+#define SQUARE_MAX 1.3e154
+#define SQUARES_MIN 1e-280
+#define SQUARES_MAX 1e280
+#define POWER_MIN (-1000)
+#define DISTRIBUTION_ERROR 1e-6
+#endif
+
 /* Threads (runtime) */
 #define FLOPS_PER_THREAD 4e6              /* that pay for one more thread */
 #define EXAMPLES_PER_THREAD 4             /* of a step at least, where threads split the examples */
