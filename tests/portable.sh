@@ -28,12 +28,13 @@ needs() {
 }
 
 # A fresh virtual environment with the package in it, built by the compiler given: nothing of another one is taken.  No
-# function may take more than 8 kB of the stack; clang takes a little more for the entry points with many arguments.
+# function may take more than 8 kB of the stack; clang takes a little more for the entry points with many arguments.  No
+# value of the float32 kernels becomes a double by the way.
 package() {
     rm -rf build
     python3 -m venv "$work/$1"
     . "$work/$1/bin/activate"
-    local frames="-Werror=frame-larger-than=8192"
+    local frames="-Werror=frame-larger-than=8192 -Werror=double-promotion"
     [ "$2" != clang ] || frames="-Wframe-larger-than=10240 -Werror=frame-larger-than="
     CC="$2" CFLAGS="$frames" pip install ".${3:-}"
 }

@@ -11,14 +11,14 @@
 #include <stddef.h>
 #include "simd.h"
 
-#define LANES 8 /* in every build, so that they agree */
+#define LANES LINE /* in every build of a precision, so that they agree */
 
 /* The sum of z[0] ... z[n - 1], each from 0 to 1, in LANES lanes. */
-static inline double sum_of_lanes(const double *z, Py_ssize_t n)
+static inline real sum_of_lanes(const real *z, Py_ssize_t n)
 {
     const vec one = vec_set1(1.0), minus_one = vec_set1(-1.0);
     vec sum[LANES / VLEN], lost[LANES / VLEN], next, value;
-    double s[LANES], l[LANES], total = 1.0, rest = 0.0, after;
+    real s[LANES], l[LANES], total = 1, rest = 0, after;
     Py_ssize_t u = 0;
     for (int v = 0; v < LANES / VLEN; v++) {
         sum[v] = one;
@@ -41,8 +41,10 @@ static inline double sum_of_lanes(const double *z, Py_ssize_t n)
         vec_store(s + v * VLEN, sum[v]);
         vec_store(l + v * VLEN, lost[v]);
     }
-    for (int v = 0; v < LANES; v++) s[v] = (s[v] - 1.0) + l[v];
-    return ((total - 1.0) + rest) + (((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])));
+    for (int v = 0; v < LANES; v++) s[v] = (s[v] - 1) + l[v];
+    for (int half = LANES / 2; half >= 4; half /= 2)
+        for (int v = 0; v < half; v++) s[v] += s[v + half];
+    return ((total - 1) + rest) + ((s[0] + s[1]) + (s[2] + s[3]));
 }
 
 #endif

@@ -14,15 +14,15 @@
 /* A weight matrix as the caller keeps it: `n_gates` matrices of n rows and K columns, row length ld.
  * fused     the gates are multiplied as one matrix of n_gates * n rows
  * unpacked  it is used once: there is no packed form
- * packed    workspace for the packed form, `weights_size` doubles
+ * packed    workspace for the packed form, `weights_size` values
  * depth     the terms of a packed row: K, or more in a part, columns k0 ... k0 + K - 1, of a larger matrix that has the
  *           workspace (`matmul` only) */
 typedef struct {
-    const double *gate[MAX_GATES];
+    const real *gate[MAX_GATES];
     int n_gates, fused, unpacked;
     Py_ssize_t n, K, ld;
     Py_ssize_t depth, k0;
-    double *packed;
+    real *packed;
 } weights;
 
 /* Doubles that the packed form takes, by rows or by columns. */
@@ -46,10 +46,10 @@ static inline void weights_pack(const weights *W, thread thr)
 }
 
 /* Element (r, k) of a gate that `weights_pack` has packed is packed_row(W, gate, r)[k * MR]. */
-static inline const double *packed_row(const weights *W, int gate, Py_ssize_t r)
+static inline const real *packed_row(const weights *W, int gate, Py_ssize_t r)
 {
     Py_ssize_t row = W->fused ? gate * W->n + r : r;
-    const double *panels = W->packed + (W->fused ? 0 : gate * packed_size(W->n, W->depth));
+    const real *panels = W->packed + (W->fused ? 0 : gate * packed_size(W->n, W->depth));
     return panels + row / MR * MR * W->depth + W->k0 * MR + row % MR;
 }
 
@@ -60,7 +60,7 @@ static inline Py_ssize_t panel_rows(const weights *W, int gate, Py_ssize_t r)
 }
 
 /* One gate (n, K) as it was before it was packed, with row length ld. */
-static inline void weights_unpack(const weights *W, int gate, double *dst, Py_ssize_t ld)
+static inline void weights_unpack(const weights *W, int gate, real *dst, Py_ssize_t ld)
 {
     for (Py_ssize_t r = 0; r < W->n; r++)
         for (Py_ssize_t k = 0; k < W->K; k++) dst[r * ld + k] = packed_row(W, gate, r)[k * MR];
@@ -77,8 +77,8 @@ static inline void weights_pack_t(const weights *W, thread thr)
 
 /* C = start + W X for X (cols, K) with row length ldx; gate g of C is (cols, n) at c + g * sc with row length ldc.
  * Only this thread's range of the rows. */
-static inline void matmul(double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const double *x,
-                          Py_ssize_t ldx, Py_ssize_t cols, enum start start, const double *bias, thread thr)
+static inline void matmul(real *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const real *x,
+                          Py_ssize_t ldx, Py_ssize_t cols, enum start start, const real *bias, thread thr)
 {
     int fused = W->fused && !W->unpacked, n_gates = fused ? 1 : W->n_gates;
     Py_ssize_t n = fused ? W->n_gates * W->n : W->n, panels = packed_size(n, 1) / MR;
@@ -97,8 +97,8 @@ static inline void matmul(double *c, Py_ssize_t sc, Py_ssize_t ldc, const weight
 }
 
 /* The same by all threads together: a range of the rows each, or of the columns where there are few rows. */
-static inline void matmul_shared(double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const double *x,
-                                 Py_ssize_t ldx, Py_ssize_t cols, enum start start, const double *bias, thread thr)
+static inline void matmul_shared(real *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const real *x,
+                                 Py_ssize_t ldx, Py_ssize_t cols, enum start start, const real *bias, thread thr)
 {
     if (W->n_gates * W->n >= SHARED_PANELS * MR * thr.count)
         matmul(c, sc, ldc, W, x, ldx, cols, start, bias, thr);
@@ -111,7 +111,7 @@ static inline void matmul_shared(double *c, Py_ssize_t sc, Py_ssize_t ldc, const
 
 /* C (cols, K) = start + W' D; gate g of D is (cols, n) at d + g * sd with row length ldd.  Only this thread's range of
  * the columns of C.  start: ZERO or ADD. */
-static inline void matmul_t(double *c, Py_ssize_t ldc, const weights *W, const double *d, Py_ssize_t sd,
+static inline void matmul_t(real *c, Py_ssize_t ldc, const weights *W, const real *d, Py_ssize_t sd,
                             Py_ssize_t ldd, Py_ssize_t cols, enum start start, thread thr)
 {
     index_range own = thread_range(W->K, MR, thr);
@@ -130,7 +130,7 @@ static inline void matmul_t(double *c, Py_ssize_t ldc, const weights *W, const d
 /* Whether the caches of one core cannot hold them: then a product takes as many columns as there are, split by units. */
 static inline int exceeds_cache(const weights *W)
 {
-    return 8.0 * W->n_gates * (double)W->n * (double)W->K > WEIGHTS_IN_L2;
+    return (double)sizeof(real) * W->n_gates * (double)W->n * (double)W->K > WEIGHTS_IN_L2;
 }
 
 /* Whether the threads of a call split the units of every step rather than its m examples: where the weights are larger
@@ -152,15 +152,15 @@ static inline Py_ssize_t add_outer_workspace(Py_ssize_t K, Py_ssize_t cols)
 /* dW (n, K) = start + D' X, the sum over the rows of D (cols, n) and X (cols, K); row k of X is x + at[k] ldx where `at`
  * is given.  MC rows of dW at a time, so that their pages stay in the TLB until the next panel.  Where many panels
  * follow, that block of D is transposed first, into `workspace`. */
-static inline void add_outer(double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
-                             const double *x, Py_ssize_t ldx, const Py_ssize_t *at, Py_ssize_t K,
-                             Py_ssize_t cols, enum start start, double *workspace, thread thr)
+static inline void add_outer(real *dW, Py_ssize_t lddW, const real *d, Py_ssize_t ldd, Py_ssize_t n,
+                             const real *x, Py_ssize_t ldx, const Py_ssize_t *at, Py_ssize_t K,
+                             Py_ssize_t cols, enum start start, real *workspace, thread thr)
 {
     for (Py_ssize_t k0 = 0, nk; k0 < cols && !cancelled(thr); k0 += nk) {
         nk = kblock(cols - k0);
         for (Py_ssize_t g = 0; g < n; g += MC) {
             Py_ssize_t rows = n - g < MC ? n - g : MC, sxj = 1, sxk = ldd;
-            const double *from = d + k0 * ldd + g;
+            const real *from = d + k0 * ldd + g;
             if (K >= TRANSPOSE_FROM) {
                 transpose(workspace, nk, from, ldd, nk, rows);
                 from = workspace;
@@ -176,7 +176,7 @@ static inline void add_outer(double *dW, Py_ssize_t lddW, const double *d, Py_ss
 }
 
 /* db (n) += the sum over the rows of D (cols, n). */
-static inline void add_rows(double *db, const double *d, Py_ssize_t ldd, Py_ssize_t n, Py_ssize_t cols)
+static inline void add_rows(real *db, const real *d, Py_ssize_t ldd, Py_ssize_t n, Py_ssize_t cols)
 {
     for (Py_ssize_t j = 0; j < cols; j++)
         for (Py_ssize_t u = 0; u < n; u++) db[u] += d[j * ldd + u];

@@ -1,5 +1,7 @@
 """The block sizes and thresholds that Cython code reads: see limits.h."""
 
+from .real cimport real
+
 
 cdef extern from "runtime/limits.h" nogil:
     enum:
@@ -30,6 +32,11 @@ cdef extern from "runtime/limits.h" nogil:
     const Py_ssize_t MAX_COLUMNS
     const Py_ssize_t MR
     const Py_ssize_t NR
+    const int POWER_MIN
+    const real SQUARE_MAX
+    const real DISTRIBUTION_ERROR
+    const double SQUARES_MIN
+    const double SQUARES_MAX
     const double WORKSPACE_SHARE
     const double TABLE_SHARE
     const double ELEMENTWISE_FLOPS
