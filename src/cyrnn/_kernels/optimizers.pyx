@@ -34,7 +34,7 @@ cdef object ndarray_type = ndarray
 cdef struct Entry:
     real *at[KINDS]
     Py_ssize_t count            # values in each
-    real keep                 # 1, or what decay leaves of the parameter
+    real keep                   # 1, or what decay leaves of the parameter
 
 
 cdef real *bind(object value, bint written, Py_ssize_t *count) except? NULL:
@@ -111,8 +111,8 @@ cdef Entry *entries_of(tuple lists, bint check, Py_ssize_t *n) except NULL:
 
 
 cdef void adam_row(
-    const real *restrict g,                                                   # IN     (count)
-    real *restrict parameter, real *restrict v, real *restrict s,         # IN/OUT (count)
+    const real *restrict g,                                                     # IN     (count)
+    real *restrict parameter, real *restrict v, real *restrict s,               # IN/OUT (count)
     Py_ssize_t count, real keep, real rate, real beta1, real rest1, real beta2, real rest2, real root, real epsilon,
 ) noexcept nogil:
     """One array; rest1 and rest2 are 1 - beta1 and 1 - beta2; rate and root have the corrections for the bias of v and s

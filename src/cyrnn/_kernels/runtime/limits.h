@@ -22,6 +22,7 @@
 #define KC (PANEL_BYTES / (int)sizeof(real) / MR)       /* terms of a sum per visit of a panel */
 #define MC (6 * MR)                       /* rows of a weight gradient per pass over the panels */
 #define AXPY_ROWS 8                       /* rows of W that one column reads side by side */
+#define TILE_BYTES (512 * 1024)           /* of a weight gradient that is summed apart before it is added */
 #define TRANSPOSE_FROM (8 * MR)           /* columns of dW from which D is transposed first */
 #define WEIGHTS_IN_L1 (32 * 1024)         /* bytes of packed weights up to which two panels are read side by side */
 #define WEIGHTS_IN_L2 800000              /* bytes of weights that one core keeps in its caches */
@@ -61,12 +62,14 @@
 #define SQUARES_MIN 1e-30                 /* a sum of squares between these has lost nothing to subnormal numbers */
 #define SQUARES_MAX 1e30
 #define POWER_MIN (-120)                  /* 2 to the minus of it is finite */
+#define COMPENSATED 1                     /* whether sums over columns keep what each addition rounds off */
 #define DISTRIBUTION_ERROR 1e-4f          /* of a probability outside 0 ... 1, and of a sum of those away from 1 */
 #else
 #define SQUARE_MAX 1.3e154
 #define SQUARES_MIN 1e-280
 #define SQUARES_MAX 1e280
 #define POWER_MIN (-1000)
+#define COMPENSATED 0
 #define DISTRIBUTION_ERROR 1e-6
 #endif
 

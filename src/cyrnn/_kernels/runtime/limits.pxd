@@ -6,6 +6,7 @@ from .real cimport real
 cdef extern from "runtime/limits.h" nogil:
     enum:
         CACHE_LINE
+        COMPENSATED
         LINE
         MANY_COLUMNS
         PADDED_LD_FROM
@@ -32,6 +33,7 @@ cdef extern from "runtime/limits.h" nogil:
     const Py_ssize_t MAX_COLUMNS
     const Py_ssize_t MR
     const Py_ssize_t NR
+    const Py_ssize_t KC
     const int POWER_MIN
     const real SQUARE_MAX
     const real DISTRIBUTION_ERROR
