@@ -49,9 +49,10 @@ print(*sorted(flag for flag in found if flag != "-O1"))
 PYTHON
 )
 
-# primitives <name> <compiler and its options>
+# primitives <name> <compiler and its options>: <name>, and in float <name>-f32
 primitives() {
     "${@:2}" -Wall $flags -I src/cyrnn/_kernels tests/portable/primitives.c -lm -o "$work/$1"
+    "${@:2}" -Wall $flags -DCYRNN_F32 -I src/cyrnn/_kernels tests/portable/primitives.c -lm -o "$work/$1-f32"
 }
 
 # vectorised <program for aarch64> <shape of a vector> <fewest fused multiply-adds of such vectors in each> <functions>
@@ -85,6 +86,7 @@ on_clang() {
     needs clang
     primitives clang clang -march=x86-64-v3
     "$work/clang"
+    "$work/clang-f32"
     python3 tests/portable/float32.py --sample --compiler clang baseline v3
     package by-clang clang '[test]'
     # LLVM's OpenMP gives its threads the processors that the process had at first: two of them do not wait on one, so
@@ -118,6 +120,7 @@ on_aarch64() {
     needs aarch64-linux-gnu-gcc aarch64-linux-gnu-objdump qemu-aarch64
     primitives arm aarch64-linux-gnu-gcc -static
     qemu-aarch64 "$work/arm"
+    qemu-aarch64 "$work/arm-f32"
     vectorised "$work/arm" 2d 10 exp_loop tanh_loop sigmoid_loop microkernel_4_6
     python3 tests/portable/float32.py --sample --compiler "aarch64-linux-gnu-gcc -static" --run qemu-aarch64 \
         --folder "$work" baseline

@@ -97,15 +97,16 @@ static inline void outer_part(real *restrict dW, Py_ssize_t lddW, Py_ssize_t K, 
             for (Py_ssize_t k = 0; k < K; k++) dW[u * lddW + k] = d[u] * x[k];
         return;
     }
-    if (COMPENSATED && m > KC) {
+    if (COMPENSATED && m > SUM_COLUMNS) {
         const Py_ssize_t most = outer_rows(K, 1);
         for (Py_ssize_t g = own.begin, rows; g < own.end; g += rows) {
             rows = own.end - g < most ? own.end - g : most;
             const accumulator to = {dW + g * lddW, workspace, lddW, K};
-            for (Py_ssize_t j = 0, nk; j < m; j += nk) {
-                nk = kblock(m - j);
-                outer_block(to, rows, d + g * m + j, m, 1, x + j, m, 1, K, nk, NULL, j ? ADD : ZERO,
-                            workspace + rows * K, panel);
+            for (Py_ssize_t j = 0, nk, part; j < m; j += nk) {
+                part = j % SUM_COLUMNS;
+                nk = kblock(m - j < SUM_COLUMNS - part ? m - j : SUM_COLUMNS - part);
+                outer_block(to, rows, d + g * m + j, m, 1, x + j, m, 1, K, nk, NULL, j < SUM_COLUMNS ? ZERO : ADD,
+                            part == 0, part + nk == SUM_COLUMNS || j + nk == m, workspace + rows * K, panel);
             }
             add_lost(to, rows, K);
         }
@@ -145,7 +146,7 @@ static inline void outer_part(real *restrict dW, Py_ssize_t lddW, Py_ssize_t K, 
 static inline Py_ssize_t outer_unpacked_workspace(Py_ssize_t n, Py_ssize_t K, Py_ssize_t m)
 {
     const Py_ssize_t most = outer_rows(K, 1);
-    return COMPENSATED && m > KC ? 2 * (n < most ? n : most) * K : 0;
+    return COMPENSATED && m > SUM_COLUMNS ? 2 * (n < most ? n : most) * K : 0;
 }
 
 static inline void outer_unpacked(real *dW, Py_ssize_t lddW, Py_ssize_t K, const real *d, const real *x,

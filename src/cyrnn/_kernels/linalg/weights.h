@@ -145,7 +145,7 @@ static inline int split_by_units(const weights *W, Py_ssize_t m, Py_ssize_t *max
 }
 
 /* A sum over many columns, n rows of K values, and in float32 what its additions rounded off; `lost` NULL if that is not
- * kept.  Then a value is the sum of KC terms at most in plain float32, and these sums are added exactly but for the end. */
+ * kept.  Then a value is the sum of SUM_COLUMNS terms at most in plain float32, and these sums are added exactly but for the end. */
 typedef struct {
     real *sum, *lost;
     Py_ssize_t ld, ld_lost;
@@ -171,16 +171,17 @@ static inline Py_ssize_t outer_rows(Py_ssize_t K, int compensated)
     return rows > MC ? MC : rows < 4 * NR ? 4 * NR : rows;
 }
 
-/* start + the sum of nk columns, KC at most: `rows` rows of K values.  Row r of D' is from[r * sxj + k * sxk], row c of X'
- * x[c * s_row + k * s_k], `at` as in `add_outer`; tile: workspace (rows, K) where what is rounded off is kept. */
+/* start + the sum of nk columns, KC at most, for `rows` rows of K values.  Row r of D' is from[r * sxj + k * sxk], row c of
+ * X' x[c * s_row + k * s_k], `at` as in `add_outer`.  Where what is rounded off is kept, the sums of several calls, from
+ * `first` to `last`, are made in `tile` (rows, K) and then added. */
 static inline void outer_block(accumulator to, Py_ssize_t rows, const real *from, Py_ssize_t sxj, Py_ssize_t sxk,
                                const real *x, Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t K, Py_ssize_t nk,
-                               const Py_ssize_t *at, enum start start, real *tile, real *panel)
+                               const Py_ssize_t *at, enum start start, int first, int last, real *tile, real *panel)
 {
     const int compensated = COMPENSATED && to.lost, apart = compensated && start == ADD;
-    real *const c = apart ? tile : to.sum;
-    gemm_unpacked(c, apart ? K : to.ld, K, x, s_row, s_k, nk, from, sxj, sxk, rows, apart ? ZERO : start, NULL, at, panel);
-    for (Py_ssize_t r = 0; r < rows && compensated; r++)
+    gemm_unpacked(apart ? tile : to.sum, apart ? K : to.ld, K, x, s_row, s_k, nk, from, sxj, sxk, rows,
+                  apart && first ? ZERO : first ? start : ADD, NULL, at, panel);
+    for (Py_ssize_t r = 0; r < rows && compensated && last; r++)
         if (apart) add_compensated(to.sum + r * to.ld, to.lost + r * to.ld_lost, tile + r * K, K);
         else memset(to.lost + r * to.ld_lost, 0, (size_t)K * sizeof(real));
 }
@@ -202,21 +203,24 @@ static inline void add_outer(accumulator dW, const real *d, Py_ssize_t ldd, Py_s
     const int compensated = COMPENSATED && dW.lost;
     const Py_ssize_t most = outer_rows(K, compensated);
     real *const tile = workspace + (K < TRANSPOSE_FROM ? 0 : (n < most ? n : most) * (cols < KC ? cols : KC));
-    for (Py_ssize_t k0 = 0, nk; k0 < cols && !cancelled(thr); k0 += nk) {
-        nk = kblock(cols - k0);
+    for (Py_ssize_t s0 = 0, end; s0 < cols && !cancelled(thr); s0 = end) {
+        end = s0 + (!compensated ? kblock(cols - s0) : cols - s0 > SUM_COLUMNS ? SUM_COLUMNS : cols - s0);
         for (Py_ssize_t g = 0; g < n; g += most) {
-            Py_ssize_t rows = n - g < most ? n - g : most, sxj = 1, sxk = ldd;
-            const real *from = d + k0 * ldd + g;
-            if (K >= TRANSPOSE_FROM) {
-                transpose(workspace, nk, from, ldd, nk, rows);
-                from = workspace;
-                sxj = nk;
-                sxk = 1;
+            const Py_ssize_t rows = n - g < most ? n - g : most;
+            for (Py_ssize_t k0 = s0, nk; k0 < end; k0 += nk) {
+                Py_ssize_t sxj = 1, sxk = ldd;
+                const real *from = d + k0 * ldd + g;
+                nk = kblock(end - k0);
+                if (K >= TRANSPOSE_FROM) {
+                    transpose(workspace, nk, from, ldd, nk, rows);
+                    from = workspace;
+                    sxj = nk;
+                    sxk = 1;
+                }
+                outer_block(rows_from(dW, g), rows, from, sxj, sxk, at ? x : x + k0 * ldx, 1, ldx, K, nk,
+                            at ? at + k0 : NULL, start, k0 == s0, k0 + nk == end, tile, thr.panel);
             }
-            outer_block(rows_from(dW, g), rows, from, sxj, sxk, x, 1, ldx, K, nk, at, start, tile, thr.panel);
         }
-        if (at) at += nk;
-        else x += nk * ldx;
         start = ADD;
     }
 }

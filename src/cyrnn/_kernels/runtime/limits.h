@@ -22,6 +22,7 @@
 #define KC (PANEL_BYTES / (int)sizeof(real) / MR)       /* terms of a sum per visit of a panel */
 #define MC (6 * MR)                       /* rows of a weight gradient per pass over the panels */
 #define AXPY_ROWS 8                       /* rows of W that one column reads side by side */
+#define SUM_COLUMNS 640                   /* terms of a sum in plain float32, where more of them are compensated */
 #define TILE_BYTES (512 * 1024)           /* of a weight gradient that is summed apart before it is added */
 #define TRANSPOSE_FROM (8 * MR)           /* columns of dW from which D is transposed first */
 #define WEIGHTS_IN_L1 (32 * 1024)         /* bytes of packed weights up to which two panels are read side by side */

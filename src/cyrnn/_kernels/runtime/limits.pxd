@@ -33,7 +33,7 @@ cdef extern from "runtime/limits.h" nogil:
     const Py_ssize_t MAX_COLUMNS
     const Py_ssize_t MR
     const Py_ssize_t NR
-    const Py_ssize_t KC
+    const Py_ssize_t SUM_COLUMNS
     const int POWER_MIN
     const real SQUARE_MAX
     const real DISTRIBUTION_ERROR

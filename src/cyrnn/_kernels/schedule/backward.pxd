@@ -12,7 +12,7 @@ from ..linalg.linalg cimport (
     panel_size, rows_from, start, weights_alloc, weights_pack_t,
 )
 from ..runtime.buffers cimport index_alloc, values_alloc, workspace_alloc
-from ..runtime.limits cimport BACKWARD_COLUMNS, COMPENSATED, KC, LINE, MR, NR
+from ..runtime.limits cimport BACKWARD_COLUMNS, COMPENSATED, LINE, MR, NR, SUM_COLUMNS
 from ..runtime.parallel cimport (
     barrier, clamp, full_range, index_range, interrupted, one_thread, poll_signals, publish, thread, thread_range,
 )
@@ -316,7 +316,7 @@ cdef inline real *backward_alloc(layer *task, real *workspace, int threads) noex
     task.columns_before = index_alloc(&workspace, 0 if task.batch.lengths == NULL else columns)
     for k in range(task.p.cell.n_states):
         task.d_state[k] = workspace_alloc(&workspace, task.batch.n_active * task.p.n_a)
-    task.compensated = COMPENSATED and task.batch.columns > KC
+    task.compensated = COMPENSATED and task.batch.columns > SUM_COLUMNS
     task.outer_size = add_outer_workspace(
         task.p.n_a, max(input_size(&task.p), task.p.n_a), columns, task.compensated
     )
