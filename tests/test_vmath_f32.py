@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).parent / "portable" / "float32.py"
-MOST_ULP = {"exp": 1.0, "tanh": 1.25, "sigmoid": 1.5, "log": 1.0}  # docs/numerics.md has the measured maxima
+MOST_ULP = {"exp": 1.05, "tanh": 1.2, "sigmoid": 1.77, "log": 0.9}  # of all arguments, see docs/numerics.md
 
 
 @pytest.mark.skipif(not PROGRAM.with_suffix(".c").exists(), reason="not in a source distribution, which has no C")
