@@ -350,6 +350,7 @@ def test_a_call_needs_little_beside_what_it_returns(cell, size, short):
             assert returned == states + outputs
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("cell", STAGES, ids=STAGE_IDS)
 @pytest.mark.parametrize("way", ["forward_only", "backward"])
 def test_what_is_not_returned_does_not_grow_with_the_sequence(cell, way):

@@ -377,6 +377,7 @@ def test_a_wrong_step_changes_nothing():
 # ---- memory, threads, interrupts
 
 
+@pytest.mark.alone
 @every_build
 @pytest.mark.parametrize("vocabulary", [None, 3000])
 @pytest.mark.parametrize("size", [(60, [70, 65], 20, 1), (60, [70, 65, 63], 20, 6), (150, [140, 140], 20, 1)], ids=str)
