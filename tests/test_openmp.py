@@ -196,7 +196,7 @@ def _in_a_child(cell_index, queue):
 
 @needs_openmp
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:os.fork:RuntimeWarning")  # fork with threads, JAX's too
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:os.fork:RuntimeWarning")  # what is tested
 def test_a_forked_child_works():
     cell = CELLS[1]
     q = problem(cell.name, 64, 256, 64, 64, 10)
