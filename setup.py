@@ -62,6 +62,12 @@ class build_ext(setuptools_build_ext):
     def build_extensions(self) -> None:
         from Cython.Build import cythonize
 
+        if not self.compiles([]):
+            raise SystemExit(
+                "cyrnn: its kernels are compiled when it is installed, and no C compiler works here; install one "
+                "(Debian, Ubuntu: apt-get install gcc python3-dev; Fedora: dnf install gcc python3-devel; "
+                "macOS: xcode-select --install; Windows: Visual Studio Build Tools) and try again"
+            )
         c_extensions = cythonize(
             [extension(name) for name in NAMES + ONCE],
             build_dir=self.build_temp,
@@ -70,12 +76,6 @@ class build_ext(setuptools_build_ext):
             force=True,
         )
         c_files = {name: c.sources for name, c in zip(NAMES + ONCE, c_extensions, strict=True)}
-        if not self.compiles([]):
-            raise SystemExit(
-                "cyrnn: its kernels are compiled when it is installed, and no C compiler works here; install one "
-                "(Debian, Ubuntu: apt-get install gcc python3-dev; Fedora: dnf install gcc python3-devel; "
-                "macOS: xcode-select --install; Windows: Visual Studio Build Tools) and try again"
-            )
         openmp = next((flag for flag in OPENMP if self.compiles([flag], OPENMP_PROBE)), None)
         if openmp is None:
             print("cyrnn: this compiler has no OpenMP; every call will run on one thread")

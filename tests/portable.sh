@@ -91,8 +91,8 @@ on_clang() {
     package by-clang clang '[test]'
     # LLVM's OpenMP gives its threads the processors that the process had at first: two of them do not wait on one, so
     # that the tests of a process kept to one processor say nothing here.  What measures time is measured with gcc.
-    pytest -q tests/test_values.py tests/test_invariance.py tests/test_activations.py tests/test_gradients.py \
-        tests/test_semantics.py tests/test_openmp.py -k "not asleep and not slept and not for_a_while"
+    pytest -q -m "not alone" tests/test_values.py tests/test_invariance.py tests/test_activations.py \
+        tests/test_gradients.py tests/test_semantics.py tests/test_openmp.py
     deactivate
 }
 
@@ -112,7 +112,7 @@ SHELL
     python -c "from cyrnn import _kernels; assert _kernels.installed() == ['baseline']"
     cd ..
     if ldd "$(python -c 'import cyrnn._kernels.rnn as rnn; print(rnn.__file__)')" | grep gomp; then exit 1; fi
-    pytest -q tests/test_values.py tests/test_openmp.py tests/test_invariance.py
+    pytest -q -m "not alone" tests/test_values.py tests/test_openmp.py tests/test_invariance.py
     deactivate
 }
 
