@@ -87,7 +87,8 @@ class build_ext(setuptools_build_ext):
                 print(f"cyrnn: this compiler does not know {' '.join(extra)}; the build {build!r} is left out")
         self.extensions = [ext for ext in self.extensions if self.build_of(ext) in flags]
         for ext in self.extensions:
-            ext.sources = c_files[ext.name.split(".")[-1] if self.folder_of(ext) else ext.name.removeprefix("cyrnn._kernels.")]
+            name = ext.name.removeprefix("cyrnn._kernels.")
+            ext.sources = c_files[name.split(".")[-1] if self.folder_of(ext) else name]
             ext.extra_compile_args = flags[self.build_of(ext)]
             ext.extra_link_args = [openmp] * bool(openmp)
         super().build_extensions()
