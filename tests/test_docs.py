@@ -1,6 +1,7 @@
 """The pages: every block of Python runs and prints what the block after it shows; every link has a target."""
 
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 
@@ -63,8 +64,13 @@ def test_every_public_name_has_a_page():
     api = (ROOT / "docs" / "api.md").read_text()
     listed = re.findall(r"^   (\w+)$", api, re.MULTILINE)
     assert sorted(listed) == sorted(name for name in cyrnn.__all__ if name != "__version__")
-    table = api.split("| call | returns |")[1]
-    assert [name for name in listed if f"`{name}(" not in table] == []
+    calls = dict(re.findall(r"`(\w+)\(([^`]*)\)`", api.split("| call | returns |")[1]))
+    for name in listed:
+        shown = [argument.partition("=")[0] for argument in calls[name].split(", ") if argument not in ("*", "")]
+        arguments = list(inspect.signature(getattr(cyrnn, name)).parameters)
+        rest = shown.index("...") if "..." in shown else None  # stands for some
+        assert set(shown) - {"..."} <= set(arguments), name
+        assert shown[:rest] == arguments[:rest], name
 
 
 def test_every_page_is_in_the_site():

@@ -55,6 +55,8 @@ def initialize_network(
         As for `initialize_parameters`.
     forget_bias : float, optional
         As for `initialize_parameters`.
+    dtype : numpy.float64 or numpy.float32
+        As for `initialize_parameters`.
 
     Returns
     -------
