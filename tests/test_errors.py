@@ -3,8 +3,8 @@
 import copy
 import io
 import re
-from decimal import Decimal
 import warnings
+from decimal import Decimal
 from functools import partial
 
 import numpy as np
@@ -410,7 +410,8 @@ def test_no_initial_state_is_zeros(cell, q):
 def test_missing_entries_read_as_sentences():
     with pytest.raises(KeyError) as caught:
         cyrnn.rnn_forward(np.ones((3, 4, 2)), None, {})
-    assert str(caught.value) == "parameters: expected an entry 'Wya', got only []; without an output layer pass output=None"
+    hint = "without an output layer pass output=None"
+    assert str(caught.value) == f"parameters: expected an entry 'Wya', got only []; {hint}"
 
 
 def test_objects_that_hold_real_numbers_are_arrays():

@@ -180,7 +180,7 @@ def test_objects_that_are_integers_are_indices(cell):
         for a, b in zip(found, want, strict=True):
             assert_array_equal(a, b)
         for wrong in (index > 2, index + 0.5, index.astype(object) * 10**30):
-            with pytest.raises((TypeError, ValueError), match="^xt?: "):
+            with pytest.raises((TypeError, ValueError), match=r"^xt?: "):
                 call(wrong.astype(object), lengths)
 
 

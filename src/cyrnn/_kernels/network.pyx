@@ -14,6 +14,7 @@ n_x inputs, n_a hidden units, n_y outputs, m examples, T_x steps.
 from .cells.cell cimport cell
 from .cells.table cimport cell_named
 from .runtime.buffers cimport new_array
+from .runtime.real cimport real
 from .runtime.views cimport matrix, new_cube, new_matrix, new_sequence, new_state, refuse, sequence, state
 from .schedule.backward cimport run_backward
 from .schedule.both cimport DIRECTIONS, run_both_backward, run_both_forward
@@ -30,8 +31,8 @@ cdef int set_weights(
     list weights,                       # IN  (n_a, n_a + n_x) of each gate; without gates (n_a, n_x), (n_a, n_a)
 ) except -1:
     cdef Py_ssize_t n_a = p.n_a, n_x = p.n_x, ld = n_a + n_x
-    cdef const double[:, ::1] W
-    cdef const double *data
+    cdef const real[:, ::1] W
+    cdef const real *data
     cdef int k
     if p.cell.slot_is_state:
         if len(weights) != 2:
@@ -55,7 +56,7 @@ cdef int set_biases(
     parameters *p,
     list biases,                        # IN  (n_a, 1) of each gate, then of a product without an input
 ) except -1:
-    cdef const double[:, ::1] b
+    cdef const real[:, ::1] b
     cdef int k
     if len(biases) != n_biases(&p.cell):
         refuse()
@@ -69,7 +70,7 @@ cdef int set_columns(
     layer *task, tuple below, bint fused,
 ) except -1:
     """The columns (columns, width) of one or two layers below as the input."""
-    cdef const double[:, ::1] columns
+    cdef const real[:, ::1] columns
     cdef Py_ssize_t widths[MAX_INPUTS]
     cdef int i
     widths[1] = 0
@@ -89,13 +90,13 @@ cdef int set_columns(
 
 cdef int layer_input(
     layer *task, str form, bint reverse, Py_ssize_t m, Py_ssize_t T_x,
-    const double[:, :, :] x, const Py_ssize_t[:, :] index, tuple below, list weights, bytes lengths,
+    const real[:, :, :] x, const Py_ssize_t[:, :] index, tuple below, list weights, bytes lengths,
 ) except -1:
     """Sizes, input and weights of a layer."""
     cdef cell c = cell_named(form)
     if not weights:
         refuse()
-    cdef const double[:, ::1] W = weights[len(weights) - 1]     # (n_a, n_a + n_x), or (n_a, n_a) beside (n_a, n_x)
+    cdef const real[:, ::1] W = weights[len(weights) - 1]     # (n_a, n_a + n_x), or (n_a, n_a) beside (n_a, n_x)
     cdef Py_ssize_t n_a = W.shape[0], n_x = W.shape[1] - n_a
     if c.slot_is_state:
         W = weights[0]
@@ -117,13 +118,13 @@ cdef int layer_input(
 cdef tuple set_forward(
     layer *task,                        # OUT
     str form, bint reverse, Py_ssize_t m, Py_ssize_t T_x,
-    const double[:, :, :] x, const Py_ssize_t[:, :] index, tuple below, tuple initial, list weights, list biases,
-    double[:, :, ::1] a, bint inner, const double[:, ::1] Wy, const double[:, ::1] by, activation f, bytes lengths,
+    const real[:, :, :] x, const Py_ssize_t[:, :] index, tuple below, tuple initial, list weights, list biases,
+    real[:, :, ::1] a, bint inner, const real[:, ::1] Wy, const real[:, ::1] by, activation f, bytes lengths,
     bint keep,                          # IN  as `forward` has them
 ):
     """A forward pass that is ready to run; what it will return, as `forward` does."""
-    cdef const double[:, :] initial_k
-    cdef double[:, ::1] view
+    cdef const real[:, :] initial_k
+    cdef real[:, ::1] view
     cdef int k
     layer_input(task, form, reverse, m, T_x, x, index, below, weights, lengths)
     set_biases(&task.p, biases)
@@ -161,15 +162,15 @@ cdef tuple set_forward(
 
 def forward(
     str form, bint reverse, Py_ssize_t m, Py_ssize_t T_x,
-    const double[:, :, :] x,            # IN  (n_x, m, T_x), or
+    const real[:, :, :] x,            # IN  (n_x, m, T_x), or
     const Py_ssize_t[:, :] index,       # IN  (m, T_x), the places of the ones of one-hot columns, or
     tuple below,                        # IN  (columns, width) of one or two layers below; the other two are None
     tuple initial,                      # IN  (n_a, m) or (n_a, 1) of each state; None for zeros
     list weights, list biases,          # IN  as `set_weights` and `set_biases` take them
-    double[:, :, ::1] a,                # OUT (n_a, m, T_x), or None
+    real[:, :, ::1] a,                # OUT (n_a, m, T_x), or None
     bint inner,                         # whether a layer above needs the hidden states as columns
-    const double[:, ::1] Wy,            # IN  (n_y, n_a); None without an output
-    const double[:, ::1] by,            # IN  (n_y, 1); None without an output
+    const real[:, ::1] Wy,            # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,            # IN  (n_y, 1); None without an output
     activation f,                       # of the output
     bytes lengths,                      # IN  (m), as `lengths.copy` returns them; None if every example has all steps
     bint keep,                          # whether to return the cache for `backward`
@@ -187,7 +188,7 @@ def forward(
 
 def forward_both(
     str form, Py_ssize_t m, Py_ssize_t T_x,
-    const double[:, :, :] x, const Py_ssize_t[:, :] index, tuple below,
+    const real[:, :, :] x, const Py_ssize_t[:, :] index, tuple below,
     tuple initial, tuple weights, tuple biases, tuple a,    # of each direction, as `forward` has them
     bint inner, bytes lengths, bint keep,
 ) -> list:
@@ -207,14 +208,14 @@ def forward_both(
 cdef tuple set_backward(
     layer *task,                        # OUT
     str form, bint reverse, Py_ssize_t m, Py_ssize_t T_x,
-    const double[:, :, :] x, const Py_ssize_t[:, :] index, tuple below, list weights, bytes lengths,
-    const double[:, ::1] cache, const double[:, :, :] da, const double[:, ::1] d_hidden,
+    const real[:, :, :] x, const Py_ssize_t[:, :] index, tuple below, list weights, bytes lengths,
+    const real[:, ::1] cache, const real[:, :, :] da, const real[:, ::1] d_hidden,
     tuple d_last,                       # IN  as `backward` has them
 ):
     """A backward pass that is ready to run; what it will return, as `backward` does."""
-    cdef const double[:, :] d_last_k
-    cdef double[:, ::1] view, dW_view
-    cdef double[:, :, ::1] cube
+    cdef const real[:, :] d_last_k
+    cdef real[:, ::1] view, dW_view
+    cdef real[:, :, ::1] cube
     cdef int k
     layer_input(task, form, reverse, m, T_x, x, index, below, weights, lengths)
     cdef const cell *c = &task.p.cell
@@ -241,7 +242,7 @@ cdef tuple set_backward(
         d_below = tuple([new_array((columns, task.p.widths[k])) for k in range(task.p.n_inputs)])
         for k in range(task.p.n_inputs):
             view = d_below[k]
-            task.d_below[k] = <double *> matrix(view, columns, task.p.widths[k])
+            task.d_below[k] = <real *> matrix(view, columns, task.p.widths[k])
     d_initial = [new_array((n_a, m)) for _k in range(c.n_states)]
     for k in range(c.n_states):
         view = d_initial[k]
@@ -266,14 +267,14 @@ cdef tuple set_backward(
 
 def backward(
     str form, bint reverse, Py_ssize_t m, Py_ssize_t T_x,
-    const double[:, :, :] x,            # IN  as `forward` had them
+    const real[:, :, :] x,            # IN  as `forward` had them
     const Py_ssize_t[:, :] index,
     tuple below,
     list weights,
     bytes lengths,
-    const double[:, ::1] cache not None,    # IN  (cache_rows, n_a), as `forward` returned it
-    const double[:, :, :] da,           # IN  (n_a, m, T_x), gradient of the hidden states, or
-    const double[:, ::1] d_hidden,      # IN  (columns, n_a), the same as columns; one of the two is None
+    const real[:, ::1] cache not None,    # IN  (cache_rows, n_a), as `forward` returned it
+    const real[:, :, :] da,           # IN  (n_a, m, T_x), gradient of the hidden states, or
+    const real[:, ::1] d_hidden,      # IN  (columns, n_a), the same as columns; one of the two is None
     tuple d_last,                       # IN  (n_a, m) of each state after the last steps; None for zeros
 ) -> tuple:
     """The backward pass: dx (n_x, m, T_x) or None, the gradients (columns, width) of the layers below or None, those
@@ -289,7 +290,7 @@ def backward(
 
 def backward_both(
     str form, Py_ssize_t m, Py_ssize_t T_x,
-    const double[:, :, :] x, const Py_ssize_t[:, :] index, tuple below,
+    const real[:, :, :] x, const Py_ssize_t[:, :] index, tuple below,
     tuple weights, bytes lengths,
     tuple cache, tuple da, tuple d_hidden, tuple d_last,    # of each direction, as `backward` has them
 ) -> list:

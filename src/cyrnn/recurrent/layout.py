@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .. import _checks
-from .._checks import Array, Parameters
+from .._checks import FLOAT64, Array, DType, Parameters
 from .spec import CELLS, CellSpec, cell_of
 
 
@@ -234,13 +234,13 @@ def shapes(parts: Layout, name: str, n_x: int | None, output: Any) -> dict[str, 
     return found
 
 
-def converted(parts: Layout, name: str, n_x: int | None, output: Any) -> Layout:
-    """Convert all parameters, or raise the error that names the misfit; the arguments are those of `shapes`."""
+def converted(parts: Layout, name: str, n_x: int | None, output: Any, dtype: DType = FLOAT64) -> Layout:
+    """Convert all parameters, or raise the error that names the misfit; the first arguments are those of `shapes`."""
     wanted = shapes(parts, name, n_x, output)
 
     def entries(where: str, values: Mapping[str, Any]) -> dict[str, Array]:
         own = {key: wanted[f"{where}[{key!r}]"] for key in values if f"{where}[{key!r}]" in wanted}
-        return _checks.weights(values, own, where)
+        return _checks.weights(values, own, where, dtype)
 
     embedding = None if parts.embedding is None else entries(f"{name}[0]", parts.embedding)
     layers = []
@@ -248,7 +248,7 @@ def converted(parts: Layout, name: str, n_x: int | None, output: Any) -> Layout:
         directions = []
         for where, spec, parameters in layer:
             own = {key: wanted[f"{where}[{key!r}]"] for key in spec.entries}
-            directions.append(Direction(where, spec, _checks.weights(parameters, own, where)))
+            directions.append(Direction(where, spec, _checks.weights(parameters, own, where, dtype)))
         layers.append(directions)
     top = parts.output
     if top is not None and output is not None:
@@ -261,15 +261,17 @@ def checked_network(network: Any, name: str) -> Layout:
     return converted(layout(network, name), name, None, "linear")
 
 
-def initial_states(states: Any, parts: Layout, m: int, sizes: list[int], name: str) -> list[list[tuple[Any, ...]]]:
+def initial_states(
+    states: Any, parts: Layout, m: int, sizes: list[int], name: str, dtype: DType
+) -> list[list[tuple[Any, ...]]]:
     """Convert the states of all layers and directions of a network, nested as `network_forward` returns them."""
     if states is None:
         return [[NO_STATES[direction.spec.form] for direction in layer] for layer in parts.layers]
-    return nested_states(states, parts.cells(), m, sizes, name)
+    return nested_states(states, parts.cells(), m, sizes, name, dtype)
 
 
 def nested_states(
-    states: Any, cells: list[list[CellSpec]], m: int, sizes: list[int], name: str
+    states: Any, cells: list[list[CellSpec]], m: int, sizes: list[int], name: str, dtype: DType = FLOAT64
 ) -> list[list[tuple[Any, ...]]]:
     """Convert the states of all layers and directions, nested as `network_forward` returns them."""
     if not isinstance(states, (list, tuple)) or len(states) != len(cells):
@@ -290,6 +292,6 @@ def nested_states(
             elif len(letters) > 1:
                 each = _checks.unpacked(where, entry, ", ".join(letters))
                 named = {f"{where}[{s}]": one for s, one in enumerate(each)}
-            row.append(tuple(None if v is None else _checks.state(key, v, n_a, m) for key, v in named.items()))
+            row.append(tuple(None if v is None else _checks.state(key, v, n_a, m, dtype) for key, v in named.items()))
         found.append(row)
     return found

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from .. import _checks, _kernels, _updates
-from .._checks import Array
+from .._checks import Array, DType
+from .._kernels import Kernels
 from .activations import sigmoid, softmax
 from .layout import Layout, converted, initial_states, layout, walk
 from .spec import OUTPUTS, check_output, gru_form
@@ -67,14 +68,14 @@ class _Input:
         return self.E[:, index]
 
 
-def _input(x: Any, parts: Layout, lengths: Any) -> _Input:
+def _input(x: Any, parts: Layout, lengths: Any, dtype: DType) -> _Input:
     """Convert the input."""
     array = _checks.any_input("x", x, "n_x, m, T_x")
     indices = _checks.are_indices(array, 3)
     if parts.embedding is not None and not indices:
         got = f"{array.ndim} dimensions of dtype {array.dtype}"
         raise ValueError(f"x: expected integers of shape (m, T_x), indices for the embedding network[0], got {got}")
-    array = array if indices else _checks.dense("x", array, "n_x, m, T_x")
+    array = array if indices else _checks.dense("x", array, "n_x, m, T_x", dtype)
     m, T_x = array.shape[-2:]
     _checks.columns_fit("x", m, T_x)
     kept = None if lengths is None else _checks.lengths(lengths, m, T_x)
@@ -83,7 +84,7 @@ def _input(x: Any, parts: Layout, lengths: Any) -> _Input:
     where, spec, parameters = parts.layers[0][0]
     if parts.embedding is None:
         return _Input(_checks.indices("x", array, spec.sizes(parameters, where)[1], kept).copy(), None, kept)
-    E = _checks.dimensions("network[0]['E']", parts.embedding["E"], "n_x, vocabulary")
+    E = _checks.dimensions("network[0]['E']", parts.embedding["E"], "n_x, vocabulary", dtype)
     return _Input(_checks.indices("x", array, E.shape[1], kept, "vocabulary").copy(), E, kept)
 
 
@@ -131,13 +132,20 @@ def _outputs(parts: Layout, output: str | None) -> Any:
 
 
 def _forward(
-    given: _Input, dense: Any, parts: Layout, sizes: list[int], initial: Any, output: str | None, cache: bool
+    kernels: Kernels,
+    given: _Input,
+    dense: Any,
+    parts: Layout,
+    sizes: list[int],
+    initial: Any,
+    output: str | None,
+    cache: bool,
 ) -> tuple[Any, Array, list[Any], list[Any]]:
     """Run all layers over all steps, one layer after the other: y, a, the last states, what is kept of each layer."""
     m, T_x = given.x.shape[-2:]
     kept, top = given.lengths, _outputs(parts, output)
     n_a, pair = sizes[-1], len(parts.layers[-1]) == 2
-    a: Array = np.empty((n_a * (1 + pair), m, T_x))
+    a: Array = np.empty((n_a * (1 + pair), m, T_x), kernels.dtype)
     none = _without_steps(kept, T_x)
     source: tuple[Any, ...] = m, T_x, dense, given.x if dense is None else None, None
     buffers, last, y = [], [], None
@@ -148,12 +156,12 @@ def _forward(
         if len(layer) == 1:
             how = (None, None, OUTPUTS[None]) if count or top is None else (*top, OUTPUTS[output])
             own = begin[0], *layer[0].arrays(), None if count else a, count > 0
-            made = [_kernels.network.forward(form, False, *source, *own, *how, kept, cache)]
+            made = [kernels.network.forward(form, False, *source, *own, *how, kept, cache)]
             y = made[0][2]
         else:
             weights, biases = zip(layer[0].arrays(), layer[1].arrays(), strict=True)
             halves = (None, None) if count else (a[:n_a], a[n_a:])
-            made = _kernels.network.forward_both(
+            made = kernels.network.forward_both(
                 form, *source, tuple(begin), weights, biases, halves, count > 0, kept, cache
             )
         ends = [states for _, _, _, states in made]
@@ -168,7 +176,7 @@ def _forward(
         last.append(ends)
     if top is not None and pair:
         assert output is not None
-        y = ACTIVATIONS[output](_kernels.dense.forward(a, *top))
+        y = ACTIVATIONS[output](kernels.dense.forward(a, *top))
         if kept is not None:
             y[:, np.arange(T_x) >= np.frombuffer(kept, np.intp)[:, None]] = 0.0
     return y, a, last, buffers
@@ -192,19 +200,19 @@ def _steps_at_once(parts: Layout, sizes: list[int], n_y: int, given: _Input) -> 
 
 
 def _forward_by_steps(
-    given: _Input, parts: Layout, sizes: list[int], initial: Any, output: str | None, n_y: int
+    kernels: Kernels, given: _Input, parts: Layout, sizes: list[int], initial: Any, output: str | None, n_y: int
 ) -> tuple[Any, Array, list[Any]]:
     """As `_forward`, some steps of all layers at a time: y, a and the last states."""
     m, T_x = given.x.shape[-2:]
     at_once = _steps_at_once(parts, sizes, n_y, given)
     if at_once >= T_x:
-        return _forward(given, given.dense(), parts, sizes, initial, output, False)[:3]
-    a: Array = np.empty((sizes[-1], m, T_x))
-    y = np.empty((n_y, m, T_x)) if n_y else None
+        return _forward(kernels, given, given.dense(), parts, sizes, initial, output, False)[:3]
+    a: Array = np.empty((sizes[-1], m, T_x), kernels.dtype)
+    y = np.empty((n_y, m, T_x), kernels.dtype) if n_y else None
     last: list[Any] = []
     for first in range(0, T_x, at_once):
         part = given.steps(first, min(first + at_once, T_x))
-        y_part, a_part, last, _ = _forward(part, part.dense(), parts, sizes, initial, output, False)
+        y_part, a_part, last, _ = _forward(kernels, part, part.dense(), parts, sizes, initial, output, False)
         a[:, :, first : first + at_once] = a_part
         if y is not None:
             y[:, :, first : first + at_once] = y_part
@@ -220,6 +228,7 @@ def network_forward(
     lengths: Any = None,
     output: str | None = "softmax",
     cache: bool = True,
+    dtype: Any = np.float64,
 ) -> tuple[Any, Array, list[Any], NetworkCache | None]:
     """Run a network of several layers, in one or both directions, over all steps.
 
@@ -238,19 +247,22 @@ def network_forward(
         Initial states, nested as they are returned; an entry may be None for zeros, and its arrays (n_a, 1) for all
         examples.  Zeros by default.
     lengths : array_like of integers, shape (m,), optional
-        Steps of each example, 0 to T_x.  From right to left an example begins with its own last step.  The result of an
-        example is bit for bit that of running it alone without padding.
+        Valid time steps of each example, 0 to T_x.  From right to left an example begins with its own last step.  The
+        result of an example is bit for bit that of running it alone without padding.
     output : str or None
         The output layer's activation: ``"softmax"``, ``"sigmoid"`` or ``"linear"``; with None the output layer is not
         read.  Without an output layer it has no meaning.
     cache : bool
         False to keep nothing for the backward pass.
+    dtype : numpy.float64 or numpy.float32
+        Precision of the computation and of every array that is returned, whatever the arguments are; those of another
+        one are converted, at every call.
 
     Returns
     -------
-    y : numpy.ndarray of float64, shape (n_y, m, T_x), or None
+    y : numpy.ndarray of `dtype`, shape (n_y, m, T_x), or None
         Predictions; None without an output.
-    a : numpy.ndarray of float64, shape (n_a, m, T_x)
+    a : numpy.ndarray of `dtype`, shape (n_a, m, T_x)
         Hidden states of the top layer, (2 n_a, m, T_x) of two directions; zero past the lengths.  `network_backward`
         reads them for the gradient of the output layer: change a copy.
     states : list
@@ -274,22 +286,22 @@ def network_forward(
     >>> y.shape, a.shape, states[1][0].shape
     ((2, 10, 7), (8, 10, 7), (4, 10))
     """
-    made = _updates.count
+    kernels, made = _checks.kernels(dtype), _updates.count
     check_output(output)
     parts = layout(network)
-    if type(x) is np.ndarray and x.dtype is _checks.FLOAT64 and x.ndim == 3 and _is_small(parts, x.shape):
+    if type(x) is np.ndarray and x.dtype is kernels.dtype and x.ndim == 3 and _is_small(parts, x.shape):
         try:
             kept = None if lengths is None else _checks.lengths(lengths, *x.shape[1:])
-            return _run(_Input(x, None, kept), parts, parts, states, output, cache, made)
+            return _run(kernels, _Input(x, None, kept), parts, parts, states, output, cache, made)
         except _checks.MISFIT:
             pass
-    given = _input(x, parts, lengths)
+    given = _input(x, parts, lengths, kernels.dtype)
     n_x = len(given.x) if given.x.ndim == 3 else None
     where, spec, parameters = parts.layers[0][0]
     if n_x is not None and spec.sizes(parameters, where)[1] != n_x:
         spec.check_input("x", given.x, parameters, where)
-    checked = converted(parts, "network", n_x, output)
-    return _run(given, parts, checked, states, output, cache, made)
+    checked = converted(parts, "network", n_x, output, kernels.dtype)
+    return _run(kernels, given, parts, checked, states, output, cache, made)
 
 
 def _is_small(parts: Layout, shape: tuple[int, ...]) -> bool:
@@ -302,18 +314,25 @@ def _is_small(parts: Layout, shape: tuple[int, ...]) -> bool:
 
 
 def _run(
-    given: _Input, parts: Layout, checked: Layout, states: Any, output: str | None, cache: bool, made: int
+    kernels: Kernels,
+    given: _Input,
+    parts: Layout,
+    checked: Layout,
+    states: Any,
+    output: str | None,
+    cache: bool,
+    made: int,
 ) -> tuple[Any, Array, list[Any], NetworkCache | None]:
     """Return what `network_forward` does; `checked` is what the caller passed, or that converted."""
     sizes = _sizes(checked)
-    initial = initial_states(states, checked, given.x.shape[-2], sizes, "states")
+    initial = initial_states(states, checked, given.x.shape[-2], sizes, "states", kernels.dtype)
     if not cache:
         top = _outputs(checked, output)
         n_y = 0 if top is None else len(top[0])
-        y, a, last = _forward_by_steps(given, checked, sizes, initial, output, n_y)
+        y, a, last = _forward_by_steps(kernels, given, checked, sizes, initial, output, n_y)
         return y, a, _nested(last), None
     dense = given.dense()
-    y, a, last, buffers = _forward(given, dense, checked, sizes, initial, output, True)
+    y, a, last, buffers = _forward(kernels, given, dense, checked, sizes, initial, output, True)
     embedded = None if given.E is None else dense
     caches = NetworkCache(parts, given.x, embedded, given.lengths, a, output, buffers, made)
     return y, a, _nested(last), caches
@@ -340,8 +359,9 @@ def network_backward(
     Returns
     -------
     gradients : list
-        Nested as the network is, under the parameters' names with a d in front: ``gradients[0]["dWf"]``.
-    dx : numpy.ndarray of float64, shape (n_x, m, T_x), or None
+        New arrays of the caches' dtype, nested as the network is, under the parameters' names with a d in front:
+        ``gradients[0]["dWf"]``.
+    dx : numpy.ndarray of the caches' dtype, shape (n_x, m, T_x), or None
         Zero past the lengths; None where `x` was of indices.
     dstates : list
         Gradients with respect to the initial states, nested as they are.
@@ -368,7 +388,7 @@ def network_backward(
         got = "None, which network_forward returns with cache=False" if caches is None else type(caches).__name__
         raise TypeError(f"caches: expected what network_forward returned, got {got}")
     caches.check()
-    x, embedded = caches.x, caches.embedded
+    kernels, x, embedded = _kernels.of(caches.a.dtype), caches.x, caches.embedded
     dense = embedded if embedded is not None else x if x.ndim == 3 else None
     for layer in caches.parts.layers:
         for where, spec, parameters in layer:
@@ -377,15 +397,15 @@ def network_backward(
     read = caches.output if dz is None else "linear"  # whether the output layer is
     if _is_small(caches.parts, x.shape):
         try:
-            return _backward(caches, caches.parts, dense, dz, da, dstates)
+            return _backward(kernels, caches, caches.parts, dense, dz, da, dstates)
         except _checks.MISFIT:
             pass
-    checked = converted(caches.parts, "network", None if dense is None else len(dense), read)
-    return _backward(caches, checked, dense, dz, da, dstates)
+    checked = converted(caches.parts, "network", None if dense is None else len(dense), read, kernels.dtype)
+    return _backward(kernels, caches, checked, dense, dz, da, dstates)
 
 
 def _backward(
-    caches: NetworkCache, checked: Layout, dense: Any, dz: Any, da: Any, dstates: Any
+    kernels: Kernels, caches: NetworkCache, checked: Layout, dense: Any, dz: Any, da: Any, dstates: Any
 ) -> tuple[list[Any], Any, list[Any]]:
     """Return what `network_backward` does; `checked` is what the caller passed, or that converted."""
     kept, x = caches.lengths, caches.x
@@ -396,22 +416,22 @@ def _backward(
     gradients: list[Any] = []
     total = None
     if da is not None:
-        total = _checks.shaped("da", da, "n_a, m, T_x", (n_top, m, T_x))
+        total = _checks.shaped("da", da, "n_a, m, T_x", (n_top, m, T_x), kernels.dtype)
     if dz is not None:
         if checked.output is None:
             raise ValueError("dz: expected None for a network without an output layer, got a gradient")
         n_y = len(checked.output["Wy"])
-        dz = np.ascontiguousarray(_checks.shaped("dz", dz, "n_y, m, T_x", (n_y, m, T_x)))
+        dz = np.ascontiguousarray(_checks.shaped("dz", dz, "n_y, m, T_x", (n_y, m, T_x), kernels.dtype))
         if outside is not None:
-            dz = np.where(outside, 0.0, dz)
-        da_output, dWy, dby = _kernels.dense.backward(dz, caches.a, checked.output["Wy"])
+            dz = np.where(outside, dz.dtype.type(0), dz)
+        da_output, dWy, dby = kernels.dense.backward(dz, caches.a, checked.output["Wy"])
         total = da_output if total is None else np.add(total, da_output, out=da_output)
         gradients.append({"dWy": dWy, "dby": dby})
     elif checked.output is not None:
-        gradients.append({"d" + key: np.zeros(np.shape(value)) for key, value in checked.output.items()})
+        gradients.append({"d" + key: np.zeros(np.shape(value), kernels.dtype) for key, value in checked.output.items()})
     if total is None:
-        total = np.zeros((n_top, m, T_x))
-    d_last = initial_states(dstates, checked, m, sizes, "dstates")
+        total = np.zeros((n_top, m, T_x), kernels.dtype)
+    d_last = initial_states(dstates, checked, m, sizes, "dstates", kernels.dtype)
     if dstates is not None:
         d_last = [[tuple(_full(d, m) for d in direction) for direction in layer] for layer in d_last]
     none = _without_steps(kept, T_x)
@@ -429,11 +449,11 @@ def _backward(
         if len(layer) == 1:
             above = (total, None) if d_hidden is None else (None, d_hidden[0])
             weights, _ = layer[0].arrays()
-            made = [_kernels.network.backward(form, False, *source, weights, kept, buffers[0][0], *above, d_last[k][0])]
+            made = [kernels.network.backward(form, False, *source, weights, kept, buffers[0][0], *above, d_last[k][0])]
         else:
             halves = ((total[:n_a], total[n_a:]), (None, None)) if d_hidden is None else ((None, None), d_hidden)
             both = tuple([direction.arrays()[0] for direction in layer])
-            made = _kernels.network.backward_both(
+            made = kernels.network.backward_both(
                 form, *source, both, kept, (buffers[0][0], buffers[1][0]), *halves, tuple(d_last[k])
             )
         if none is not None:
@@ -452,10 +472,10 @@ def _backward(
         gradients.append(row[0] if len(row) == 1 else tuple(row))
         d_initial.append([d_begin for _, _, d_begin, _, _ in made])
     if checked.embedding is not None:
-        dE = np.zeros_like(checked.embedding["E"])
+        dE = np.zeros(checked.embedding["E"].shape)  # float64: an index may come often
         inside = np.ones((m, T_x), bool) if outside is None else ~outside
         np.add.at(dE.T, x[inside], dx[:, inside].T)
-        gradients.append({"dE": dE})
+        gradients.append({"dE": dE.astype(kernels.dtype, copy=False)})
         dx = None
     return gradients[::-1], dx, _nested(d_initial[::-1])
 

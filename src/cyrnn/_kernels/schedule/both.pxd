@@ -3,8 +3,9 @@
 Each direction is computed as on one thread, which is the same bits.
 """
 
-from ..runtime.buffers cimport buffer_alloc
+from ..runtime.buffers cimport values_alloc, workspace_alloc
 from ..runtime.parallel cimport one_thread, thread, thread_fn
+from ..runtime.real cimport real
 from ..runtime.threads cimport run_on_threads, threads_for
 from .backward cimport backward_alloc, backward_pass, backward_plan, backward_products, run_backward
 from .batch cimport sort_batch
@@ -19,7 +20,7 @@ cdef enum:
 cdef struct layer_pass:                 # forward or backward
     int (*plan)(layer *task) noexcept nogil
     void (*products)(layer *task, int threads) noexcept nogil
-    double *(*alloc)(layer *task, double *workspace, int threads) noexcept nogil
+    real *(*alloc)(layer *task, real *workspace, int threads) noexcept nogil
     thread_fn *run
     int (*run_alone)(layer *task) except -1
 
@@ -43,8 +44,8 @@ cdef inline int run_both(layer *tasks, layer_pass p) except -1:
     more of them, or one, one direction after the other."""
     cdef directions both
     cdef double flops
-    cdef double *workspace
-    cdef double *end = NULL
+    cdef real *workspace
+    cdef real *end = NULL
     cdef Py_ssize_t panel
     cdef int max_threads = p.plan(&tasks[0]), i
     p.plan(&tasks[1])
@@ -56,11 +57,13 @@ cdef inline int run_both(layer *tasks, layer_pass p) except -1:
     for i in range(DIRECTIONS):
         p.products(&tasks[i], 1)
     panel = tasks[0].panel_size
+    workspace_alloc(&end, DIRECTIONS * panel)   # the panels of the threads, before the workspace of the directions
     for i in range(DIRECTIONS):
-        tasks[i].panel_size = 0         # the panels of the threads come before the workspace of the directions
+        tasks[i].panel_size = 0
         end = p.alloc(&tasks[i], end, 1)
-    workspace = buffer_alloc(DIRECTIONS * panel + (end - <double *> NULL))
-    end = workspace + DIRECTIONS * panel
+    workspace = values_alloc(end - <real *> NULL)
+    end = workspace
+    workspace_alloc(&end, DIRECTIONS * panel)
     for i in range(DIRECTIONS):
         end = p.alloc(&tasks[i], end, 1)
         sort_batch(&tasks[i].batch)
