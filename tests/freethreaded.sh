@@ -101,14 +101,16 @@ on_tsan() {
     tsan=${CYRNN_FREETHREADED_TSAN:-$kept/tsan/bin/python3}
     # Some kernels have more random bits in addresses than ThreadSanitizer of gcc 12 can do with.
     setarch -R true 2> /dev/null && fixed=(setarch -R) || fixed=()
-    export TSAN_OPTIONS="suppressions=$PWD/tests/portable/tsan.txt halt_on_error=0 exitcode=0 report_bugs=0"
+    sources
+    export TSAN_OPTIONS=report_bugs=0
     [ -x "$tsan" ] || interpreter tsan --with-thread-sanitizer CFLAGS=-O1
     export CC="gcc -fsanitize=thread"
     "${fixed[@]}" "$tsan" -m venv "$work/tsan"
     . "$work/tsan/bin/activate"
     "${fixed[@]}" pip install .
     unset CC
-    export TSAN_OPTIONS="suppressions=$PWD/tests/portable/tsan.txt exitcode=66 history_size=4"
+    # the races of CPython itself, as its own tests leave them out
+    export TSAN_OPTIONS="exitcode=66 suppressions=$(echo "$kept"/Python-3.13*/Tools/tsan/suppressions_free_threading.txt)"
     (cd tests && "${fixed[@]}" python race.py --seconds "${TSAN_SECONDS:-60}" --serial)
     deactivate
 }
