@@ -9,6 +9,11 @@ the x87 long double (64 bits of mantissa); then the coefficients of vmath.h comp
 
 prints what PyTorch and ONNX Runtime give in float32 on every 97th float32 there is, against float64, and computes the
 coefficients of vmath_f32.h anew.  Our own errors are those of `python tests/portable/float32.py`, on every one.
+
+    pip install torch && python benchmarks/accuracy.py --gradients
+
+prints how far the gradients of the weights over 10,000 steps in float32 are from those of the same numbers in float64,
+here and in PyTorch.
 """
 
 import argparse
@@ -161,10 +166,54 @@ def float32_coefficients():
             print(f"  {np.float32(float(coefficient))!s}f")
 
 
+def gradients(T_x=10_000, n_x=8, n_a=32):
+    """The distance from float64 over the norm, of all weights and of all biases, of ours and of PyTorch's."""
+    import torch
+
+    import cyrnn
+
+    torch.set_num_threads(1)
+    print(f"LSTM, n_x = {n_x}, n_a = {n_a}, {T_x} steps\n")
+    print(f"| m | gradient | cyrnn | PyTorch {torch.__version__} |\n|---|---|---|---|")
+    for m in (1, 8, 32):
+        rng = np.random.default_rng(0)
+        p = cyrnn.initialize_parameters("lstm", n_x, n_a, 1, rng, dtype=np.float32)
+        x = rng.standard_normal((n_x, m, T_x), np.float32)
+        da = rng.standard_normal((n_a, m, T_x), np.float32) + np.float32(0.3)
+        want = cyrnn.lstm_backward(da, cyrnn.lstm_forward(x, None, p)[-1])
+        ours = cyrnn.lstm_backward(da, cyrnn.lstm_forward(x, None, p, dtype=np.float32)[-1])
+        layer = torch.nn.LSTM(n_x, n_a)
+        order = "ifco"  # PyTorch's i, f, g, o
+        W, b = (np.concatenate([p[kind + gate] for gate in order]) for kind in "Wb")
+        values = {
+            "weight_hh_l0": W[:, :n_a],
+            "weight_ih_l0": W[:, n_a:],
+            "bias_ih_l0": b[:, 0],
+            "bias_hh_l0": 0 * b[:, 0],
+        }
+        layer.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in values.items()})
+        out, _ = layer(torch.from_numpy(x.transpose(2, 1, 0).copy()))
+        out.backward(torch.from_numpy(da.transpose(2, 1, 0).copy()))
+        theirs = {name: value.grad.numpy() for name, value in layer.named_parameters()}
+        theirs = {"W": np.hstack([theirs["weight_hh_l0"], theirs["weight_ih_l0"]]), "b": theirs["bias_ih_l0"][:, None]}
+        for kind, name in (("W", "weights"), ("b", "biases")):
+            exact = np.concatenate([want[f"d{kind}{gate}"] for gate in order])
+            mine = np.concatenate([ours[f"d{kind}{gate}"] for gate in order])
+            off = [
+                np.linalg.norm(found.astype(float) - exact) / np.linalg.norm(exact) for found in (mine, theirs[kind])
+            ]
+            print(f"| {m} | {name} | {off[0]:.1e} | {off[1]:.1e} |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--float32", action="store_true", help="what others give in float32")
-    if parser.parse_args().float32:
+    parser.add_argument("--gradients", action="store_true", help="sums over many steps in float32")
+    arguments = parser.parse_args()
+    if arguments.gradients:
+        gradients()
+        return
+    if arguments.float32:
         with np.errstate(all="ignore"):
             float32_peers()
         float32_coefficients()
