@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from race import FREE_THREADED
 
 import cyrnn
 from cyrnn import _kernels
@@ -153,7 +154,7 @@ def test_subnormals_survive_the_import():
 
 
 def test_what_calls_change_that_other_threads_see():
-    """All of it is guarded by the GIL: docs/reliability.md, "Threads and processes", has the list."""
+    """All of it is guarded, by the GIL or a lock: docs/reliability.md, "Threads and processes", has the list."""
     changed, kernels = {}, ROOT / "src" / "cyrnn" / "_kernels"
     for source in (path for path in kernels.rglob("*.*") if path.suffix in (".pyx", ".pxd", ".h")):
         text = source.read_text()
@@ -168,3 +169,13 @@ def test_what_calls_change_that_other_threads_see():
         "threads.pyx": {"flops_per_thread", "setting", "default", "busy", "serial", "forks", "main_thread"}
         | {"first_pause", "pause", "lost_calls", "one_calls", "one_until"},
     }
+
+
+@pytest.mark.skipif(not FREE_THREADED, reason="this Python has a GIL")
+def test_no_module_switches_the_gil_on():
+    code = (
+        "import importlib, sys; from cyrnn import _kernels\n"
+        "names = [name for name in _kernels.modules() if name.split('.')[2] in ('runtime', *_kernels.available())]\n"
+        "print(len([importlib.import_module(name) for name in names]) > 20, sys._is_gil_enabled())"
+    )
+    assert python(code).stdout.split() == ["True", "False"]

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from cells import CELLS, GRU_AFTER, IDS, LSTM, RNN
 from numpy.testing import assert_allclose, assert_array_equal
+from race import FREE_THREADED
 from reference import problem
 
 import cyrnn
@@ -820,7 +821,7 @@ def test_one_stream_in_many_threads_is_right_or_refuses(cell, size):
     finally:
         sys.setswitchinterval(interval)
     # how many are refused hangs on how long a step takes; none is while the GIL is kept
-    assert made > 0 if size[1] > 10 else made == 4 * count
+    assert made > 0 if size[1] > 10 or FREE_THREADED else made == 4 * count
     assert_state(cell, stream, steps[made - 1].a, steps[made - 1].c)
 
 
