@@ -14,7 +14,13 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
 
 from .. import _checks
 from .._checks import Array
@@ -34,6 +40,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "linear": lambda done: 1.0 - done,
     "cosine": lambda done: 0.5 * (1.0 + float(np.cos(np.pi * done))),
 }
+Gradients = Callable[[list[Any], Places], tuple[float, list[Any], float] | None]  # of the network and a batch
 DIVERGED = 10.0  # times the loss of a network that has learnt nothing
 MOST = 1.7e308
 
@@ -137,9 +144,9 @@ def read_sequences(estimator: Any, X: Any, reset: bool, vocabulary: Any = None) 
     if reset:
         estimator.n_features_in_, estimator._table = width, False
         estimator.__dict__.pop("feature_names_in_", None)
-    expected = 1 if estimator._table else estimator.n_features_in_
-    if width != expected:
-        raise ValueError(f"X has {width} features, but {name} is expecting {expected} features as input")
+    wanted = 1 if estimator._table else estimator.n_features_in_
+    if width != wanted:
+        raise ValueError(f"X has {width} features, but {name} is expecting {wanted} features as input")
     return values, lengths
 
 
@@ -157,6 +164,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     """The training of a network, for `SequenceClassifier`, `SequenceRegressor` and `SequenceTagger`."""
 
     _each_step = False
+    _vocabulary: Any  # the number of indices; None if X is of numbers
 
     def __init__(
         self,
@@ -219,7 +227,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _n_outputs(self, targets: NDArray[Any]) -> int:
         """Return the number of outputs of the network."""
-        return targets.shape[1]
+        return int(targets.shape[1])
 
     # Reading
 
@@ -373,7 +381,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         self.history_: dict[str, list[float]] = {"loss": [], "validation_loss": [], "validation_score": []}
         self.n_iter_ = self.best_epoch_ = 0
 
-    def _gradients(self, examples: Examples, client: Any) -> Callable[[list[Any], Places], Any]:
+    def _gradients(self, examples: Examples, client: Any) -> Gradients:
         """Return the function of the network and a batch that gives its loss, gradients and weight."""
         if client is None and self.n_shards == 1:
             return lambda network, batch: gradient_of(examples, network, batch)
@@ -398,7 +406,12 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         return on_workers
 
     def _train(
-        self, examples: Examples, validation: Examples | None, epochs: int, factor: Callable[[float], float], client: Any
+        self,
+        examples: Examples,
+        validation: Examples | None,
+        epochs: int,
+        factor: Callable[[float], float],
+        client: Any,
     ) -> None:
         """Train for some epochs; afterwards the network that is kept is `network_`."""
         now, best = self._training, self._training.copy()
@@ -413,7 +426,8 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         with threads(self.n_threads):
             try:
                 for epoch in range(epochs):
-                    loss = self._epoch(now, examples, gradients, lambda k, e=epoch: factor((e + k / batches) / epochs))
+                    factors = [factor((epoch + k / batches) / epochs) for k in range(batches)]
+                    loss = self._epoch(now, examples, gradients, factors)
                     if not loss <= hopeless:
                         raise _Diverged(f"the mean loss is {loss:.3g}")
                     self.n_iter_ += 1
@@ -445,16 +459,16 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             at = f"in epoch {self.n_iter_ + 1} of {first + epochs}"
             if isinstance(stopped, _Diverged):
                 advice = "a smaller learning_rate or scaled inputs may help"
-                warnings.warn(f"the training diverged {at} ({stopped}); {kept}; {advice}", ConvergenceWarning, stacklevel=3)
+                told = f"the training diverged {at} ({stopped}); {kept}; {advice}"
+                warnings.warn(told, ConvergenceWarning, stacklevel=3)
             else:
                 warnings.warn(f"the training was interrupted {at}; {kept}", UserWarning, stacklevel=3)
 
-    def _epoch(
-        self, now: Training, examples: Examples, gradients: Callable[[list[Any], Places], Any], factor: Callable[[int], float]
-    ) -> float:
+    def _epoch(self, now: Training, examples: Examples, gradients: Gradients, factors: list[float]) -> float:
         """Make an update for each batch; return the mean loss."""
         total = count = 0.0
-        for k, batch in enumerate(make_batches(examples.sequences.lengths, self.batch_size, self._rng)):
+        batches = make_batches(examples.sequences.lengths, self.batch_size, self._rng)
+        for batch, factor in zip(batches, factors, strict=True):
             try:
                 found = gradients(now.network, batch)
                 if found is None:  # all of its weights are 0
@@ -463,7 +477,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
                 if self.clip_norm is not None:
                     gradient, _ = clip_gradients(gradient, norm=self.clip_norm)
                 update_parameters_with_adam(
-                    now.network, gradient, now.v, now.s, now.t + 1, self.learning_rate * factor(k),
+                    now.network, gradient, now.v, now.s, now.t + 1, self.learning_rate * factor,
                     weight_decay=self.alpha,
                 )  # fmt: skip
             except ValueError as error:  # all else has been checked: a number is not finite
@@ -512,8 +526,13 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "network_")
         return Stream(self.network_, m, output=self._activation())
 
-    def to_torch(self) -> dict[str, Any]:
+    def to_torch(self, *, layer: Any = None) -> dict[str, Any]:
         """Return the weights as PyTorch has them, see `cyrnn.to_torch`.
+
+        Parameters
+        ----------
+        layer : str or list of str, optional
+            The name of the module, or of one for each layer where their sizes differ; None for "rnn".
 
         Returns
         -------
@@ -526,7 +545,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             If PyTorch is not installed.
         """
         check_is_fitted(self, "network_")
-        return to_torch(self.network_)
+        return to_torch(self.network_, layer=layer)
 
     def to_keras(self) -> list[Array]:
         """Return the weights as Keras has them, see `cyrnn.to_keras`.
@@ -607,22 +626,19 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             If a parameter is a function or another object that no file can keep; the message names it.
         """
         check_is_fitted(self, "network_")
-        kept = {"class": type(self).__name__, "parameters": {}, "attributes": {}}
-        for name, value in self.get_params(deep=False).items():
-            kept["parameters"][name] = plain(name, value)  # type: ignore[index]
-        arrays = {}
-        for name, value in vars(self).items():
-            if name in kept["parameters"] or name in ("network_", "_training", "_rng"):
-                continue
-            if isinstance(value, np.ndarray):
-                arrays[name] = value.astype(str) if value.dtype == object else value
-            else:
-                kept["attributes"][name] = plain(name, value)  # type: ignore[index]
-        kept["rng"] = self._rng.bit_generator.state  # type: ignore[assignment]
-        now = self._training
-        save_checkpoint(
-            path, now.network, moments=(now.v, now.s), step=now.t, estimator=json.dumps(kept), **arrays
-        )
+        parameters = self.get_params(deep=False)
+        fitted = {name: value for name, value in self.__dict__.items() if name not in parameters}
+        now, rng = fitted.pop("_training"), fitted.pop("_rng")
+        del fitted["network_"]
+        arrays = {name: value for name, value in fitted.items() if isinstance(value, np.ndarray)}
+        kept = {
+            "class": type(self).__name__,
+            "parameters": {name: plain(name, value) for name, value in parameters.items()},
+            "attributes": {name: plain(name, value) for name, value in fitted.items() if name not in arrays},
+            "rng": rng.bit_generator.state,
+        }
+        arrays = {name: value.astype(str) if value.dtype == object else value for name, value in arrays.items()}
+        save_checkpoint(path, now.network, moments=(now.v, now.s), step=now.t, estimator=json.dumps(kept), **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -649,8 +665,10 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             got = kept.get("class", "another one")
             raise ValueError(f"{os.fsdecode(path)}: expected a file that {cls.__name__}.save wrote, got {got}")
         estimator = cls(**{name: restored(value) for name, value in kept["parameters"].items()})
-        vars(estimator).update({name: restored(value) for name, value in kept["attributes"].items()})
-        vars(estimator).update(found.arrays)
+        for name, value in kept["attributes"].items():
+            setattr(estimator, name, restored(value))
+        for name, value in found.arrays.items():
+            setattr(estimator, name, value)
         estimator._rng = np.random.default_rng()
         estimator._rng.bit_generator.state = kept["rng"]
         estimator._training = Training(found.network, *found.moments, found.step)

@@ -72,9 +72,9 @@ ATTRIBUTES = """network_ : list
         Epochs that were trained.
     best_epoch_ : int
         The epoch whose network is kept, from 1 on."""
-X_FORMS = """X is an array (n_samples, n_steps, n_features), or (n_samples, n_steps) for one feature, or a list of arrays
-    (n_steps_i, n_features) or (n_steps_i,).  With a `vocabulary` it is of integers, (n_samples, n_steps) or a list of
-    (n_steps_i,).  Sequences are not padded."""
+X_FORMS = """X is an array (n_samples, n_steps, n_features), or (n_samples, n_steps) for one feature, or a list of
+    arrays (n_steps_i, n_features) or (n_steps_i,).  With a `vocabulary` it is of integers, (n_samples, n_steps) or a
+    list of (n_steps_i,).  Sequences are not padded."""
 
 
 def documented(cls: type) -> type:
@@ -197,7 +197,9 @@ class SequenceClassifier(ClassifierMixin, _ClassWeights):  # type: ignore[misc]
     def _activation(self) -> str:
         return "softmax"
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(  # type: ignore[override]  # as every classifier has it
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
         """Train for one epoch on these examples, from where the training is.
 
         `learning_rate` is constant here, whatever the schedule, and nothing is held out.
@@ -233,7 +235,7 @@ class SequenceClassifier(ClassifierMixin, _ClassWeights):  # type: ignore[misc]
         return super().partial_fit(X, y, sample_weight)
 
     def _read_classes(self, y: NDArray[Any], first: bool) -> NDArray[np.int64]:
-        known = vars(self).pop("_first_classes", None)
+        known = self.__dict__.pop("_first_classes", None)
         if first and known is not None:
             self.classes_ = known
             return np.searchsorted(known, y)
@@ -344,7 +346,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
             raise ValueError(f"y: expected shape (n_samples,) or (n_samples, n_outputs), got {y.shape}")
         if first:
             self._single = y.ndim == 1
-        targets = y.reshape(len(y), -1)
+        targets: Array = y.reshape(len(y), -1)
         if not first and targets.shape[1] != len(self.network_[-1]["by"]):
             raise ValueError(f"y: expected {len(self.network_[-1]['by'])} outputs as before, got {targets.shape[1]}")
         return targets
@@ -370,7 +372,8 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
             If X is not as in `fit`.
         """
         _, z = self._predicted(X)
-        return z[0] if self._single else np.ascontiguousarray(z.T)
+        found: Array = z[0] if self._single else np.ascontiguousarray(z.T)
+        return found
 
 
 @documented
