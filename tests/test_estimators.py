@@ -46,6 +46,9 @@ class RowTagger(SequenceTagger):
 def expected_failures(estimator):
     if isinstance(estimator, RowTagger):
         return {"check_sample_weights_shape": "weights of two dimensions are those of the steps"}
+    if isinstance(estimator, SequenceRegressor):
+        why = "an example twice is in other batches than one of weight 2; in one batch it is the same (test_weights)"
+        return {"check_sample_weight_equivalence_on_dense_data": why}
     return {}
 
 

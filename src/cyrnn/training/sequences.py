@@ -17,34 +17,31 @@ Indices = NDArray[np.intp]
 POOL = 16  # batches whose examples are sorted together by length
 
 
-def one_sequence(name: str, value: Any) -> NDArray[Any]:
-    """Return a sequence as an array: integers (n_steps,) as they are, numbers as float64 (n_steps, n_x).
+def all_sequences(name: str, sequences: Any) -> list[NDArray[Any]]:
+    """Return sequences as arrays: all of them of integers (n_steps,), or all of float64 (n_steps, n_x).
 
     Raises
     ------
     TypeError, ValueError
-        If it has not one or two dimensions or is not of real numbers; the message names it.
+        If one has not one or two dimensions, is not of real numbers or of another n_x than the first; the message names
+        it.
     """
-    array = _checks.any_array(name, value)
-    if array.ndim == 1 and array.dtype.kind in "iu":
-        return array
-    if array.ndim not in (1, 2):
-        raise ValueError(f"{name}: expected a sequence of shape (n_steps, n_x) or (n_steps,), got {array.shape}")
-    real = _checks.real(name, array)
-    return real[:, None] if real.ndim == 1 else real
-
-
-def all_sequences(name: str, sequences: Any) -> list[NDArray[Any]]:
-    """Return all sequences as `one_sequence` does; refuse those of another width or kind than the first."""
     if isinstance(sequences, (str, bytes)) or not hasattr(sequences, "__len__"):
         raise TypeError(f"{name}: expected a list of sequences, got {type(sequences).__name__}")
     if len(sequences) == 0:
         raise ValueError(f"{name}: expected one sequence at least, got none")
-    found = [one_sequence(f"{name}[{j}]", value) for j, value in enumerate(sequences)]
+    found = [_checks.any_array(f"{name}[{j}]", value) for j, value in enumerate(sequences)]
+    if all(array.ndim == 1 and (array.dtype.kind in "iu" or not array.size) for array in found):
+        return [array if array.size else array.astype(np.intp) for array in found]
     for j, array in enumerate(found):
-        if array.shape[1:] != found[0].shape[1:]:
-            wanted, got = (f"n_x = {a.shape[1]}" if a.ndim == 2 else "indices" for a in (found[0], array))
-            raise ValueError(f"{name}[{j}]: expected {wanted}, as {name}[0], got {got}")
+        if array.ndim not in (1, 2):
+            expected = "a sequence of shape (n_steps, n_x) or (n_steps,)"
+            raise ValueError(f"{name}[{j}]: expected {expected}, got shape {array.shape}")
+        real = _checks.real(f"{name}[{j}]", array)
+        found[j] = real[:, None] if real.ndim == 1 else real
+        if found[j].shape[1] != found[0].shape[1]:
+            wanted, got = found[0].shape[1], found[j].shape[1]
+            raise ValueError(f"{name}[{j}]: expected n_x = {wanted}, as {name}[0], got n_x = {got}")
     return found
 
 
