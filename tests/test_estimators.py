@@ -137,7 +137,7 @@ def test_training_is_that_of_the_bare_calls():
     (v, s), t, last = cyrnn.initialize_adam(network), 0, np.zeros((50, 6))
     last[:, -1] = 1
     for _ in range(3):
-        for batch in cyrnn.make_batches(np.full(50, 6), 16, rng):
+        for batch in cyrnn.make_batches(np.full(50, 6), 16, rng, pool=1):
             predicted, _, _, caches = cyrnn.network_forward(X[batch].transpose(2, 0, 1), network)
             labels = np.repeat(y[batch, None], 6, axis=1)
             _, dz = cyrnn.cross_entropy(predicted, labels, weights=last[batch])
@@ -555,9 +555,12 @@ def test_batches_of_similar_lengths(monkeypatch):
 
     monkeypatch.setattr(_base, "gradient_of", watched)
     X, y = ragged(64, most=60)
-    SequenceClassifier(units=2, epochs=1, batch_size=8, random_state=0).fit(X, y)
-    assert sum(map(len, seen)) == 64
-    assert np.mean([lengths.std() for lengths in seen]) < 0.2 * np.std([len(x) for x in X])
+    for similar, least, most in ((True, 0.0, 0.2), (False, 0.7, 1.1)):
+        seen.clear()
+        fit = {"units": 2, "epochs": 1, "batch_size": 8, "random_state": 0}
+        SequenceClassifier(similar_lengths=similar, **fit).fit(X, y)
+        assert sum(map(len, seen)) == 64
+        assert least < np.mean([lengths.std() for lengths in seen]) / np.std([len(x) for x in X]) < most
 
 
 def test_other_libraries(tmp_path):

@@ -32,7 +32,7 @@ from ..recurrent.stream import Stream
 from ..training.checkpoints import load_checkpoint, save_checkpoint
 from ..training.networks import initialize_network
 from ..training.optimizers import clip_gradients, initialize_adam, update_parameters_with_adam
-from ..training.sequences import all_sequences, make_batches, whole
+from ..training.sequences import POOL, all_sequences, make_batches, whole
 from ._examples import Examples, Places, Sequences, gradient_of, loss_of, outputs, total_gradient
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -177,6 +177,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         embedding: int | None = None,
         epochs: int = 50,
         batch_size: int = 32,
+        similar_lengths: bool = False,
         learning_rate: float = 0.01,
         schedule: Any = "linear",
         clip_norm: float | None = 1.0,
@@ -198,6 +199,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         self.embedding = embedding
         self.epochs = epochs
         self.batch_size = batch_size
+        self.similar_lengths = similar_lengths
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.clip_norm = clip_norm
@@ -241,7 +243,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         """Refuse parameters that are out of range, by name."""
         for name in ("epochs", "batch_size", "patience", "n_shards"):
             whole(name, getattr(self, name))
-        for name in ("bidirectional", "early_stopping", "warm_start"):
+        for name in ("bidirectional", "early_stopping", "similar_lengths", "warm_start"):
             _checks.flag(name, getattr(self, name))
         above_0 = "a finite number above 0", 5e-324, MOST
         rate = _checks.number("learning_rate", self.learning_rate, *above_0)
@@ -467,7 +469,8 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     def _epoch(self, now: Training, examples: Examples, gradients: Gradients, factors: list[float]) -> float:
         """Make an update for each batch; return the mean loss."""
         total = count = 0.0
-        batches = make_batches(examples.sequences.lengths, self.batch_size, self._rng)
+        pool = POOL if self.similar_lengths else 1
+        batches = make_batches(examples.sequences.lengths, self.batch_size, self._rng, pool=pool)
         for batch, factor in zip(batches, factors, strict=True):
             try:
                 found = gradients(now.network, batch)

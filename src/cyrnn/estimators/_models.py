@@ -32,6 +32,9 @@ PARAMETERS = """cell : {"lstm", "gru", "rnn"}
         How many times the training reads all sequences.
     batch_size : int
         Sequences of an update.
+    similar_lengths : bool
+        Whether a batch has sequences of similar lengths, see `cyrnn.make_batches`.  It saves memory and no arithmetic;
+        where the length tells something of y, the network learns less.
     learning_rate : float
         Of Adam, at the beginning.
     schedule : {"linear", "constant", "cosine"} or function
@@ -154,6 +157,7 @@ class SequenceClassifier(ClassifierMixin, _ClassWeights):  # type: ignore[misc]
         embedding: int | None = None,
         epochs: int = 50,
         batch_size: int = 32,
+        similar_lengths: bool = False,
         learning_rate: float = 0.01,
         schedule: Any = "linear",
         clip_norm: float | None = 1.0,
@@ -170,9 +174,10 @@ class SequenceClassifier(ClassifierMixin, _ClassWeights):  # type: ignore[misc]
     ) -> None:
         super().__init__(
             cell, units, bidirectional=bidirectional, dtype=dtype, vocabulary=vocabulary, embedding=embedding,
-            epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule, clip_norm=clip_norm,
-            alpha=alpha, early_stopping=early_stopping, validation_fraction=validation_fraction, patience=patience,
-            warm_start=warm_start, random_state=random_state, verbose=verbose, n_threads=n_threads, n_shards=n_shards,
+            epochs=epochs, batch_size=batch_size, similar_lengths=similar_lengths, learning_rate=learning_rate,
+            schedule=schedule, clip_norm=clip_norm, alpha=alpha, early_stopping=early_stopping,
+            validation_fraction=validation_fraction, patience=patience, warm_start=warm_start,
+            random_state=random_state, verbose=verbose, n_threads=n_threads, n_shards=n_shards,
         )  # fmt: skip
         self.class_weight = class_weight
 
@@ -430,6 +435,7 @@ class SequenceTagger(_ClassWeights):
         values: bool = False,
         epochs: int = 50,
         batch_size: int = 32,
+        similar_lengths: bool = False,
         learning_rate: float = 0.01,
         schedule: Any = "linear",
         clip_norm: float | None = 1.0,
@@ -446,9 +452,10 @@ class SequenceTagger(_ClassWeights):
     ) -> None:
         super().__init__(
             cell, units, bidirectional=bidirectional, dtype=dtype, vocabulary=vocabulary, embedding=embedding,
-            epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule, clip_norm=clip_norm,
-            alpha=alpha, early_stopping=early_stopping, validation_fraction=validation_fraction, patience=patience,
-            warm_start=warm_start, random_state=random_state, verbose=verbose, n_threads=n_threads, n_shards=n_shards,
+            epochs=epochs, batch_size=batch_size, similar_lengths=similar_lengths, learning_rate=learning_rate,
+            schedule=schedule, clip_norm=clip_norm, alpha=alpha, early_stopping=early_stopping,
+            validation_fraction=validation_fraction, patience=patience, warm_start=warm_start,
+            random_state=random_state, verbose=verbose, n_threads=n_threads, n_shards=n_shards,
         )  # fmt: skip
         self.values = values
         self.class_weight = class_weight
