@@ -1,4 +1,4 @@
-"""Builds the kernels: each .pyx is turned into C once and compiled once per instruction set."""
+"""Builds the kernels: each .pyx is turned into C once and compiled per instruction set, in two precisions."""
 
 import copy
 import os
@@ -34,6 +34,8 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     BUILDS["v3"] = ["-march=x86-64-v3"]
     BUILDS["v4"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
 
+PRECISIONS: dict[str, list[tuple[str, str | None]]] = {"f64": [], "f32": [("CYRNN_F32", None)]}
+
 KERNELS = Path("src/cyrnn/_kernels")
 NAMES = sorted(source.stem for source in KERNELS.glob("*.pyx"))
 # Compiled for the baseline alone, shared by all builds.  The last one is Cython's own code for typed memoryviews, which
@@ -43,10 +45,11 @@ SHARED = "cyrnn._kernels." + ONCE[-1]
 HEADERS = [str(path) for path in sorted(KERNELS.rglob("*.*")) if path.suffix in (".h", ".pxd")]
 
 
-def extension(name: str, build: str = "") -> Extension:
-    package = "cyrnn._kernels." + (build + "." if build else "")
+def extension(name: str, build: str = "", precision: str = "") -> Extension:
+    package = "cyrnn._kernels." + (f"{build}.{precision}." if build else "")
     source = KERNELS / (name.replace(".", "/") + (".c" if package + name == SHARED else ".pyx"))
-    return Extension(package + name, [str(source)], [str(KERNELS)], depends=HEADERS)
+    macros = PRECISIONS[precision] if precision else []
+    return Extension(package + name, [str(source)], [str(KERNELS)], define_macros=macros, depends=HEADERS)
 
 
 class build_ext(setuptools_build_ext):
@@ -59,6 +62,12 @@ class build_ext(setuptools_build_ext):
     def build_extensions(self) -> None:
         from Cython.Build import cythonize
 
+        if not self.compiles([]):
+            raise SystemExit(
+                "cyrnn: its kernels are compiled when it is installed, and no C compiler works here; install one "
+                "(Debian, Ubuntu: apt-get install gcc python3-dev; Fedora: dnf install gcc python3-devel; "
+                "macOS: xcode-select --install; Windows: Visual Studio Build Tools) and try again"
+            )
         c_extensions = cythonize(
             [extension(name) for name in NAMES + ONCE],
             build_dir=self.build_temp,
@@ -67,12 +76,6 @@ class build_ext(setuptools_build_ext):
             force=True,
         )
         c_files = {name: c.sources for name, c in zip(NAMES + ONCE, c_extensions, strict=True)}
-        if not self.compiles([]):
-            raise SystemExit(
-                "cyrnn: its kernels are compiled when it is installed, and no C compiler works here; install one "
-                "(Debian, Ubuntu: apt-get install gcc python3-dev; Fedora: dnf install gcc python3-devel; "
-                "macOS: xcode-select --install; Windows: Visual Studio Build Tools) and try again"
-            )
         openmp = next((flag for flag in OPENMP if self.compiles([flag], OPENMP_PROBE)), None)
         if openmp is None:
             print("cyrnn: this compiler has no OpenMP; every call will run on one thread")
@@ -84,25 +87,30 @@ class build_ext(setuptools_build_ext):
                 print(f"cyrnn: this compiler does not know {' '.join(extra)}; the build {build!r} is left out")
         self.extensions = [ext for ext in self.extensions if self.build_of(ext) in flags]
         for ext in self.extensions:
-            ext.sources = c_files[ext.name.removeprefix("cyrnn._kernels.").removeprefix(self.build_of(ext) + ".")]
+            name = ext.name.removeprefix("cyrnn._kernels.")
+            ext.sources = c_files[name.split(".")[-1] if self.folder_of(ext) else name]
             ext.extra_compile_args = flags[self.build_of(ext)]
             ext.extra_link_args = [openmp] * bool(openmp)
         super().build_extensions()
 
     def build_extension(self, ext: Extension) -> None:
         one = copy.copy(self)  # object files of one source and several builds must not meet
-        one.build_temp = os.path.join(self.build_temp, self.build_of(ext))
+        one.build_temp = os.path.join(self.build_temp, self.folder_of(ext))
         super(build_ext, one).build_extension(ext)
 
     def copy_extensions_to_source(self) -> None:
         for ext in self.extensions:
-            Path("src", *ext.name.split(".")[:-1]).mkdir(exist_ok=True)
+            Path("src", *ext.name.split(".")[:-1]).mkdir(parents=True, exist_ok=True)
         super().copy_extensions_to_source()
 
     @staticmethod
-    def build_of(ext: Extension) -> str:
-        name = ext.name.split(".")[-2]
-        return name if name in BUILDS else "baseline"
+    def folder_of(ext: Extension) -> str:
+        """Build and precision as a path; nothing for what is compiled once."""
+        folders = ext.name.split(".")[2:-1]
+        return "/".join(folders) if len(folders) == 2 else ""
+
+    def build_of(self, ext: Extension) -> str:
+        return self.folder_of(ext).split("/")[0] or "baseline"
 
     def compiles(self, flags: list[str], program: str = "int main(void) { return 0; }\n") -> bool:
         if self.compiler.compiler_type == "msvc":
@@ -119,6 +127,7 @@ class build_ext(setuptools_build_ext):
 
 
 setup(
-    ext_modules=[extension(name) for name in ONCE] + [extension(name, build) for build in BUILDS for name in NAMES],
+    ext_modules=[extension(name) for name in ONCE]
+    + [extension(name, build, precision) for build in BUILDS for precision in PRECISIONS for name in NAMES],
     cmdclass={"build_ext": build_ext},
 )

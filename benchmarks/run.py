@@ -65,7 +65,7 @@ class Limit:
         self.product = np.empty_like(self.matrix)  # kept: a large array let go changes how malloc serves the others
         self.multiply = lambda: np.matmul(self.matrix, self.matrix, out=self.product)
         self.values = np.random.default_rng(0).standard_normal(4096)
-        self.loops = {name: getattr(_kernels.activations, name) for name in ("exp", "tanh", "sigmoid")}
+        self.loops = {name: getattr(_kernels.f64.activations, name) for name in ("exp", "tanh", "sigmoid")}
 
     def measure(self):
         self.flops = 2 * len(self.matrix) ** 3 / min(elapsed(self.multiply, 1) for _ in range(4))
@@ -125,7 +125,7 @@ def measure(arguments, threads):
     if hasattr(os, "sched_setaffinity"):  # XLA has no other limit that holds
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     cyrnn.set_num_threads(threads)
-    makers = peers.contenders(threads, arguments.peers)
+    makers = peers.contenders(threads, peers.PEERS if arguments.peers else ())
     sizes = arguments.sizes or (SIZES[:5] if arguments.quick else SIZES)
     seconds = arguments.seconds or (0.12 if arguments.quick else 1.0)
     limit, rows = Limit(), []

@@ -37,7 +37,7 @@ SWITCHES = [
 
 def run(name, x):
     out = np.array(x, dtype=np.float64)
-    getattr(_kernels.activations, name)(out)
+    getattr(_kernels.f64.activations, name)(out)
     return out
 
 

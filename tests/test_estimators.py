@@ -494,7 +494,7 @@ BAD = [
     ({"units": [3, 0]}, r"n_a\[1\]: expected a size of at least 1"),
     ({"n_threads": 0}, "n: expected 1 to 1024 threads"),
     ({"n_shards": 0}, "n_shards: expected an integer of 1 or more"),
-    ({"dtype": "float16"}, "dtype: expected 'float64'"),
+    ({"dtype": "float16"}, r"dtype: expected numpy.float64 or numpy.float32, got 'float16'"),
     ({"warm_start": 1}, "warm_start: expected True or False"),
 ]
 
@@ -591,6 +591,31 @@ def test_other_libraries(tmp_path):
     if find_spec("onnx"):
         model.to_onnx(tmp_path / "model.onnx", dtype="float64")
         same(cyrnn.import_onnx(tmp_path / "model.onnx"), model.network_)
+
+
+@pytest.mark.parametrize("Model", [SequenceClassifier, SequenceRegressor, SequenceTagger])
+def test_float32(tmp_path, Model):
+    """All of it in float32, near the float64 network of the same seed after some updates."""
+    X, y = ragged(40)
+    y = signs(X) if Model is SequenceTagger else y
+    weights = np.linspace(0.5, 1.5, 40)
+    model, double = (
+        Model("lstm", [8, 8], bidirectional=True, dtype=dtype, epochs=2, early_stopping=True, random_state=0)
+        .fit(X, y, weights) for dtype in ("float32", "float64")
+    )  # fmt: skip
+    assert {array.dtype for array in leaves([model.network_, model._training.v])} == {np.dtype(np.float32)}
+    for one, other in zip(leaves(model.network_), leaves(double.network_), strict=True):
+        assert_allclose(one, other, atol=2e-4)
+    if Model is SequenceRegressor:
+        assert model.predict(X).dtype == np.float32
+    else:
+        found, want = (np.concatenate([np.atleast_2d(p) for p in m.predict_proba(X)]) for m in (model, double))
+        assert found.dtype == np.float32
+        assert_allclose(found, want, atol=2e-4)
+    same(clone(model).set_params(n_threads=2).fit(X, y, weights).network_, model.network_)
+    model.save(tmp_path / "model")
+    same(Model.load(tmp_path / "model").network_, model.network_)
+    assert leaves(Model.load(tmp_path / "model").network_)[0].dtype == np.float32
 
 
 MODELS = [

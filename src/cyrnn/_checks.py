@@ -1,7 +1,7 @@
 """Checks that explain, and conversions: what a kernel refused is named or made to fit here.
 
 Every function takes the argument's name as the caller spells it, for the message.  Nothing that is
-passed is modified.  An array that already is float64, aligned and of the right shape comes back as
+passed is modified.  An array that already is of the dtype of the call, aligned and of the right shape comes back as
 it is; everything else that holds real numbers is converted.
 
 For the arrays of an LSTM at the notebook's sizes they would take about as long as the call itself, so
@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _kernels
 from ._kernels.runtime import lengths as _lengths
 
-Array = NDArray[np.float64]
+Array = NDArray[np.float64]  # or of numpy.float32, where a call has that dtype
 Parameters = Mapping[str, Any]
 
-FLOAT64 = np.dtype(np.float64)
+FLOAT64, FLOAT32 = np.dtype(np.float64), np.dtype(np.float32)
+DType = np.dtype[Any]
 INTP = np.dtype(np.intp)  # of indices
 BELOW_1 = "a number from 0 up to, not including, 1", 0.0, math.nextafter(1.0, 0.0)  # as `number` takes it
 MOST_COLUMNS = _lengths.MAX_COLUMNS  # examples times steps
@@ -30,6 +32,32 @@ MOST_COLUMNS = _lengths.MAX_COLUMNS  # examples times steps
 # every argument and refuses whatever does not fit, for a microsecond a call at most.  It
 # does so with one of these; then the checks of this module convert the arguments or name the culprit.
 MISFIT = (AttributeError, BufferError, IndexError, KeyError, TypeError, ValueError)
+
+
+def kernels(dtype: Any) -> _kernels.Kernels:
+    """Return the kernels of the caller's `dtype`."""
+    if dtype is np.float64:
+        return _kernels.f64
+    if dtype is np.float32:
+        return _kernels.f32
+    expected = f"dtype: expected numpy.float64 or numpy.float32, got {dtype!r}"
+    try:
+        if dtype is None:
+            raise TypeError("NumPy takes None for float64")
+        found = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(expected) from error
+    if found not in (FLOAT64, FLOAT32):
+        raise ValueError(expected)
+    return _kernels.of(found)
+
+
+def kernels_for(*arrays: Any) -> _kernels.Kernels:
+    """Return the kernels for arrays: of float32 if all are arrays of float32, else of float64."""
+    for array in arrays:
+        if not isinstance(array, np.ndarray) or array.dtype != FLOAT32:
+            return _kernels.f64
+    return _kernels.f32 if arrays else _kernels.f64
 
 
 class Missing(KeyError):
@@ -121,8 +149,8 @@ def _no_numbers(name: str, value: Any, array: NDArray[Any], letters: str) -> str
     return (sequences and _unpadded(name, array, letters)) or f"{kind} of objects"
 
 
-def real(name: str, value: Any, letters: str = "") -> Array:
-    """Return `value` as an aligned float64 array of any layout.
+def real(name: str, value: Any, letters: str = "", dtype: DType = FLOAT64) -> Array:
+    """Return `value` as an aligned array of this dtype, of any layout.
 
     Types of other packages that fit into float64 (bfloat16 of ml_dtypes) are numbers too.  The letters are for the
     message: those of the shape that it should have.
@@ -134,14 +162,14 @@ def real(name: str, value: Any, letters: str = "") -> Array:
     ValueError
         If it is a ragged nested sequence.
     """
-    if type(value) is np.ndarray and value.dtype is FLOAT64 and value.flags.carray and value.size:
+    if type(value) is np.ndarray and value.dtype is dtype and value.flags.carray and value.size:
         return value
     array = any_array(name, value, letters)
     if array.dtype.kind == "O" and array.size and not [entry for entry in array.flat if not isinstance(entry, Real)]:
         array = array.astype(FLOAT64)
     if array.dtype.kind not in "fiub" and (array.dtype.kind != "V" or not np.can_cast(array.dtype, FLOAT64)):
         raise TypeError(f"{name}: expected real numbers, got {_no_numbers(name, value, array, letters)}")
-    aligned: Array = _aligned(array, FLOAT64)
+    aligned: Array = _aligned(array, dtype)
     return aligned
 
 
@@ -188,26 +216,26 @@ def generator(name: str, value: Any) -> np.random.Generator:
     return value
 
 
-def dimensions(name: str, value: Any, letters: str) -> Array:
+def dimensions(name: str, value: Any, letters: str, dtype: DType = FLOAT64) -> Array:
     """Return `value` as `real` does, with as many dimensions as there are letters."""
-    array = real(name, value, letters)
+    array = real(name, value, letters, dtype)
     count = letters.count(",") + 1
     if array.ndim != count:
         raise ValueError(f"{name}: expected {count} dimensions ({letters}), got shape {array.shape}")
     return array
 
 
-def shaped(name: str, value: Any, letters: str, shape: tuple[int, ...]) -> Array:
+def shaped(name: str, value: Any, letters: str, shape: tuple[int, ...], dtype: DType = FLOAT64) -> Array:
     """Return `value` as `real` does, with exactly this shape."""
-    array = real(name, value, letters)
+    array = real(name, value, letters, dtype)
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape ({letters}) = {shape}, got {array.shape}")
     return array
 
 
-def columns(name: str, value: Any, letter: str, *rest: int) -> Array:
+def columns(name: str, value: Any, letter: str, *rest: int, dtype: DType = FLOAT64) -> Array:
     """Return `value` as `real` does, with any number of rows and the rest of the shape as given."""
-    array = real(name, value)
+    array = real(name, value, dtype=dtype)
     letters = f"{letter}, m, T_x" if len(rest) == 2 else f"{letter}, m"
     if array.ndim == 0 or array.shape[1:] != rest:
         expected = f"({letter}, {', '.join(map(str, rest))})"
@@ -225,10 +253,10 @@ def are_indices(array: NDArray[Any], ndim: int) -> bool:
     return array.dtype.kind in "iu" and array.ndim == ndim - 1
 
 
-def dense(name: str, value: Any, letters: str) -> Array:
+def dense(name: str, value: Any, letters: str, dtype: DType = FLOAT64) -> Array:
     """Return an input that is not of indices as `dimensions` does; the error says what indices are."""
     try:
-        return dimensions(name, value, letters)
+        return dimensions(name, value, letters, dtype)
     except ValueError as error:
         array = any_array(name, value)
         if array.ndim != letters.count(","):
@@ -259,9 +287,9 @@ def indices(
     return aligned
 
 
-def state(name: str, value: Any, n_a: int, m: int) -> Array:
+def state(name: str, value: Any, n_a: int, m: int, dtype: DType = FLOAT64) -> Array:
     """Return a state of shape (n_a, m), or (n_a, 1) for all examples."""
-    array = real(name, value)
+    array = real(name, value, dtype=dtype)
     if array.shape != (n_a, m) and array.shape != (n_a, 1):
         raise ValueError(f"{name}: expected shape (n_a, m) = {(n_a, m)} or (n_a, 1), got {array.shape}")
     return array
@@ -318,12 +346,15 @@ def entry(parameters: Parameters, key: str, name: str = "parameters") -> Any:
 
 
 def weights(
-    parameters: Parameters, wanted: dict[str, tuple[str, tuple[int, int]]], name: str = "parameters"
+    parameters: Parameters,
+    wanted: dict[str, tuple[str, tuple[int, int]]],
+    name: str = "parameters",
+    dtype: DType = FLOAT64,
 ) -> dict[str, Array]:
     """Return the wanted entries, C-contiguous and of exactly the shapes given with them."""
     found: dict[str, Array] = {}
     for key, (letters, shape) in wanted.items():
-        array = shaped(f"{name}[{key!r}]", entry(parameters, key, name), letters, shape)
+        array = shaped(f"{name}[{key!r}]", entry(parameters, key, name), letters, shape, dtype)
         found[key] = np.ascontiguousarray(array)
     return found
 

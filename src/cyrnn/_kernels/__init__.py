@@ -1,17 +1,19 @@
 """The compiled kernels, and the choice of their build.
 
-Every kernel module is compiled from one source for several instruction sets, one folder each:
+Every kernel module is compiled from one source for several instruction sets, one folder each, and in it for two
+precisions, ``f64`` and ``f32``:
 
 - ``baseline``: whatever every processor of the platform has (SSE2 on x86-64, NEON on aarch64)
 - ``v3``: x86-64-v3, AVX2 and FMA
 - ``v4``: x86-64-v4, AVX-512
 
 The best one that this processor can run is picked at import.  The environment variable ``CYRNN_BUILD`` names another;
-one that cannot run here is refused before it is loaded.
+one that cannot run here is refused before it is loaded.  `f64` and `f32` are its kernels, `of` the ones for a dtype.
 
 The modules, which are the entry points:
 
 - ``rnn``, ``lstm``, ``gru``: the passes over a sequence and over one step, forward and backward
+- ``network``: the passes of one layer of a network
 - ``stream``: a network prepared once and stepped many times
 - ``dense``, ``losses``, ``optimizers``: the output layer without its softmax, the losses, the updates of the
   parameters
@@ -22,7 +24,7 @@ Under them lie ``schedule`` (when something is computed), ``cells`` (the equatio
 and ``runtime`` (threads, buffers, limits; compiled once, for all builds): see docs/design.md.
 
 A kernel takes typed memoryviews and returns new arrays.  It checks every argument before it writes anything, and
-refuses what is not a float64 array of the shape that the sizes ask for, with one of the exceptions in
+refuses what is not an array of its precision and of the shape that the sizes ask for, with one of the exceptions in
 `_checks.MISFIT`; the Python side then finds out what it was.  Any size may be 0.
 """
 
@@ -30,10 +32,11 @@ import importlib
 import os
 import pkgutil
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 HERE = os.path.dirname(__file__)
-
 
 
 def _no_kernels(reason: str) -> ImportError:
@@ -51,12 +54,6 @@ try:
 except ImportError as error:
     raise _no_kernels(str(error)) from error
 
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Stand for the kernel modules, which `use` makes attributes of this one."""
-
-
 # What each build needs of the processor, best build first.
 NEEDS = {
     "v4": ("avx2", "fma", "bmi2", "avx512"),
@@ -66,22 +63,51 @@ NEEDS = {
 
 FEATURES = features()
 
+FLOAT32 = np.dtype(np.float32)
+PRECISIONS: dict[str, np.dtype[Any]] = {"f64": np.dtype(np.float64), "f32": FLOAT32}
+
+
+class Kernels:
+    """The kernels of one build in one precision: its modules are attributes, imported when they are first used."""
+
+    dtype: np.dtype[Any]
+
+    def __init__(self, build: str, precision: str) -> None:
+        self.dtype = PRECISIONS[precision]
+        self._folder = f"{build}.{precision}"
+
+    def __getattr__(self, module: str) -> Any:
+        if module not in _modules(self._folder):
+            raise AttributeError(f"no kernel module {module!r}")
+        loaded = importlib.import_module(f"{__name__}.{self._folder}.{module}")
+        setattr(self, module, loaded)
+        return loaded
+
+
 build: str
+f64: Kernels
+f32: Kernels
+
+
+def of(dtype: Any) -> Kernels:
+    """Return the kernels for arrays of this dtype."""
+    return f32 if dtype == FLOAT32 else f64
 
 
 def _modules(folder: str) -> list[str]:
     """Return the names of the compiled modules in a folder."""
-    return [module.name for module in pkgutil.iter_modules([os.path.join(HERE, folder)])]
+    return [module.name for module in pkgutil.iter_modules([os.path.join(HERE, *folder.split("."))])]
 
 
 def modules() -> list[str]:
     """Return the full names of all compiled modules, for tools that do not see what is imported by name."""
-    return [f"{__name__}.{folder}.{name}" for folder in ("runtime", *installed()) for name in _modules(folder)]
+    folders = ["runtime", *(f"{build}.{precision}" for build in installed() for precision in PRECISIONS)]
+    return [f"{__name__}.{folder}.{name}" for folder in folders for name in _modules(folder)]
 
 
 def installed() -> list[str]:
     """Return the builds that the compiler made, best first."""
-    return [name for name in NEEDS if _modules(name)]
+    return [name for name in NEEDS if _modules(name + ".f64")]
 
 
 def available() -> list[str]:
@@ -91,7 +117,7 @@ def available() -> list[str]:
 
 def use(name: str) -> None:
     """Load a build and make it the one that the functions of the package call."""
-    global build
+    global build, f64, f32
     if name not in NEEDS:
         raise ImportError(f"CYRNN_BUILD: expected one of {', '.join(NEEDS)}, got {name!r}")
     if name not in installed():
@@ -99,9 +125,10 @@ def use(name: str) -> None:
     missing = [feature for feature in NEEDS[name] if not FEATURES[feature]]
     if missing:
         raise ImportError(f"CYRNN_BUILD: the build {name!r} needs {', '.join(missing)}, which this CPU lacks")
-    for module in _modules(name):
-        globals()[module] = importlib.import_module(f"{__name__}.{name}.{module}")
-    build = name
+    kernels = Kernels(name, "f64")
+    for module in _modules(name + ".f64"):
+        getattr(kernels, module)
+    build, f64, f32 = name, kernels, Kernels(name, "f32")
 
 
 if not available():

@@ -3,17 +3,18 @@
 from .linalg cimport linalg
 from .linalg.linalg cimport columns_to_steps, steps_to_columns
 from .linalg.softmax cimport softmax_columns, softmax_rows
-from .runtime.buffers cimport buffer_alloc, buffer_free
+from .runtime.buffers cimport buffer_free, values_alloc
 from .runtime.limits cimport ELEMENTWISE_FLOPS, FORWARD_COLUMNS, SOFTMAX_FEW
 from .runtime.parallel cimport (
     FP_PLAIN, cancelled, fp_enter, fp_leave, fp_state, full_range, poll_signals, region, serial, thread,
 )
+from .runtime.real cimport real
 from .runtime.threads cimport raise_if_cancelled, region_init
 from .runtime.views cimport sequence, strided
 from .schedule.blocks cimport block_after, steps_of_block
 
 
-def exp(double[::1] x not None) -> None:         # IN/OUT
+def exp(real[::1] x not None) -> None:           # IN/OUT
     """x = exp(x)."""
     cdef Py_ssize_t u
     cdef fp_state before
@@ -24,7 +25,7 @@ def exp(double[::1] x not None) -> None:         # IN/OUT
         fp_leave(before)
 
 
-def tanh(double[::1] x not None) -> None:        # IN/OUT
+def tanh(real[::1] x not None) -> None:          # IN/OUT
     """x = tanh(x)."""
     cdef Py_ssize_t u
     cdef fp_state before
@@ -35,7 +36,7 @@ def tanh(double[::1] x not None) -> None:        # IN/OUT
         fp_leave(before)
 
 
-def sigmoid(double[::1] x not None) -> None:     # IN/OUT
+def sigmoid(real[::1] x not None) -> None:       # IN/OUT
     """x = 1 / (1 + exp(-x))."""
     cdef Py_ssize_t u
     cdef fp_state before
@@ -47,8 +48,8 @@ def sigmoid(double[::1] x not None) -> None:     # IN/OUT
 
 
 def softmax(
-    const double[:, :, :] x not None,       # IN   (n, m, T_x), any strides
-    double[:, :, ::1] y not None,           # OUT  (n, m, T_x)
+    const real[:, :, :] x not None,         # IN   (n, m, T_x), any strides
+    real[:, :, ::1] y not None,             # OUT  (n, m, T_x)
 ) -> None:
     """Softmax over the first axis."""
     cdef Py_ssize_t n = x.shape[0], m = x.shape[1], T_x = x.shape[2], t0 = 0, count
@@ -57,7 +58,7 @@ def softmax(
     sequence(y, n, m, T_x, &out)
 
     cdef Py_ssize_t block = steps_of_block(m, T_x, n, <double> n * m * T_x, FORWARD_COLUMNS)
-    cdef double *z = buffer_alloc(block * m * n)
+    cdef real *z = values_alloc(block * m * n)
     cdef region state = region_init(ELEMENTWISE_FLOPS * n * m * T_x)
     cdef thread thr = serial
     thr.region = &state

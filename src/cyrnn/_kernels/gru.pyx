@@ -11,6 +11,7 @@ the hidden state contributes to the candidate: rt * a_prev, or Wca a_prev + bca.
 from .cells.cell cimport cell
 from .cells.gru cimport CANDIDATE, HIDDEN_PART, RESET, UPDATE, gru_after, gru_before
 from .runtime.buffers cimport new_array
+from .runtime.real cimport real
 from .runtime.views cimport matrix, new_cube, new_sequence, new_state, sequence, state
 from .schedule.backward cimport run_backward
 from .schedule.forward cimport run_forward
@@ -28,11 +29,11 @@ cdef inline cell gru(bint after) noexcept:
 
 cdef inline int set_weights(
     parameters *p, bint after,
-    const double[:, ::1] Wu, const double[:, ::1] Wr,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const double[:, ::1] Wc,                            # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wu, const real[:, ::1] Wr,       # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wc,                              # IN  (n_a, n_a + n_x)
 ) except -1:
     cdef Py_ssize_t ld = p.n_a + p.n_x
-    cdef const double *candidate = matrix(Wc, p.n_a, ld)
+    cdef const real *candidate = matrix(Wc, p.n_a, ld)
     set_gate(p, UPDATE, Wu)
     set_gate(p, RESET, Wr)
     set_recurrent_weights(p, HIDDEN_PART if after else CANDIDATE, candidate, ld)
@@ -42,8 +43,8 @@ cdef inline int set_weights(
 
 cdef inline int set_biases(
     parameters *p,
-    const double[:, ::1] bu, const double[:, ::1] br, const double[:, ::1] bc,      # IN  (n_a, 1)
-    const double[:, ::1] bca,                                                       # IN  (n_a, 1) or None
+    const real[:, ::1] bu, const real[:, ::1] br, const real[:, ::1] bc,            # IN  (n_a, 1)
+    const real[:, ::1] bca,                                                         # IN  (n_a, 1) or None
 ) except -1:
     p.b[UPDATE], p.b[RESET], p.b[CANDIDATE] = matrix(bu, p.n_a, 1), matrix(br, p.n_a, 1), matrix(bc, p.n_a, 1)
     if bca is not None:
@@ -53,11 +54,11 @@ cdef inline int set_biases(
 
 cdef inline void set_gradients(
     gradients *out, bint after,
-    double[:, :, ::1] dW,               # OUT (3, n_a, n_a + n_x), of the candidate, the update gate, the reset gate
-    double[:, :, ::1] db,               # OUT (4, n_a, 1), of the slots
+    real[:, :, ::1] dW,                 # OUT (3, n_a, n_a + n_x), of the candidate, the update gate, the reset gate
+    real[:, :, ::1] db,                 # OUT (4, n_a, 1), of the slots
 ) noexcept:
     cdef Py_ssize_t n_a = dW.shape[1], ld = dW.shape[2]
-    cdef double *data = new_cube(dW)
+    cdef real *data = new_cube(dW)
     set_gradient(out, CANDIDATE, data, n_a, ld)
     set_gradient(out, UPDATE, data + n_a * ld, n_a, ld)
     set_gradient(out, RESET, data + 2 * n_a * ld, n_a, ld)
@@ -67,18 +68,18 @@ cdef inline void set_gradients(
 
 
 def forward(
-    const double[:, :, :] x,            # IN  (n_x, m, T_x), or
+    const real[:, :, :] x,              # IN  (n_x, m, T_x), or
     const Py_ssize_t[:, :] index,       # IN  (m, T_x), places of the ones of one-hot columns; one of the two is None
-    const double[:, :] a0,              # IN  (n_a, m) or (n_a, 1); None for zeros
-    const double[:, ::1] Wu not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const double[:, ::1] Wr not None,   # IN  (n_a, n_a + n_x)
-    const double[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
-    const double[:, ::1] bu not None,   # IN  (n_a, 1)
-    const double[:, ::1] br not None,   # IN  (n_a, 1)
-    const double[:, ::1] bc not None,   # IN  (n_a, 1)
-    const double[:, ::1] bca,           # IN  (n_a, 1); None: reset before the product
-    const double[:, ::1] Wy,            # IN  (n_y, n_a); None without an output
-    const double[:, ::1] by,            # IN  (n_y, 1); None without an output
+    const real[:, :] a0,                # IN  (n_a, m) or (n_a, 1); None for zeros
+    const real[:, ::1] Wu not None,     # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wr not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wc not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] bu not None,     # IN  (n_a, 1)
+    const real[:, ::1] br not None,     # IN  (n_a, 1)
+    const real[:, ::1] bc not None,     # IN  (n_a, 1)
+    const real[:, ::1] bca,             # IN  (n_a, 1); None: reset before the product
+    const real[:, ::1] Wy,              # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,              # IN  (n_y, 1); None without an output
     activation f,                       # of the output
     bytes lengths,                      # IN  (m), as `lengths.copy` returns them; None if every example has all steps
     bint keep,                          # whether to return the cache for `backward`
@@ -98,7 +99,7 @@ def forward(
         state(a0, n_a, m, True, &task.initial[0])
 
     a_out, y_out = new_array((n_a, m, T_x)), new_output(&task.output, m, T_x)
-    cdef double[:, :, ::1] a = a_out
+    cdef real[:, :, ::1] a = a_out
     task.states[0], task.keep = new_sequence(a), keep
     cache = new_cache(&task) if keep else None
     run_forward(&task)
@@ -106,15 +107,15 @@ def forward(
 
 
 def backward(
-    const double[:, :, :] da not None,  # IN  (n_a, m, T_x)
-    const double[:, :, :] x,            # IN  (n_x, m, T_cache), T_cache at least T_x, or
+    const real[:, :, :] da not None,    # IN  (n_a, m, T_x)
+    const real[:, :, :] x,              # IN  (n_x, m, T_cache), T_cache at least T_x, or
     const Py_ssize_t[:, :] index,       # IN  (m, T_cache); one of the two is None
     bytes lengths,                      # IN  as `forward` had them
-    const double[:, ::1] cache not None,    # IN  (cache_rows, n_a), as `forward` returned it
+    const real[:, ::1] cache not None,      # IN  (cache_rows, n_a), as `forward` returned it
     bint after,                         # whether the reset gate acts after the product
-    const double[:, ::1] Wu not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const double[:, ::1] Wr not None,   # IN  (n_a, n_a + n_x)
-    const double[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wu not None,     # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wr not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wc not None,     # IN  (n_a, n_a + n_x)
 ) -> tuple:
     """The backward pass, over the first T_x steps: dx (n_x, m, T_x) or None, da0 (n_a, m),
     dW (3, n_a, n_a + n_x) of cct, ut, rt, db (4, n_a, 1) of the slots."""
@@ -129,8 +130,8 @@ def backward(
 
     dx_out, da0_out = None if x is None else new_array((n_x, m, T_x)), new_array((n_a, m))
     dW_out, db_out = new_array((3, n_a, n_a + n_x)), new_array((4, n_a, 1))
-    cdef double[:, :, ::1] dx = dx_out, dW = dW_out, db = db_out
-    cdef double[:, ::1] da0 = da0_out
+    cdef real[:, :, ::1] dx = dx_out, dW = dW_out, db = db_out
+    cdef real[:, ::1] da0 = da0_out
     task.d_initial[0] = new_state(da0)
     if x is not None:
         task.dx = new_sequence(dx)
@@ -140,18 +141,18 @@ def backward(
 
 
 def cell_forward(
-    const double[:, :] xt,              # IN  (n_x, m), or
+    const real[:, :] xt,                # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m), the places of the ones of one-hot columns; one of the two is None
-    const double[:, :] a_prev not None,     # IN  (n_a, m) or (n_a, 1)
-    const double[:, ::1] Wu not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const double[:, ::1] Wr not None,   # IN  (n_a, n_a + n_x)
-    const double[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
-    const double[:, ::1] bu not None,   # IN  (n_a, 1)
-    const double[:, ::1] br not None,   # IN  (n_a, 1)
-    const double[:, ::1] bc not None,   # IN  (n_a, 1)
-    const double[:, ::1] bca,           # IN  (n_a, 1); None: reset before the product
-    const double[:, ::1] Wy,            # IN  (n_y, n_a); None without an output
-    const double[:, ::1] by,            # IN  (n_y, 1); None without an output
+    const real[:, :] a_prev not None,       # IN  (n_a, m) or (n_a, 1)
+    const real[:, ::1] Wu not None,     # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wr not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wc not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] bu not None,     # IN  (n_a, 1)
+    const real[:, ::1] br not None,     # IN  (n_a, 1)
+    const real[:, ::1] bc not None,     # IN  (n_a, 1)
+    const real[:, ::1] bca,             # IN  (n_a, 1); None: reset before the product
+    const real[:, ::1] Wy,              # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,              # IN  (n_y, 1); None without an output
     activation f,                       # of the output
 ) -> tuple:
     """One step: a_next (n_a, m), yt (n_y, m) or None, the slots (4, n_a, m)."""
@@ -167,26 +168,26 @@ def cell_forward(
     state(a_prev, n_a, m, True, &task.before[0])
 
     a_out, slots_out, y_out = new_array((n_a, m)), new_array((4, n_a, m)), new_step_output(&task.output, m)
-    cdef double[:, ::1] a_next = a_out
-    cdef double[:, :, ::1] slots = slots_out
+    cdef real[:, ::1] a_next = a_out
+    cdef real[:, :, ::1] slots = slots_out
     task.after[0], task.slots = new_state(a_next), new_cube(slots)
     run_step_forward(&task)
     return a_out, y_out, slots_out
 
 
 def cell_backward(
-    const double[:, :] da_next not None,    # IN  (n_a, m)
-    const double[:, :] a_prev not None,     # IN  (n_a, m) or (n_a, 1), the hidden state before the step
-    const double[:, :] cct not None,    # IN  (n_a, m), the slots after their activations
-    const double[:, :] ut not None,     # IN  (n_a, m)
-    const double[:, :] rt not None,     # IN  (n_a, m)
-    const double[:, :] hct not None,    # IN  (n_a, m)
-    const double[:, :] xt,              # IN  (n_x, m), or
+    const real[:, :] da_next not None,      # IN  (n_a, m)
+    const real[:, :] a_prev not None,       # IN  (n_a, m) or (n_a, 1), the hidden state before the step
+    const real[:, :] cct not None,      # IN  (n_a, m), the slots after their activations
+    const real[:, :] ut not None,       # IN  (n_a, m)
+    const real[:, :] rt not None,       # IN  (n_a, m)
+    const real[:, :] hct not None,      # IN  (n_a, m)
+    const real[:, :] xt,                # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m); one of the two is None
     bint after,                         # whether the reset gate acts after the product
-    const double[:, ::1] Wu not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const double[:, ::1] Wr not None,   # IN  (n_a, n_a + n_x)
-    const double[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wu not None,     # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wr not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wc not None,     # IN  (n_a, n_a + n_x)
 ) -> tuple:
     """The gradients of one step: dxt (n_x, m) or None, da_prev (n_a, m), dW (3, n_a, n_a + n_x), db (4, n_a, 1)."""
     cdef Py_ssize_t n_a = cct.shape[0], n_x = Wu.shape[1] - n_a, m = cct.shape[1]
@@ -206,8 +207,8 @@ def cell_backward(
 
     dx_out, da_out = None if xt is None else new_array((n_x, m)), new_array((n_a, m))
     dW_out, db_out = new_array((3, n_a, n_a + n_x)), new_array((4, n_a, 1))
-    cdef double[:, ::1] dxt = dx_out, da_prev = da_out
-    cdef double[:, :, ::1] dW = dW_out, db = db_out
+    cdef real[:, ::1] dxt = dx_out, da_prev = da_out
+    cdef real[:, :, ::1] dW = dW_out, db = db_out
     task.d_before[0] = new_state(da_prev)
     if xt is not None:
         task.dx = new_state(dxt)

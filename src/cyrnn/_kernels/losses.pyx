@@ -27,26 +27,25 @@ a step away from 1, by 1e-6.
 n units, m examples, T_x steps.
 """
 
-from libc.float cimport DBL_MAX, DBL_MIN
-from libc.math cimport fabs
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 from .linalg cimport linalg
 from .linalg.linalg cimport as_matrix
 from .linalg.softmax cimport row_sum
-from .runtime.buffers cimport array_type, buffer_alloc, buffer_free, new_array, workspace_alloc
-from .runtime.limits cimport ELEMENTWISE_FLOPS, LOSS_COLUMNS, LOSS_ROW, SUM_CHUNK
+from .runtime.buffers cimport array_type, buffer_free, new_array, values_alloc, workspace_alloc
+from .runtime.limits cimport DISTRIBUTION_ERROR, ELEMENTWISE_FLOPS, LOSS_COLUMNS, LOSS_ROW, SUM_CHUNK
 from .runtime.parallel cimport (
     FP_PLAIN, cancelled, fp_enter, fp_leave, fp_state, poll_signals, region, serial, thread,
 )
+from .runtime.real cimport REAL_MAX, REAL_MIN, fabs, half, one, real, two, zero
 from .runtime.threads cimport raise_if_cancelled, region_init
 from .runtime.views cimport (
     as_columns_view, column_copy, is_plain_1i, is_plain_2i, matrix, new_cube, refuse, strided,
 )
 
 
-def log(double[::1] x not None) -> None:        # IN/OUT
+def log(real[::1] x not None) -> None:          # IN/OUT
     """x = log(x), for normal positive numbers."""
     cdef Py_ssize_t u
     cdef fp_state before
@@ -59,9 +58,9 @@ def log(double[::1] x not None) -> None:        # IN/OUT
 
 # One long row of units by columns: adds the terms of the loss to `sums`; whether a value is not what it should be.
 ctypedef bint (*row_fn)(
-    const double *y_pred, const double *y_true, const double *scale,    # IN     (count)
-    double *sums,                                                       # IN/OUT (count)
-    double *dz,                                                         # OUT    (count)
+    const real *y_pred, const real *y_true, const real *scale,          # IN     (count)
+    real *sums,                                                         # IN/OUT (count)
+    real *dz,                                                           # OUT    (count)
     Py_ssize_t count,
 ) noexcept nogil
 
@@ -75,26 +74,26 @@ cdef struct loss:
     bint has_targets            # y_true is read, else classes
     strided pred, true          # y_pred and y_true as matrices
     thread thr                  # the caller's, which polls for signals
-    const double *y_pred        # (n, m T_x)
-    const double *y_true        # (n, m T_x), probabilities or targets; NULL for classes
+    const real *y_pred          # (n, m T_x)
+    const real *y_true          # (n, m T_x), probabilities or targets; NULL for classes
     const int64_t *classes      # (m, T_x), integer labels, or NULL
     const int64_t *lengths      # (m), or NULL
-    const double *weights       # (m, T_x), or NULL
-    double *dz                  # (n, m T_x)
-    double *scale               # workspace (joined, m T_x), w/W or w/(n W), the same in every row
-    double *sums                # workspace (joined, block), the terms of the loss
-    double *totals              # workspace (joined, block), sums of y_pred over the units
-    double *label_totals        # workspace (joined, block), sums of the labels
-    double *copies[2]           # workspace for a strided step of y_pred and y_true
+    const real *weights         # (m, T_x), or NULL
+    real *dz                    # (n, m T_x)
+    real *scale                 # workspace (joined, m T_x), w/W or w/(n W), the same in every row
+    real *sums                  # workspace (joined, block), the terms of the loss
+    real *totals                # workspace (joined, block), sums of y_pred over the units
+    real *label_totals          # workspace (joined, block), sums of the labels
+    real *copies[2]             # workspace for a strided step of y_pred and y_true
 
 
 cdef int bind(
     loss *p,
-    const double[:, :, :] y_pred,       # IN   (n, m, T_x), C-contiguous, or one step of any strides
-    const double[:, :, :] y_true,       # IN   (n, m, T_x) likewise, or None
+    const real[:, :, :] y_pred,         # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const real[:, :, :] y_true,         # IN   (n, m, T_x) likewise, or None
     const int64_t[:, ::1] classes,      # IN   (m, T_x) or None
     const int64_t[::1] lengths,         # IN   (m) or None
-    const double[:, ::1] weights,       # IN   (m, T_x) or None
+    const real[:, ::1] weights,         # IN   (m, T_x) or None
 ) except -1:
     """Check the arrays and divide the work."""
     cdef Py_ssize_t n = y_pred.shape[0], m = y_pred.shape[1], T_x = y_pred.shape[2]
@@ -121,7 +120,7 @@ cdef int bind(
     return 0
 
 
-cdef double *loss_alloc(loss *p, double *workspace) noexcept nogil:
+cdef real *loss_alloc(loss *p, real *workspace) noexcept nogil:
     """Reserve the workspace that begins at `workspace`; its end."""
     cdef Py_ssize_t columns = p.m * p.T_x
     p.scale = workspace_alloc(&workspace, p.joined * columns)
@@ -137,9 +136,9 @@ cdef bint weigh(loss *p, Py_ssize_t terms) noexcept nogil:
     """scale = w / W / terms, in every row.  Whether all is well: the lengths from 0 to T_x, the weights not
     negative, their sum positive and finite."""
     cdef Py_ssize_t columns = p.m * p.T_x, j, t, length
-    cdef double *row
-    cdef const double *w
-    cdef double bad = 0.0, total
+    cdef real *row
+    cdef const real *w
+    cdef real bad = zero, total
     for j in range(p.m):
         length = p.lengths[j] if p.lengths else p.T_x
         if length < 0 or length > p.T_x:
@@ -147,35 +146,35 @@ cdef bint weigh(loss *p, Py_ssize_t terms) noexcept nogil:
         row = p.scale + j * p.T_x
         w = p.weights + j * p.T_x if p.weights else NULL
         for t in range(length):
-            row[t] = w[t] if w else 1.0
+            row[t] = w[t] if w else one
         for t in range(length, p.T_x):
-            row[t] = 0.0
+            row[t] = zero
     for t in range(columns if p.weights else 0):
-        bad = bad if p.scale[t] >= 0.0 else 1.0
+        bad = bad if p.scale[t] >= zero else one
     total = row_sum(p.scale, columns)
-    if bad > 0.0 or not 0.0 < total <= DBL_MAX:
+    if bad > zero or not zero < total <= REAL_MAX:
         return False
     for t in range(columns):
         p.scale[t] = p.scale[t] / total / terms
     for j in range(1, p.joined):
-        memcpy(p.scale + j * columns, p.scale, columns * sizeof(double))
+        memcpy(p.scale + j * columns, p.scale, columns * sizeof(real))
     return True
 
 
-cdef void fold(double *sums, Py_ssize_t rows, Py_ssize_t columns, bint back) noexcept nogil:
+cdef void fold(real *sums, Py_ssize_t rows, Py_ssize_t columns, bint back) noexcept nogil:
     """The first row becomes the sum of all, and the others too if it is to go `back` to them."""
     cdef Py_ssize_t i, k
     for i in range(1, rows):
         for k in range(columns):
             sums[k] += sums[i * columns + k]
     for i in range(1, rows if back else 0):
-        memcpy(sums + i * columns, sums, columns * sizeof(double))
+        memcpy(sums + i * columns, sums, columns * sizeof(real))
 
 
-cdef double weighted(const double *sums, double *scale, Py_ssize_t columns) noexcept nogil:
+cdef real weighted(const real *sums, real *scale, Py_ssize_t columns) noexcept nogil:
     """The sum of sums * scale."""
-    cdef double product[SUM_CHUNK]
-    cdef double total = 0.0
+    cdef real product[SUM_CHUNK]
+    cdef real total = zero
     cdef Py_ssize_t piece, first, count, k
     for piece in range((columns + SUM_CHUNK - 1) // SUM_CHUNK):
         first, count = piece * SUM_CHUNK, min(columns - piece * SUM_CHUNK, SUM_CHUNK)
@@ -186,31 +185,31 @@ cdef double weighted(const double *sums, double *scale, Py_ssize_t columns) noex
 
 
 cdef bint classes_row(
-    const double *restrict y, const double *restrict scale,     # IN     (count)
-    double *restrict totals,                                    # IN/OUT (count)
-    double *restrict dz,                                        # OUT    (count)
+    const real *restrict y, const real *restrict scale,         # IN     (count)
+    real *restrict totals,                                      # IN/OUT (count)
+    real *restrict dz,                                          # OUT    (count)
     Py_ssize_t count,
 ) noexcept nogil:
     """dz without the labels, and add y to the totals; whether a y is not a probability."""
-    cdef double bad = 0.0, y_k
+    cdef real bad = zero, y_k
     cdef Py_ssize_t k
     for k in range(count):
         y_k = y[k]                              # read first: a branch around a read is no vector
-        y_k = y_k if scale[k] > 0.0 else 0.0
-        bad = bad if fabs(y_k - 0.5) <= 0.5 + 1e-6 else 1.0
+        y_k = y_k if scale[k] > zero else zero
+        bad = bad if fabs(y_k - half) <= half + DISTRIBUTION_ERROR else one
         totals[k] += y_k
         dz[k] = scale[k] * y_k
-    return bad > 0.0
+    return bad > zero
 
 
-cdef bint no_distribution(loss *p, const double *scale, Py_ssize_t count) noexcept nogil:
+cdef bint no_distribution(loss *p, const real *scale, Py_ssize_t count) noexcept nogil:
     """Whether the probabilities of some scored column, summed in p.totals, do not sum to 1."""
-    cdef double bad = 0.0
+    cdef real bad = zero
     cdef Py_ssize_t k
     fold(p.totals, p.joined, count, False)
     for k in range(count):
-        bad = bad if fabs(p.totals[k] - 1.0) <= 1e-6 or scale[k] <= 0.0 else 1.0
-    return bad > 0.0
+        bad = bad if fabs(p.totals[k] - one) <= DISTRIBUTION_ERROR or scale[k] <= zero else one
+    return bad > zero
 
 
 cdef bint classes_block(loss *p, Py_ssize_t first, Py_ssize_t count, double *total) noexcept nogil:
@@ -218,70 +217,70 @@ cdef bint classes_block(loss *p, Py_ssize_t first, Py_ssize_t count, double *tot
     cdef Py_ssize_t columns = p.m * p.T_x, i, u, k
     cdef bint bad = False
     cdef int64_t label
-    cdef double *scale = p.scale + first
-    cdef double *dz = p.dz + first
-    cdef const double *y = p.y_pred + first
+    cdef real *scale = p.scale + first
+    cdef real *dz = p.dz + first
+    cdef const real *y = p.y_pred + first
     cdef const int64_t *labels = p.classes + first
-    memset(p.totals, 0, p.joined * count * sizeof(double))
+    memset(p.totals, 0, p.joined * count * sizeof(real))
     for i in range(p.rows):
         poll_signals(p.thr, ELEMENTWISE_FLOPS * p.joined * count)
         u = i * p.joined
         bad |= classes_row(y + u * columns, scale, p.totals, dz + u * columns, min(p.joined, p.n - u) * count)
     bad |= no_distribution(p, scale, count)
     for k in range(count):
-        label = labels[k] if scale[k] > 0.0 else 0
+        label = labels[k] if scale[k] > zero else 0
         if label < 0 or label >= p.n:
             return True
-        p.sums[k] = y[label * columns + k] if scale[k] > 0.0 else 1.0
-        dz[label * columns + k] = scale[k] * (p.sums[k] - 1.0)
+        p.sums[k] = y[label * columns + k] if scale[k] > zero else one
+        dz[label * columns + k] = scale[k] * (p.sums[k] - one)
     for k in range(count):
-        p.sums[k] = -linalg.log(p.sums[k] if p.sums[k] > DBL_MIN else DBL_MIN)
-    total[0] += weighted(p.sums, scale, count)
+        p.sums[k] = -linalg.log(p.sums[k] if p.sums[k] > REAL_MIN else REAL_MIN)
+    total[0] += <double> weighted(p.sums, scale, count)
     return bad
 
 
 cdef bint probabilities_row(
-    const double *restrict y, const double *restrict labels, const double *restrict scale,  # IN     (count)
-    double *restrict sums, double *restrict totals,                                         # IN/OUT (count)
-    double *restrict label_totals,                                                          # IN/OUT (count)
+    const real *restrict y, const real *restrict labels, const real *restrict scale,        # IN     (count)
+    real *restrict sums, real *restrict totals,                                             # IN/OUT (count)
+    real *restrict label_totals,                                                            # IN/OUT (count)
     Py_ssize_t count,
 ) noexcept nogil:
     """Add -labels log(y), y and labels; whether a y is not a probability or a label negative or NaN."""
-    cdef double bad = 0.0, y_k, label
+    cdef real bad = zero, y_k, label
     cdef Py_ssize_t k
     for k in range(count):
         y_k, label = y[k], labels[k]            # read first: a branch around a read is no vector
-        y_k = y_k if scale[k] > 0.0 else 0.0
-        label = label if scale[k] > 0.0 else 0.0
-        y_k = y_k if label >= 0.0 else -1.0     # one condition: two would not be vectorised
-        bad = bad if fabs(y_k - 0.5) <= 0.5 + 1e-6 else 1.0
-        sums[k] -= label * linalg.log(y_k if y_k > DBL_MIN else DBL_MIN)
+        y_k = y_k if scale[k] > zero else zero
+        label = label if scale[k] > zero else zero
+        y_k = y_k if label >= zero else -one     # one condition: two would not be vectorised
+        bad = bad if fabs(y_k - half) <= half + DISTRIBUTION_ERROR else one
+        sums[k] -= label * linalg.log(y_k if y_k > REAL_MIN else REAL_MIN)
         label_totals[k] += label
         totals[k] += y_k
-    return bad > 0.0
+    return bad > zero
 
 
 cdef void probabilities_gradient(
-    const double *restrict y, const double *restrict labels,        # IN  (count)
-    const double *restrict scale, const double *restrict totals,    # IN  (count)
-    double *restrict dz,                                            # OUT (count)
+    const real *restrict y, const real *restrict labels,            # IN  (count)
+    const real *restrict scale, const real *restrict totals,        # IN  (count)
+    real *restrict dz,                                              # OUT (count)
     Py_ssize_t count,
 ) noexcept nogil:
-    cdef double off
+    cdef real off
     cdef Py_ssize_t k
     for k in range(count):
         off = y[k] * totals[k] - labels[k]
-        dz[k] = scale[k] * (off if scale[k] > 0.0 else 0.0)
+        dz[k] = scale[k] * (off if scale[k] > zero else zero)
 
 
 cdef bint probabilities_block(loss *p, Py_ssize_t first, Py_ssize_t count, double *total) noexcept nogil:
     """A block of columns with probabilities for labels; whether one of them is not."""
     cdef Py_ssize_t columns = p.m * p.T_x, i, k, at, rows
     cdef bint bad = False
-    cdef double *scale = p.scale + first
-    memset(p.sums, 0, p.joined * count * sizeof(double))
-    memset(p.totals, 0, p.joined * count * sizeof(double))
-    memset(p.label_totals, 0, p.joined * count * sizeof(double))
+    cdef real *scale = p.scale + first
+    memset(p.sums, 0, p.joined * count * sizeof(real))
+    memset(p.totals, 0, p.joined * count * sizeof(real))
+    memset(p.label_totals, 0, p.joined * count * sizeof(real))
     for i in range(p.rows):
         poll_signals(p.thr, ELEMENTWISE_FLOPS * p.joined * count)
         at, rows = i * p.joined * columns + first, min(p.joined, p.n - i * p.joined)
@@ -292,97 +291,97 @@ cdef bint probabilities_block(loss *p, Py_ssize_t first, Py_ssize_t count, doubl
     fold(p.sums, p.joined, count, False)
     fold(p.label_totals, p.joined, count, True)
     for k in range(count):
-        bad |= not p.label_totals[k] <= DBL_MAX     # an infinite label, or large ones
+        bad |= not p.label_totals[k] <= REAL_MAX     # an infinite label, or large ones
     for i in range(p.rows):
         poll_signals(p.thr, ELEMENTWISE_FLOPS * p.joined * count)
         at, rows = i * p.joined * columns + first, min(p.joined, p.n - i * p.joined)
         probabilities_gradient(p.y_pred + at, p.y_true + at, scale, p.label_totals, p.dz + at, rows * count)
-    total[0] += weighted(p.sums, scale, count)
-    return bad or not total[0] <= DBL_MAX
+    total[0] += <double> weighted(p.sums, scale, count)
+    return bad or not total[0] <= <double> REAL_MAX
 
 
 cdef bint squares_row(
-    const double *restrict z, const double *restrict targets, const double *restrict scale,     # IN     (count)
-    double *restrict sums,                                                                      # IN/OUT (count)
-    double *restrict dz,                                                                        # OUT    (count)
+    const real *restrict z, const real *restrict targets, const real *restrict scale,           # IN     (count)
+    real *restrict sums,                                                                        # IN/OUT (count)
+    real *restrict dz,                                                                          # OUT    (count)
     Py_ssize_t count,
 ) noexcept nogil:
     """The squared error; what is not finite makes the loss so."""
-    cdef double off
+    cdef real off
     cdef Py_ssize_t k
     for k in range(count):
         off = z[k] - targets[k]
-        off = off if scale[k] > 0.0 else 0.0
+        off = off if scale[k] > zero else zero
         sums[k] += off * off
-        dz[k] = 2.0 * scale[k] * off
+        dz[k] = two * scale[k] * off
     return False
 
 
-cdef inline double log_1p(double x) noexcept nogil:
+cdef inline real log_1p(real x) noexcept nogil:
     """log(1 + x) for x from -1 to 1; -708.4 for -1.  What 1 + x loses is added to first order."""
-    cdef double u = 1.0 + x, lost = x - (u - 1.0)
-    u = u if u > DBL_MIN else DBL_MIN
+    cdef real u = one + x, lost = x - (u - one)
+    u = u if u > REAL_MIN else REAL_MIN
     return linalg.log(u) + lost / u
 
 
 cdef bint sigmoids_row(
-    const double *restrict y, const double *restrict targets, const double *restrict scale,     # IN     (count)
-    double *restrict sums,                                                                      # IN/OUT (count)
-    double *restrict dz,                                                                        # OUT    (count)
+    const real *restrict y, const real *restrict targets, const real *restrict scale,           # IN     (count)
+    real *restrict sums,                                                                        # IN/OUT (count)
+    real *restrict dz,                                                                          # OUT    (count)
     Py_ssize_t count,
 ) noexcept nogil:
     """The binary cross-entropy of probabilities; whether one, or a target, is not from 0 to 1."""
-    cdef double bad = 0.0, y_k, target
+    cdef real bad = zero, y_k, target
     cdef Py_ssize_t k
     for k in range(count):
         y_k, target = y[k], targets[k]          # read first: a branch around a read is no vector
-        y_k = y_k if scale[k] > 0.0 else 0.0
-        target = target if scale[k] > 0.0 else 0.0
-        bad = bad if y_k >= 0.0 else 1.0
-        bad = bad if y_k <= 1.0 else 1.0
-        bad = bad if target >= 0.0 else 1.0
-        bad = bad if target <= 1.0 else 1.0
-        sums[k] -= target * linalg.log(y_k if y_k > DBL_MIN else DBL_MIN) + (1.0 - target) * log_1p(-y_k)
+        y_k = y_k if scale[k] > zero else zero
+        target = target if scale[k] > zero else zero
+        bad = bad if y_k >= zero else one
+        bad = bad if y_k <= one else one
+        bad = bad if target >= zero else one
+        bad = bad if target <= one else one
+        sums[k] -= target * linalg.log(y_k if y_k > REAL_MIN else REAL_MIN) + (one - target) * log_1p(-y_k)
         dz[k] = scale[k] * (y_k - target)
-    return bad > 0.0
+    return bad > zero
 
 
 cdef bint logits_row(
-    const double *restrict z, const double *restrict targets, const double *restrict scale,     # IN     (count)
-    double *restrict sums,                                                                      # IN/OUT (count)
-    double *restrict dz,                                                                        # OUT    (count)
+    const real *restrict z, const real *restrict targets, const real *restrict scale,           # IN     (count)
+    real *restrict sums,                                                                        # IN/OUT (count)
+    real *restrict dz,                                                                          # OUT    (count)
     Py_ssize_t count,
 ) noexcept nogil:
     """The binary cross-entropy of logits; whether a target is not from 0 to 1.  A logit that is not finite makes the
     loss so."""
-    cdef double bad = 0.0, z_k, target, other, small
+    cdef real bad = zero, z_k, target, other, small
     cdef Py_ssize_t k
     for k in range(count):
         z_k, target = z[k], targets[k]          # read first: a branch around a read is no vector
-        z_k = z_k if scale[k] > 0.0 else 0.0
-        target = target if scale[k] > 0.0 else 0.0
-        bad = bad if target >= 0.0 else 1.0
-        bad = bad if target <= 1.0 else 1.0
-        other = 1.0 - target
+        z_k = z_k if scale[k] > zero else zero
+        target = target if scale[k] > zero else zero
+        bad = bad if target >= zero else one
+        bad = bad if target <= one else one
+        other = one - target
         small = linalg.exp(-fabs(z_k))
-        sums[k] += fabs(z_k) * (other if z_k > 0.0 else target) + log_1p(small)
+        sums[k] += fabs(z_k) * (other if z_k > zero else target) + log_1p(small)
         # other sigmoid(z) - target sigmoid(-z), so that a target of 0 or 1 loses no digits
-        dz[k] = scale[k] * ((other - target * small if z_k > 0.0 else other * small - target) / (1.0 + small))
-    return bad > 0.0
+        dz[k] = scale[k] * ((other - target * small if z_k > zero else other * small - target) / (one + small))
+    return bad > zero
 
 
 cdef bint rows_block(loss *p, Py_ssize_t first, Py_ssize_t count, double *total) noexcept nogil:
     """A block of columns of a loss whose units have terms of their own; whether something is not what it should be."""
     cdef Py_ssize_t columns = p.m * p.T_x, i, at, rows
     cdef bint bad = False
-    memset(p.sums, 0, p.joined * count * sizeof(double))
+    memset(p.sums, 0, p.joined * count * sizeof(real))
     for i in range(p.rows):
         poll_signals(p.thr, ELEMENTWISE_FLOPS * p.joined * count)
         at, rows = i * p.joined * columns + first, min(p.joined, p.n - i * p.joined)
         bad |= p.row(p.y_pred + at, p.y_true + at, p.scale + first, p.sums, p.dz + at, rows * count)
     fold(p.sums, p.joined, count, False)
-    total[0] += weighted(p.sums, p.scale + first, count)
-    return bad or not total[0] <= DBL_MAX
+    total[0] += <double> weighted(p.sums, p.scale + first, count)
+    return bad or not total[0] <= <double> REAL_MAX
 
 
 ctypedef bint (*block_fn)(loss *p, Py_ssize_t first, Py_ssize_t count, double *total) noexcept nogil
@@ -391,7 +390,7 @@ ctypedef bint (*block_fn)(loss *p, Py_ssize_t first, Py_ssize_t count, double *t
 cdef double evaluate(loss *p, block_fn block, Py_ssize_t terms) except? -1.0:
     """The loss; an error if a value that counts is not what it should be."""
     cdef Py_ssize_t columns = p.m * p.T_x, i, first
-    cdef double *workspace = buffer_alloc(loss_alloc(p, NULL) - <double *> NULL)
+    cdef real *workspace = values_alloc(loss_alloc(p, NULL) - <real *> NULL)
     cdef double total = 0.0
     cdef bint bad
     cdef fp_state before
@@ -421,16 +420,16 @@ cdef double evaluate(loss *p, block_fn block, Py_ssize_t terms) except? -1.0:
 cdef tuple loss_and_gradient(loss *p, block_fn block, Py_ssize_t terms):
     """The loss, and dz (n, m, T_x)."""
     dz_out = new_array((p.n, p.m, p.T_x))
-    cdef double[:, :, ::1] dz = dz_out
+    cdef real[:, :, ::1] dz = dz_out
     p.dz = new_cube(dz)
     return evaluate(p, block, terms), dz_out
 
 
 def cross_entropy(
-    const double[:, :, :] y_pred not None,  # IN   (n, m, T_x), C-contiguous, or one step of any strides
-    const double[:, :, :] labels not None,  # IN   (n, m, T_x), likewise
+    const real[:, :, :] y_pred not None,    # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const real[:, :, :] labels not None,    # IN   (n, m, T_x), likewise
     const int64_t[::1] lengths,             # IN   (m) or None
-    const double[:, ::1] weights,           # IN   (m, T_x) or None
+    const real[:, ::1] weights,             # IN   (m, T_x) or None
 ) -> tuple:
     """The loss, and dz (n, m, T_x)."""
     cdef loss p
@@ -439,10 +438,10 @@ def cross_entropy(
 
 
 def cross_entropy_of_classes(
-    const double[:, :, :] y_pred not None,  # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const real[:, :, :] y_pred not None,    # IN   (n, m, T_x), C-contiguous, or one step of any strides
     const int64_t[:, ::1] classes not None,     # IN   (m, T_x)
     const int64_t[::1] lengths,             # IN   (m) or None
-    const double[:, ::1] weights,           # IN   (m, T_x) or None
+    const real[:, ::1] weights,             # IN   (m, T_x) or None
 ) -> tuple:
     """The loss, and dz (n, m, T_x)."""
     cdef loss p
@@ -451,8 +450,8 @@ def cross_entropy_of_classes(
 
 
 cdef tuple loss_of_rows(
-    row_fn row, const double[:, :, :] given, const double[:, :, :] targets, const int64_t[::1] lengths,
-    const double[:, ::1] weights,
+    row_fn row, const real[:, :, :] given, const real[:, :, :] targets, const int64_t[::1] lengths,
+    const real[:, ::1] weights,
 ):
     """The loss, and dz (n, m, T_x)."""
     cdef loss p
@@ -462,30 +461,30 @@ cdef tuple loss_of_rows(
 
 
 def mean_squared_error(
-    const double[:, :, :] z not None,       # IN   (n, m, T_x), C-contiguous, or one step of any strides
-    const double[:, :, :] targets not None,     # IN   (n, m, T_x), likewise
+    const real[:, :, :] z not None,         # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const real[:, :, :] targets not None,       # IN   (n, m, T_x), likewise
     const int64_t[::1] lengths,             # IN   (m) or None
-    const double[:, ::1] weights,           # IN   (m, T_x) or None
+    const real[:, ::1] weights,             # IN   (m, T_x) or None
 ) -> tuple:
     """The loss, and dz (n, m, T_x)."""
     return loss_of_rows(squares_row, z, targets, lengths, weights)
 
 
 def binary_cross_entropy(
-    const double[:, :, :] y_pred not None,  # IN   (n, m, T_x), C-contiguous, or one step of any strides
-    const double[:, :, :] targets not None,     # IN   (n, m, T_x), likewise
+    const real[:, :, :] y_pred not None,    # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const real[:, :, :] targets not None,       # IN   (n, m, T_x), likewise
     const int64_t[::1] lengths,             # IN   (m) or None
-    const double[:, ::1] weights,           # IN   (m, T_x) or None
+    const real[:, ::1] weights,             # IN   (m, T_x) or None
 ) -> tuple:
     """The loss, and dz (n, m, T_x)."""
     return loss_of_rows(sigmoids_row, y_pred, targets, lengths, weights)
 
 
 def binary_cross_entropy_of_logits(
-    const double[:, :, :] z not None,       # IN   (n, m, T_x), C-contiguous, or one step of any strides
-    const double[:, :, :] targets not None,     # IN   (n, m, T_x), likewise
+    const real[:, :, :] z not None,         # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const real[:, :, :] targets not None,       # IN   (n, m, T_x), likewise
     const int64_t[::1] lengths,             # IN   (m) or None
-    const double[:, ::1] weights,           # IN   (m, T_x) or None
+    const real[:, ::1] weights,             # IN   (m, T_x) or None
 ) -> tuple:
     """The loss, and dz (n, m, T_x)."""
     return loss_of_rows(logits_row, z, targets, lengths, weights)

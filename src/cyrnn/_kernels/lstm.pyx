@@ -7,6 +7,7 @@ n_x inputs, n_a hidden units, n_y outputs, m examples, T_x steps; gates in the o
 
 from .cells.lstm cimport CANDIDATE, FORGET, INPUT, OUTPUT, lstm
 from .runtime.buffers cimport new_array
+from .runtime.real cimport real
 from .runtime.views cimport matrix, new_cube, new_sequence, new_state, sequence, state
 from .schedule.backward cimport run_backward
 from .schedule.forward cimport run_forward
@@ -20,8 +21,8 @@ from .schedule.output cimport activation, new_output, new_step_output, output_in
 
 cdef inline int set_weights(
     parameters *p,
-    const double[:, ::1] Wf, const double[:, ::1] Wi,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const double[:, ::1] Wc, const double[:, ::1] Wo,   # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wf, const real[:, ::1] Wi,       # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wc, const real[:, ::1] Wo,       # IN  (n_a, n_a + n_x)
 ) except -1:
     set_gate(p, FORGET, Wf)
     set_gate(p, INPUT, Wi)
@@ -32,7 +33,7 @@ cdef inline int set_weights(
 
 cdef inline int set_biases(
     parameters *p,
-    const double[:, ::1] bf, const double[:, ::1] bi, const double[:, ::1] bc, const double[:, ::1] bo,  # IN (n_a, 1)
+    const real[:, ::1] bf, const real[:, ::1] bi, const real[:, ::1] bc, const real[:, ::1] bo,          # IN (n_a, 1)
 ) except -1:
     p.b[FORGET], p.b[INPUT] = matrix(bf, p.n_a, 1), matrix(bi, p.n_a, 1)
     p.b[CANDIDATE], p.b[OUTPUT] = matrix(bc, p.n_a, 1), matrix(bo, p.n_a, 1)
@@ -41,8 +42,8 @@ cdef inline int set_biases(
 
 cdef inline void set_gradients(
     gradients *out,
-    double[:, :, ::1] dW,               # OUT (4, n_a, n_a + n_x)
-    double[:, :, ::1] db,               # OUT (4, n_a, 1)
+    real[:, :, ::1] dW,                 # OUT (4, n_a, n_a + n_x)
+    real[:, :, ::1] db,                 # OUT (4, n_a, 1)
 ) noexcept:
     cdef Py_ssize_t n_a = dW.shape[1], ld = dW.shape[2]
     cdef int k
@@ -52,20 +53,20 @@ cdef inline void set_gradients(
 
 
 def forward(
-    const double[:, :, :] x,            # IN  (n_x, m, T_x), or
+    const real[:, :, :] x,              # IN  (n_x, m, T_x), or
     const Py_ssize_t[:, :] index,       # IN  (m, T_x), places of the ones of one-hot columns; one of the two is None
-    const double[:, :] a0,              # IN  (n_a, m) or (n_a, 1); None for zeros
-    const double[:, :] c0,              # IN  (n_a, m) or (n_a, 1); None for zeros
-    const double[:, ::1] Wf not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const double[:, ::1] Wi not None,   # IN  (n_a, n_a + n_x)
-    const double[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
-    const double[:, ::1] Wo not None,   # IN  (n_a, n_a + n_x)
-    const double[:, ::1] bf not None,   # IN  (n_a, 1)
-    const double[:, ::1] bi not None,   # IN  (n_a, 1)
-    const double[:, ::1] bc not None,   # IN  (n_a, 1)
-    const double[:, ::1] bo not None,   # IN  (n_a, 1)
-    const double[:, ::1] Wy,            # IN  (n_y, n_a); None without an output
-    const double[:, ::1] by,            # IN  (n_y, 1); None without an output
+    const real[:, :] a0,                # IN  (n_a, m) or (n_a, 1); None for zeros
+    const real[:, :] c0,                # IN  (n_a, m) or (n_a, 1); None for zeros
+    const real[:, ::1] Wf not None,     # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wi not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wc not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wo not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] bf not None,     # IN  (n_a, 1)
+    const real[:, ::1] bi not None,     # IN  (n_a, 1)
+    const real[:, ::1] bc not None,     # IN  (n_a, 1)
+    const real[:, ::1] bo not None,     # IN  (n_a, 1)
+    const real[:, ::1] Wy,              # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,              # IN  (n_y, 1); None without an output
     activation f,                       # of the output
     bytes lengths,                      # IN  (m), as `lengths.copy` returns them; None if every example has all steps
     bint keep,                          # whether to return the cache for `backward`
@@ -87,7 +88,7 @@ def forward(
 
     a_out, c_out = new_array((n_a, m, T_x)), new_array((n_a, m, T_x))
     y_out = new_output(&task.output, m, T_x)
-    cdef double[:, :, ::1] a = a_out, c = c_out
+    cdef real[:, :, ::1] a = a_out, c = c_out
     task.states[0], task.states[1], task.keep = new_sequence(a), new_sequence(c), keep
     cache = new_cache(&task) if keep else None
     run_forward(&task)
@@ -95,16 +96,16 @@ def forward(
 
 
 def backward(
-    const double[:, :, :] da not None,  # IN  (n_a, m, T_x)
-    const double[:, :, :] dc,           # IN  (n_a, m, T_x); None for zeros
-    const double[:, :, :] x,            # IN  (n_x, m, T_cache), T_cache at least T_x, or
+    const real[:, :, :] da not None,    # IN  (n_a, m, T_x)
+    const real[:, :, :] dc,             # IN  (n_a, m, T_x); None for zeros
+    const real[:, :, :] x,              # IN  (n_x, m, T_cache), T_cache at least T_x, or
     const Py_ssize_t[:, :] index,       # IN  (m, T_cache); one of the two is None
     bytes lengths,                      # IN  as `forward` had them
-    const double[:, ::1] cache not None,    # IN  (cache_rows, n_a), as `forward` returned it
-    const double[:, ::1] Wf not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const double[:, ::1] Wi not None,   # IN  (n_a, n_a + n_x)
-    const double[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
-    const double[:, ::1] Wo not None,   # IN  (n_a, n_a + n_x)
+    const real[:, ::1] cache not None,      # IN  (cache_rows, n_a), as `forward` returned it
+    const real[:, ::1] Wf not None,     # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wi not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wc not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wo not None,     # IN  (n_a, n_a + n_x)
 ) -> tuple:
     """The backward pass, over the first T_x steps: dx (n_x, m, T_x) or None, da0, dc0 (n_a, m),
     dW (4, n_a, n_a + n_x), db."""
@@ -123,8 +124,8 @@ def backward(
     dx_out = None if x is None else new_array((n_x, m, T_x))
     da0_out, dc0_out = new_array((n_a, m)), new_array((n_a, m))
     dW_out, db_out = new_array((4, n_a, n_a + n_x)), new_array((4, n_a, 1))
-    cdef double[:, :, ::1] dx = dx_out, dW = dW_out, db = db_out
-    cdef double[:, ::1] da0 = da0_out, dc0 = dc0_out
+    cdef real[:, :, ::1] dx = dx_out, dW = dW_out, db = db_out
+    cdef real[:, ::1] da0 = da0_out, dc0 = dc0_out
     task.d_initial[0], task.d_initial[1] = new_state(da0), new_state(dc0)
     if x is not None:
         task.dx = new_sequence(dx)
@@ -134,20 +135,20 @@ def backward(
 
 
 def cell_forward(
-    const double[:, :] xt,              # IN  (n_x, m), or
+    const real[:, :] xt,                # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m), the places of the ones of one-hot columns; one of the two is None
-    const double[:, :] a_prev not None,     # IN  (n_a, m) or (n_a, 1)
-    const double[:, :] c_prev not None,     # IN  (n_a, m) or (n_a, 1)
-    const double[:, ::1] Wf not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const double[:, ::1] Wi not None,   # IN  (n_a, n_a + n_x)
-    const double[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
-    const double[:, ::1] Wo not None,   # IN  (n_a, n_a + n_x)
-    const double[:, ::1] bf not None,   # IN  (n_a, 1)
-    const double[:, ::1] bi not None,   # IN  (n_a, 1)
-    const double[:, ::1] bc not None,   # IN  (n_a, 1)
-    const double[:, ::1] bo not None,   # IN  (n_a, 1)
-    const double[:, ::1] Wy,            # IN  (n_y, n_a); None without an output
-    const double[:, ::1] by,            # IN  (n_y, 1); None without an output
+    const real[:, :] a_prev not None,       # IN  (n_a, m) or (n_a, 1)
+    const real[:, :] c_prev not None,       # IN  (n_a, m) or (n_a, 1)
+    const real[:, ::1] Wf not None,     # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wi not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wc not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wo not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] bf not None,     # IN  (n_a, 1)
+    const real[:, ::1] bi not None,     # IN  (n_a, 1)
+    const real[:, ::1] bc not None,     # IN  (n_a, 1)
+    const real[:, ::1] bo not None,     # IN  (n_a, 1)
+    const real[:, ::1] Wy,              # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,              # IN  (n_y, 1); None without an output
     activation f,                       # of the output
 ) -> tuple:
     """One step: a_next, c_next (n_a, m), yt (n_y, m) or None, the gates (4, n_a, m)."""
@@ -164,29 +165,29 @@ def cell_forward(
 
     a_out, c_out, gates_out = new_array((n_a, m)), new_array((n_a, m)), new_array((4, n_a, m))
     y_out = new_step_output(&task.output, m)
-    cdef double[:, ::1] a_next = a_out, c_next = c_out
-    cdef double[:, :, ::1] gates = gates_out
+    cdef real[:, ::1] a_next = a_out, c_next = c_out
+    cdef real[:, :, ::1] gates = gates_out
     task.after[0], task.after[1], task.slots = new_state(a_next), new_state(c_next), new_cube(gates)
     run_step_forward(&task)
     return a_out, c_out, y_out, gates_out
 
 
 def cell_backward(
-    const double[:, :] da_next not None,    # IN  (n_a, m)
-    const double[:, :] dc_next not None,    # IN  (n_a, m)
-    const double[:, :] c_next not None,     # IN  (n_a, m), the memory after the step
-    const double[:, :] a_prev not None,     # IN  (n_a, m) or (n_a, 1), the hidden state before it
-    const double[:, :] c_prev not None,     # IN  (n_a, m) or (n_a, 1), the memory before it
-    const double[:, :] ft not None,     # IN  (n_a, m), the gates after their activations
-    const double[:, :] it not None,     # IN  (n_a, m)
-    const double[:, :] cct not None,    # IN  (n_a, m)
-    const double[:, :] ot not None,     # IN  (n_a, m)
-    const double[:, :] xt,              # IN  (n_x, m), or
+    const real[:, :] da_next not None,      # IN  (n_a, m)
+    const real[:, :] dc_next not None,      # IN  (n_a, m)
+    const real[:, :] c_next not None,       # IN  (n_a, m), the memory after the step
+    const real[:, :] a_prev not None,       # IN  (n_a, m) or (n_a, 1), the hidden state before it
+    const real[:, :] c_prev not None,       # IN  (n_a, m) or (n_a, 1), the memory before it
+    const real[:, :] ft not None,       # IN  (n_a, m), the gates after their activations
+    const real[:, :] it not None,       # IN  (n_a, m)
+    const real[:, :] cct not None,      # IN  (n_a, m)
+    const real[:, :] ot not None,       # IN  (n_a, m)
+    const real[:, :] xt,                # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m); one of the two is None
-    const double[:, ::1] Wf not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const double[:, ::1] Wi not None,   # IN  (n_a, n_a + n_x)
-    const double[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
-    const double[:, ::1] Wo not None,   # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wf not None,     # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wi not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wc not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wo not None,     # IN  (n_a, n_a + n_x)
 ) -> tuple:
     """The gradients of one step: dxt (n_x, m) or None, da_prev, dc_prev (n_a, m), dW (4, n_a, n_a + n_x),
     db (4, n_a, 1)."""
@@ -210,8 +211,8 @@ def cell_backward(
     dx_out = None if xt is None else new_array((n_x, m))
     da_out, dc_out = new_array((n_a, m)), new_array((n_a, m))
     dW_out, db_out = new_array((4, n_a, n_a + n_x)), new_array((4, n_a, 1))
-    cdef double[:, ::1] dxt = dx_out, da_prev = da_out, dc_prev = dc_out
-    cdef double[:, :, ::1] dW = dW_out, db = db_out
+    cdef real[:, ::1] dxt = dx_out, da_prev = da_out, dc_prev = dc_out
+    cdef real[:, :, ::1] dW = dW_out, db = db_out
     task.d_before[0], task.d_before[1] = new_state(da_prev), new_state(dc_prev)
     if xt is not None:
         task.dx = new_state(dxt)

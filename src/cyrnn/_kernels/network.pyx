@@ -14,6 +14,7 @@ n_x inputs, n_a hidden units, n_y outputs, m examples, T_x steps.
 from .cells.cell cimport cell
 from .cells.table cimport cell_named
 from .runtime.buffers cimport new_array
+from .runtime.real cimport real
 from .runtime.views cimport matrix, new_cube, new_matrix, new_sequence, new_state, refuse, sequence, state
 from .schedule.backward cimport run_backward
 from .schedule.forward cimport run_forward
@@ -29,8 +30,8 @@ cdef int set_weights(
     list weights,                       # IN  (n_a, n_a + n_x) of each gate; without gates (n_a, n_x), (n_a, n_a)
 ) except -1:
     cdef Py_ssize_t n_a = p.n_a, n_x = p.n_x, ld = n_a + n_x
-    cdef const double[:, ::1] W
-    cdef const double *data
+    cdef const real[:, ::1] W
+    cdef const real *data
     cdef int k
     if p.cell.slot_is_state:
         if len(weights) != 2:
@@ -54,7 +55,7 @@ cdef int set_biases(
     parameters *p,
     list biases,                        # IN  (n_a, 1) of each gate, then of a product without an input
 ) except -1:
-    cdef const double[:, ::1] b
+    cdef const real[:, ::1] b
     cdef int k
     if len(biases) != n_biases(&p.cell):
         refuse()
@@ -68,7 +69,7 @@ cdef int set_columns(
     layer *task, tuple below, bint fused,
 ) except -1:
     """The columns (columns, width) of one or two layers below as the input."""
-    cdef const double[:, ::1] columns
+    cdef const real[:, ::1] columns
     cdef Py_ssize_t widths[MAX_INPUTS]
     cdef int i
     widths[1] = 0
@@ -88,13 +89,13 @@ cdef int set_columns(
 
 cdef int layer_input(
     layer *task, str form, bint reverse, Py_ssize_t m, Py_ssize_t T_x,
-    const double[:, :, :] x, const Py_ssize_t[:, :] index, tuple below, list weights, bytes lengths,
+    const real[:, :, :] x, const Py_ssize_t[:, :] index, tuple below, list weights, bytes lengths,
 ) except -1:
     """Sizes, input and weights of a layer."""
     cdef cell c = cell_named(form)
     if not weights:
         refuse()
-    cdef const double[:, ::1] W = weights[len(weights) - 1]     # (n_a, n_a + n_x), or (n_a, n_a) beside (n_a, n_x)
+    cdef const real[:, ::1] W = weights[len(weights) - 1]       # (n_a, n_a + n_x), or (n_a, n_a) beside (n_a, n_x)
     cdef Py_ssize_t n_a = W.shape[0], n_x = W.shape[1] - n_a
     if c.slot_is_state:
         W = weights[0]
@@ -115,15 +116,15 @@ cdef int layer_input(
 
 def forward(
     str form, bint reverse, Py_ssize_t m, Py_ssize_t T_x,
-    const double[:, :, :] x,            # IN  (n_x, m, T_x), or
+    const real[:, :, :] x,              # IN  (n_x, m, T_x), or
     const Py_ssize_t[:, :] index,       # IN  (m, T_x), the places of the ones of one-hot columns, or
     tuple below,                        # IN  (columns, width) of one or two layers below; the other two are None
     tuple initial,                      # IN  (n_a, m) or (n_a, 1) of each state; None for zeros
     list weights, list biases,          # IN  as `set_weights` and `set_biases` take them
-    double[:, :, ::1] a,                # OUT (n_a, m, T_x), or None
+    real[:, :, ::1] a,                  # OUT (n_a, m, T_x), or None
     bint inner,                         # whether a layer above needs the hidden states as columns
-    const double[:, ::1] Wy,            # IN  (n_y, n_a); None without an output
-    const double[:, ::1] by,            # IN  (n_y, 1); None without an output
+    const real[:, ::1] Wy,              # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,              # IN  (n_y, 1); None without an output
     activation f,                       # of the output
     bytes lengths,                      # IN  (m), as `lengths.copy` returns them; None if every example has all steps
     bint keep,                          # whether to return the cache for `backward`
@@ -132,8 +133,8 @@ def forward(
     (n_y, m, T_x) or None, and the states (n_a, m) after the last step of each example (in the cache's memory are the
     columns where they are contiguous there)."""
     cdef layer task
-    cdef const double[:, :] initial_k
-    cdef double[:, ::1] view
+    cdef const real[:, :] initial_k
+    cdef real[:, ::1] view
     cdef int k
     layer_input(&task, form, reverse, m, T_x, x, index, below, weights, lengths)
     set_biases(&task.p, biases)
@@ -173,23 +174,23 @@ def forward(
 
 def backward(
     str form, bint reverse, Py_ssize_t m, Py_ssize_t T_x,
-    const double[:, :, :] x,            # IN  as `forward` had them
+    const real[:, :, :] x,              # IN  as `forward` had them
     const Py_ssize_t[:, :] index,
     tuple below,
     list weights,
     bytes lengths,
-    const double[:, ::1] cache not None,    # IN  (cache_rows, n_a), as `forward` returned it
-    const double[:, :, :] da,           # IN  (n_a, m, T_x), gradient of the hidden states, or
-    const double[:, ::1] d_hidden,      # IN  (columns, n_a), the same as columns; one of the two is None
+    const real[:, ::1] cache not None,      # IN  (cache_rows, n_a), as `forward` returned it
+    const real[:, :, :] da,             # IN  (n_a, m, T_x), gradient of the hidden states, or
+    const real[:, ::1] d_hidden,        # IN  (columns, n_a), the same as columns; one of the two is None
     tuple d_last,                       # IN  (n_a, m) of each state after the last steps; None for zeros
     tuple d_below,                      # IN/OUT (columns, width) of the layers below, added to; None for new ones
 ) -> tuple:
     """The backward pass: dx (n_x, m, T_x) or None, d_below or None, the gradients (n_a, m) of the initial states, those
     of the weights in their order, and of the biases (n_slots, n_a, 1) of the slots."""
     cdef layer task
-    cdef const double[:, :] d_last_k
-    cdef double[:, ::1] view, dW_view
-    cdef double[:, :, ::1] cube
+    cdef const real[:, :] d_last_k
+    cdef real[:, ::1] view, dW_view
+    cdef real[:, :, ::1] cube
     cdef int k
     layer_input(&task, form, reverse, m, T_x, x, index, below, weights, lengths)
     cdef const cell *c = &task.p.cell
@@ -219,7 +220,7 @@ def backward(
             refuse()
         for k in range(task.p.n_inputs):
             view = d_below[k]
-            task.d_below[k] = <double *> matrix(view, columns, task.p.widths[k])
+            task.d_below[k] = <real *> matrix(view, columns, task.p.widths[k])
     d_initial = [new_array((n_a, m)) for _k in range(c.n_states)]
     for k in range(c.n_states):
         view = d_initial[k]

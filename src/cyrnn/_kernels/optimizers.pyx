@@ -13,12 +13,13 @@ are their squares).  After that nothing can fail: an update happens for all para
 The arrays come in lists, since their number and shapes are free: each becomes a typed memoryview in `bind`.
 """
 
-from libc.math cimport fabs, frexp, ldexp, sqrt
+from libc.math cimport frexp, ldexp, sqrt as sqrt_double
 
 from .linalg.softmax cimport row_sum
 from .runtime.buffers cimport buffer_alloc, buffer_free
-from .runtime.limits cimport SUM_CHUNK
+from .runtime.limits cimport POWER_MIN, SQUARE_MAX, SQUARES_MAX, SQUARES_MIN, SUM_CHUNK
 from .runtime.parallel cimport FP_PLAIN, fp_enter, fp_leave, fp_state
+from .runtime.real cimport fabs, one, real, sqrt, zero
 from .runtime.views cimport matrix, new_matrix
 
 from numpy import ndarray
@@ -26,21 +27,20 @@ from numpy import ndarray
 cdef enum:
     KINDS = 4           # arrays of an entry at most: g, then what is written
 
-LARGEST: float = 1.3e154        # no gradient may be larger: its square is finite
-cdef double largest = LARGEST
+LARGEST: float = SQUARE_MAX    # no gradient may be larger: its square is finite
 cdef object ndarray_type = ndarray
 
 
 cdef struct Entry:
-    double *at[KINDS]
+    real *at[KINDS]
     Py_ssize_t count            # values in each
-    double keep                 # 1, or what decay leaves of the parameter
+    real keep                   # 1, or what decay leaves of the parameter
 
 
-cdef double *bind(object value, bint written, Py_ssize_t *count) except? NULL:
+cdef real *bind(object value, bint written, Py_ssize_t *count) except? NULL:
     """The address of a C-contiguous, aligned float64 array, and the number of its values."""
-    cdef const double[:, ::1] source
-    cdef double[:, ::1] target
+    cdef const real[:, ::1] source
+    cdef real[:, ::1] target
     if type(value) is not ndarray_type:         # whose reshape would return a plain array of other memory
         raise TypeError("not a numpy.ndarray")
     if value.ndim != 2:
@@ -54,14 +54,14 @@ cdef double *bind(object value, bint written, Py_ssize_t *count) except? NULL:
         return new_matrix(target)
     source = value
     count[0] = source.shape[0] * source.shape[1]
-    return <double *> matrix(source, source.shape[0], source.shape[1])
+    return <real *> matrix(source, source.shape[0], source.shape[1])
 
 
 cdef bint apart(const Entry *entries, Py_ssize_t n, int kinds) noexcept nogil:
     """Whether no array that is written shares memory with another one."""
     cdef Py_ssize_t x, y
-    cdef const double *at
-    cdef const double *other
+    cdef const real *at
+    cdef const real *other
     for x in range(n * kinds):
         at = entries[x // kinds].at[x % kinds]
         for y in range(n * kinds if x % kinds else 0):
@@ -73,14 +73,14 @@ cdef bint apart(const Entry *entries, Py_ssize_t n, int kinds) noexcept nogil:
 
 cdef bint finite(const Entry *entries, Py_ssize_t n) noexcept nogil:
     """Whether every gradient is a number whose square is finite."""
-    cdef const double *g
-    cdef double bad = 0.0, most = largest
+    cdef const real *g
+    cdef real bad = zero, most = SQUARE_MAX
     cdef Py_ssize_t i, k
     for i in range(n):
         g = entries[i].at[0]
         for k in range(entries[i].count):
-            bad = bad if fabs(g[k]) <= most else 1.0
-    return bad == 0.0
+            bad = bad if fabs(g[k]) <= most else one
+    return bad == zero
 
 
 cdef Entry *entries_of(tuple lists, bint check, Py_ssize_t *n) except NULL:
@@ -89,12 +89,12 @@ cdef Entry *entries_of(tuple lists, bint check, Py_ssize_t *n) except NULL:
     cdef int kinds = len(lists), kind
     cdef Py_ssize_t i, count
     n[0] = len(lists[0])
-    cdef Entry *entries = <Entry *> buffer_alloc((n[0] + 1) * (sizeof(Entry) // sizeof(double) + 1))
+    cdef Entry *entries = <Entry *> buffer_alloc((n[0] + 1) * <Py_ssize_t> sizeof(Entry))
     try:
         for i in range(n[0]):
             gradient = lists[0][i]
             entries[i].at[0] = bind(gradient, False, &entries[i].count)
-            entries[i].keep = 1.0
+            entries[i].keep = one
             for kind in range(1, kinds):
                 written = lists[kind][i]
                 entries[i].at[kind] = bind(written, True, &count)
@@ -105,26 +105,27 @@ cdef Entry *entries_of(tuple lists, bint check, Py_ssize_t *n) except NULL:
         if check and not finite(entries, n[0]):
             raise ValueError("a gradient is not finite")
     except BaseException:
-        buffer_free(<double *> entries)
+        buffer_free(entries)
         raise
     return entries
 
 
 cdef void adam_row(
-    const double *restrict g,                                                   # IN     (count)
-    double *restrict parameter, double *restrict v, double *restrict s,         # IN/OUT (count)
-    Py_ssize_t count, double keep, double rate, double beta1, double beta2, double root, double epsilon,
+    const real *restrict g,                                                     # IN     (count)
+    real *restrict parameter, real *restrict v, real *restrict s,               # IN/OUT (count)
+    Py_ssize_t count, real keep, real rate, real beta1, real rest1, real beta2, real rest2, real root, real epsilon,
 ) noexcept nogil:
-    """One array; rate and root have the corrections for the bias of v and s in them."""
+    """One array; rest1 and rest2 are 1 - beta1 and 1 - beta2; rate and root have the corrections for the bias of v and s
+    in them."""
     cdef Py_ssize_t k
     for k in range(count):
-        v[k] = beta1 * v[k] + (1.0 - beta1) * g[k]
-        s[k] = beta2 * s[k] + (1.0 - beta2) * g[k] * g[k]
+        v[k] = beta1 * v[k] + rest1 * g[k]
+        s[k] = beta2 * s[k] + rest2 * g[k] * g[k]
         parameter[k] = keep * parameter[k] - rate * v[k] / (sqrt(s[k]) * root + epsilon)
 
 
 cdef void descent_row(
-    const double *restrict g, double *restrict parameter, Py_ssize_t count, double rate,
+    const real *restrict g, real *restrict parameter, Py_ssize_t count, real rate,
 ) noexcept nogil:
     cdef Py_ssize_t k
     for k in range(count):
@@ -132,7 +133,7 @@ cdef void descent_row(
 
 
 cdef void scale_row(
-    const double *restrict g, double *restrict out, Py_ssize_t count, double factor,
+    const real *restrict g, real *restrict out, Py_ssize_t count, real factor,
 ) noexcept nogil:
     cdef Py_ssize_t k
     for k in range(count):
@@ -140,18 +141,18 @@ cdef void scale_row(
 
 
 cdef void clip_row(
-    const double *restrict g, double *restrict out, Py_ssize_t count, double value,
+    const real *restrict g, real *restrict out, Py_ssize_t count, real value,
 ) noexcept nogil:
     cdef Py_ssize_t k
     for k in range(count):
         out[k] = value if g[k] > value else -value if g[k] < -value else g[k]
 
 
-cdef double squares(const Entry *entries, Py_ssize_t n, double scale) noexcept nogil:
+cdef double squares(const Entry *entries, Py_ssize_t n, real scale) noexcept nogil:
     """The sum of (scale g)^2 over all arrays."""
-    cdef double square[SUM_CHUNK]
+    cdef real square[SUM_CHUNK]
     cdef double total = 0.0
-    cdef const double *g
+    cdef const real *g
     cdef Py_ssize_t i, k, piece, count
     for i in range(n):
         for piece in range((entries[i].count + SUM_CHUNK - 1) // SUM_CHUNK):
@@ -159,28 +160,28 @@ cdef double squares(const Entry *entries, Py_ssize_t n, double scale) noexcept n
             count = min(entries[i].count - piece * SUM_CHUNK, SUM_CHUNK)
             for k in range(count):
                 square[k] = (scale * g[k]) * (scale * g[k])
-            total += row_sum(square, count)
+            total += <double> row_sum(square, count)
     return total
 
 
 cdef double norm_of(const Entry *entries, Py_ssize_t n) noexcept nogil:
     """The norm of all arrays together, brought near 1 by a power of 2 where the squares would not be normal; -1 if
     it is not finite."""
-    cdef double total = squares(entries, n, 1.0), biggest = 0.0, scale
-    cdef const double *g
+    cdef double total = squares(entries, n, one), biggest = 0.0, scale
+    cdef const real *g
     cdef Py_ssize_t i, k
     cdef int power
-    if 1e-280 < total < 1e280:
-        return sqrt(total)
+    if SQUARES_MIN < total < SQUARES_MAX:
+        return sqrt_double(total)
     if not finite(entries, n):
         return -1.0
     for i in range(n):
         g = entries[i].at[0]
         for k in range(entries[i].count):
-            biggest = max(biggest, fabs(g[k]))
+            biggest = max(biggest, <double> fabs(g[k]))
     frexp(biggest, &power)
-    scale = ldexp(1.0, -max(power, -1000))
-    return sqrt(squares(entries, n, scale)) / scale
+    scale = ldexp(1.0, -max(power, POWER_MIN))
+    return sqrt_double(squares(entries, n, scale)) / scale
 
 
 def adam(
@@ -198,18 +199,18 @@ def adam(
         raise ValueError("not one truth value for each parameter")
     cdef Entry *entries = entries_of((gradients, parameters, v, s), True, &n)
     for i in range(n if decayed is not None else 0):
-        entries[i].keep = keep if decayed[i] is True else 1.0
-    cdef double root = sqrt(1.0 / correction2)
+        entries[i].keep = <real> keep if decayed[i] is True else one
+    cdef double root = sqrt_double(1.0 / correction2)
     cdef fp_state before
     with nogil:
         before = fp_enter(FP_PLAIN)
         for i in range(n):
             adam_row(
                 entries[i].at[0], entries[i].at[1], entries[i].at[2], entries[i].at[3], entries[i].count,
-                entries[i].keep, rate / correction1, beta1, beta2, root, epsilon,
+                entries[i].keep, rate / correction1, beta1, 1.0 - beta1, beta2, 1.0 - beta2, root, epsilon,
             )
         fp_leave(before)
-    buffer_free(<double *> entries)
+    buffer_free(entries)
 
 
 def descent(
@@ -226,7 +227,7 @@ def descent(
         for i in range(n):
             descent_row(entries[i].at[0], entries[i].at[1], entries[i].count, rate)
         fp_leave(before)
-    buffer_free(<double *> entries)
+    buffer_free(entries)
 
 
 def clip(
@@ -244,12 +245,12 @@ def clip(
         found = norm_of(entries, n)
         factor = norm / found if found > norm else 1.0
         for i in range(n if found >= 0.0 else 0):
-            if value < largest:
+            if value < <double> SQUARE_MAX:
                 clip_row(entries[i].at[0], entries[i].at[1], entries[i].count, value)
             else:
                 scale_row(entries[i].at[0], entries[i].at[1], entries[i].count, factor)
         fp_leave(before)
-    buffer_free(<double *> entries)
+    buffer_free(entries)
     if found < 0.0:
         raise ValueError("a gradient is not finite")
     return found

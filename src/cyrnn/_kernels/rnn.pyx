@@ -7,6 +7,7 @@ n_x inputs, n_a hidden units, n_y outputs, m examples, T_x steps.
 
 from .cells.rnn cimport rnn
 from .runtime.buffers cimport new_array
+from .runtime.real cimport real
 from .runtime.views cimport matrix, new_matrix, new_sequence, new_state, sequence, state
 from .schedule.backward cimport run_backward
 from .schedule.forward cimport run_forward
@@ -20,8 +21,8 @@ from .schedule.output cimport activation, new_output, new_step_output, output_in
 
 cdef inline int set_weights(
     parameters *p,
-    const double[:, ::1] Wax,           # IN  (n_a, n_x)
-    const double[:, ::1] Waa,           # IN  (n_a, n_a)
+    const real[:, ::1] Wax,             # IN  (n_a, n_x)
+    const real[:, ::1] Waa,             # IN  (n_a, n_a)
 ) except -1:
     set_input_weights(p, 0, matrix(Wax, p.n_a, p.n_x), p.n_x)
     set_recurrent_weights(p, 0, matrix(Waa, p.n_a, p.n_a), p.n_a)
@@ -30,7 +31,7 @@ cdef inline int set_weights(
 
 cdef inline void set_gradients(
     gradients *out,
-    double[:, ::1] dWax, double[:, ::1] dWaa, double[:, ::1] dba,
+    real[:, ::1] dWax, real[:, ::1] dWaa, real[:, ::1] dba,
 ) noexcept:
     out.dW_x[0], out.ld_x = new_matrix(dWax), dWax.shape[1]
     out.dW_h[0], out.ld_h = new_matrix(dWaa), dWaa.shape[1]
@@ -38,14 +39,14 @@ cdef inline void set_gradients(
 
 
 def forward(
-    const double[:, :, :] x,            # IN  (n_x, m, T_x), or
+    const real[:, :, :] x,              # IN  (n_x, m, T_x), or
     const Py_ssize_t[:, :] index,       # IN  (m, T_x), places of the ones of one-hot columns; one of the two is None
-    const double[:, :] a0,              # IN  (n_a, m) or (n_a, 1); None for zeros
-    const double[:, ::1] Wax not None,  # IN  (n_a, n_x)
-    const double[:, ::1] Waa not None,  # IN  (n_a, n_a)
-    const double[:, ::1] ba not None,   # IN  (n_a, 1)
-    const double[:, ::1] Wya,           # IN  (n_y, n_a); None without an output
-    const double[:, ::1] by,            # IN  (n_y, 1); None without an output
+    const real[:, :] a0,                # IN  (n_a, m) or (n_a, 1); None for zeros
+    const real[:, ::1] Wax not None,    # IN  (n_a, n_x)
+    const real[:, ::1] Waa not None,    # IN  (n_a, n_a)
+    const real[:, ::1] ba not None,     # IN  (n_a, 1)
+    const real[:, ::1] Wya,             # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,              # IN  (n_y, 1); None without an output
     activation f,                       # of the output
     bytes lengths,                      # IN  (m), as `lengths.copy` returns them; None if every example has all steps
     bint keep,                          # whether to return the cache for `backward`
@@ -64,7 +65,7 @@ def forward(
         state(a0, n_a, m, True, &task.initial[0])
 
     a_out, y_out = new_array((n_a, m, T_x)), new_output(&task.output, m, T_x)
-    cdef double[:, :, ::1] a = a_out
+    cdef real[:, :, ::1] a = a_out
     task.states[0], task.keep = new_sequence(a), keep
     cache = new_cache(&task) if keep else None
     run_forward(&task)
@@ -72,13 +73,13 @@ def forward(
 
 
 def backward(
-    const double[:, :, :] da not None,  # IN  (n_a, m, T_x)
-    const double[:, :, :] x,            # IN  (n_x, m, T_cache), T_cache at least T_x, or
+    const real[:, :, :] da not None,    # IN  (n_a, m, T_x)
+    const real[:, :, :] x,              # IN  (n_x, m, T_cache), T_cache at least T_x, or
     const Py_ssize_t[:, :] index,       # IN  (m, T_cache); one of the two is None
     bytes lengths,                      # IN  as `forward` had them
-    const double[:, ::1] cache not None,    # IN  (cache_rows, n_a), as `forward` returned it
-    const double[:, ::1] Wax not None,  # IN  (n_a, n_x)
-    const double[:, ::1] Waa not None,  # IN  (n_a, n_a)
+    const real[:, ::1] cache not None,      # IN  (cache_rows, n_a), as `forward` returned it
+    const real[:, ::1] Wax not None,    # IN  (n_a, n_x)
+    const real[:, ::1] Waa not None,    # IN  (n_a, n_a)
 ) -> tuple:
     """The backward pass, over the first T_x steps: dx (n_x, m, T_x) or None, da0 (n_a, m), dWax, dWaa,
     dba."""
@@ -93,8 +94,8 @@ def backward(
 
     dx_out, da0_out = None if x is None else new_array((n_x, m, T_x)), new_array((n_a, m))
     dWax_out, dWaa_out, dba_out = new_array((n_a, n_x)), new_array((n_a, n_a)), new_array((n_a, 1))
-    cdef double[:, :, ::1] dx = dx_out
-    cdef double[:, ::1] da0 = da0_out, dWax = dWax_out, dWaa = dWaa_out, dba = dba_out
+    cdef real[:, :, ::1] dx = dx_out
+    cdef real[:, ::1] da0 = da0_out, dWax = dWax_out, dWaa = dWaa_out, dba = dba_out
     task.d_initial[0] = new_state(da0)
     if x is not None:
         task.dx = new_sequence(dx)
@@ -104,14 +105,14 @@ def backward(
 
 
 def cell_forward(
-    const double[:, :] xt,              # IN  (n_x, m), or
+    const real[:, :] xt,                # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m), the places of the ones of one-hot columns; one of the two is None
-    const double[:, :] a_prev not None,     # IN  (n_a, m) or (n_a, 1)
-    const double[:, ::1] Wax not None,  # IN  (n_a, n_x)
-    const double[:, ::1] Waa not None,  # IN  (n_a, n_a)
-    const double[:, ::1] ba not None,   # IN  (n_a, 1)
-    const double[:, ::1] Wya,           # IN  (n_y, n_a); None without an output
-    const double[:, ::1] by,            # IN  (n_y, 1); None without an output
+    const real[:, :] a_prev not None,       # IN  (n_a, m) or (n_a, 1)
+    const real[:, ::1] Wax not None,    # IN  (n_a, n_x)
+    const real[:, ::1] Waa not None,    # IN  (n_a, n_a)
+    const real[:, ::1] ba not None,     # IN  (n_a, 1)
+    const real[:, ::1] Wya,             # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,              # IN  (n_y, 1); None without an output
     activation f,                       # of the output
 ) -> tuple:
     """One step: a_next (n_a, m), yt (n_y, m) or None."""
@@ -126,20 +127,20 @@ def cell_forward(
     state(a_prev, n_a, m, True, &task.before[0])
 
     a_out, y_out = new_array((n_a, m)), new_step_output(&task.output, m)
-    cdef double[:, ::1] a_next = a_out
+    cdef real[:, ::1] a_next = a_out
     task.after[0], task.slots = new_state(a_next), new_matrix(a_next)
     run_step_forward(&task)
     return a_out, y_out
 
 
 def cell_backward(
-    const double[:, :] da_next not None,    # IN  (n_a, m)
-    const double[:, :] a_next not None,     # IN  (n_a, m)
-    const double[:, :] a_prev not None,     # IN  (n_a, m) or (n_a, 1)
-    const double[:, :] xt,              # IN  (n_x, m), or
+    const real[:, :] da_next not None,      # IN  (n_a, m)
+    const real[:, :] a_next not None,       # IN  (n_a, m)
+    const real[:, :] a_prev not None,       # IN  (n_a, m) or (n_a, 1)
+    const real[:, :] xt,                # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m); one of the two is None
-    const double[:, ::1] Wax not None,  # IN  (n_a, n_x)
-    const double[:, ::1] Waa not None,  # IN  (n_a, n_a)
+    const real[:, ::1] Wax not None,    # IN  (n_a, n_x)
+    const real[:, ::1] Waa not None,    # IN  (n_a, n_a)
 ) -> tuple:
     """The gradients of one step: dxt (n_x, m) or None, da_prev (n_a, m), dWax, dWaa, dba."""
     cdef Py_ssize_t n_x = Wax.shape[1], n_a = a_next.shape[0], m = a_next.shape[1]
@@ -154,7 +155,7 @@ def cell_backward(
 
     dx_out, da_out = None if xt is None else new_array((n_x, m)), new_array((n_a, m))
     dWax_out, dWaa_out, dba_out = new_array((n_a, n_x)), new_array((n_a, n_a)), new_array((n_a, 1))
-    cdef double[:, ::1] dxt = dx_out, da_prev = da_out, dWax = dWax_out, dWaa = dWaa_out, dba = dba_out
+    cdef real[:, ::1] dxt = dx_out, da_prev = da_out, dWax = dWax_out, dWaa = dWaa_out, dba = dba_out
     task.d_before[0] = new_state(da_prev)
     if xt is not None:
         task.dx = new_state(dxt)

@@ -26,11 +26,12 @@ from .cells.table cimport cell_named
 from .linalg.linalg cimport (
     BIAS, columns_to_steps, matmul, steps_to_columns, weights, weights_alloc, weights_init, weights_unpack,
 )
-from .runtime.buffers cimport buffer_alloc, buffer_free, new_array, workspace_alloc
+from .runtime.buffers cimport buffer_free, index_alloc, new_array, values_alloc, workspace_alloc
 from .runtime.limits cimport BLOCK_BYTES, BLOCK_COLUMNS, BLOCK_STEPS, GIL_FLOPS
 from .runtime.parallel cimport (
     FP_FLUSH, cancelled, fp_enter, fp_leave, fp_state, full_range, region, serial, thread,
 )
+from .runtime.real cimport real
 from .runtime.threads cimport raise_if_cancelled, region_init
 from .runtime.views cimport (
     cube, index_sequence, index_state, indices, matrix, new_cube, new_matrix, new_sequence, new_state, refuse,
@@ -58,22 +59,22 @@ cdef struct prepared:
     Py_ssize_t values                   # of a state: m n_a
     bint joined                         # W and h are used
     weights W                           # of which W_x and W_h are parts
-    double *h                           # (m, n_x + n_a)
-    const double *below                 # (m, n_x), the hidden state of the layer below, of one step; NULL: the input
-    double *saved[MAX_STATES]           # (m, n_a), before `run`
+    real *h                             # (m, n_x + n_a)
+    const real *below                   # (m, n_x), the hidden state of the layer below, of one step; NULL: the input
+    real *saved[MAX_STATES]             # (m, n_a), before `run`
     strided given[MAX_STATES]           # (n_a, m) or (n_a, 1), in a call that sets the states
 
 
 cdef int prepared_init(
     prepared *one, str name, Py_ssize_t m,
-    const double[:, :, ::1] W,          # IN  (n_gates, n_a, n_a + n_x), columns of a before columns of x
-    const double[:, :, ::1] b,          # IN  (n_biases, n_a, 1), of the first slots
+    const real[:, :, ::1] W,            # IN  (n_gates, n_a, n_a + n_x), columns of a before columns of x
+    const real[:, :, ::1] b,            # IN  (n_biases, n_a, 1), of the first slots
 ) except -1:
     """The sizes and weights of a layer; the weights are still to be packed."""
     cdef cell c = cell_named(name)
     cdef Py_ssize_t n_a = W.shape[1], K = W.shape[2]
-    cdef const double *W_in = cube(W, c.x_count, n_a, K)
-    cdef const double *b_in = cube(b, n_biases(&c), n_a, 1)
+    cdef const real *W_in = cube(W, c.x_count, n_a, K)
+    cdef const real *b_in = cube(b, n_biases(&c), n_a, 1)
     cdef parameters *p = &one.layer.p
     cdef int k
     if K < n_a or n_a < 1 or m < 1:
@@ -98,8 +99,8 @@ cdef void advance_layer(prepared *one) noexcept nogil:
     """One step of a layer; its output is still to come."""
     cdef layer *task = &one.layer
     cdef Py_ssize_t n_x = task.p.n_x, n_a = task.p.n_a, m = task.batch.m, ld = n_x + n_a, j
-    cdef double *a = task.state[0]
-    cdef const double *x = one.below
+    cdef real *a = task.state[0]
+    cdef const real *x = one.below
     cdef step s
     cdef int k
     if one.joined and not task.p.one_hot:
@@ -107,8 +108,8 @@ cdef void advance_layer(prepared *one) noexcept nogil:
             steps_to_columns(one.h, ld, task.x, m, 0, 1, full_range(n_x), full_range(m))
         for j in range(m):
             if x != NULL:
-                memcpy(one.h + j * ld, x + j * n_x, n_x * sizeof(double))
-            memcpy(one.h + j * ld + n_x, a + j * n_a, n_a * sizeof(double))
+                memcpy(one.h + j * ld, x + j * n_x, n_x * sizeof(real))
+            memcpy(one.h + j * ld + n_x, a + j * n_a, n_a * sizeof(real))
         matmul(task.slots, task.slot_stride, task.slot_ld, &one.W, one.h, ld, m, BIAS, task.bias, serial)
         step_arrays(&s, task, 0, m, 0, 0)
         task.p.cell.forward[0](&s, one.values)
@@ -121,7 +122,7 @@ cdef void advance_layer(prepared *one) noexcept nogil:
         project_block(task, &x, &n_x, 0, 0, 1, full_range(m), serial)
         forward_step(task, 0, m, 0, full_range(m), full_range(one.values), serial)
     for k in range(task.p.cell.n_states):
-        memcpy(task.state[k], task.state[k] + one.values, one.values * sizeof(double))
+        memcpy(task.state[k], task.state[k] + one.values, one.values * sizeof(real))
 
 
 cdef void keep_states(prepared *one, bint put_back) noexcept nogil:
@@ -129,9 +130,9 @@ cdef void keep_states(prepared *one, bint put_back) noexcept nogil:
     cdef int k
     for k in range(one.layer.p.cell.n_states):
         if put_back:
-            memcpy(one.layer.state[k], one.saved[k], one.values * sizeof(double))
+            memcpy(one.layer.state[k], one.saved[k], one.values * sizeof(real))
         else:
-            memcpy(one.saved[k], one.layer.state[k], one.values * sizeof(double))
+            memcpy(one.saved[k], one.layer.state[k], one.values * sizeof(real))
 
 
 cdef class Stream:
@@ -141,26 +142,26 @@ cdef class Stream:
     cdef prepared *layers                       # (n_layers), from the one that reads the input on
     cdef layer *first                           # of them
     cdef layer *top
-    cdef const double[:, ::1] E                 # (vocabulary, n_x), the embedding transposed; None without one
-    cdef const double *vectors                  # its address; NULL without one
+    cdef const real[:, ::1] E                   # (vocabulary, n_x), the embedding transposed; None without one
+    cdef const real *vectors                    # its address; NULL without one
     cdef Py_ssize_t vocabulary                  # the indices: of the embedding, or of the one-hot input
-    cdef double *embedded                       # (columns of a block, n_x), with an embedding
+    cdef real *embedded                         # (columns of a block, n_x), with an embedding
     cdef Py_ssize_t values                      # of a hidden state of the top layer: m n_a
     cdef Py_ssize_t block_steps, max_columns    # of all layers
     cdef bint busy
     cdef double flops                           # of a step
-    cdef double *memory
-    cdef double *by                             # (n_y)
+    cdef real *memory
+    cdef real *by                               # (n_y)
     cdef tuple a_shape, y_shape
     cdef tuple out                              # of the last step that was given one, and its views: acquiring two
-    cdef double[:, ::1] a_view, y_view          # typed memoryviews takes as long as a small step
+    cdef real[:, ::1] a_view, y_view            # typed memoryviews takes as long as a small step
 
     def __cinit__(
         self, Py_ssize_t m,
         list layers not None,                   # IN  the cell's name, W and b of each, as `prepared_init` takes them
-        const double[:, ::1] E,                 # IN  (vocabulary, n_x), which is kept; None without an embedding
-        const double[:, ::1] Wy,                # IN  (n_y, n_a); None without an output
-        const double[:, ::1] by,                # IN  (n_y, 1); None without an output
+        const real[:, ::1] E,                   # IN  (vocabulary, n_x), which is kept; None without an embedding
+        const real[:, ::1] Wy,                  # IN  (n_y, n_a); None without an output
+        const real[:, ::1] by,                  # IN  (n_y, 1); None without an output
         activation f,                           # of the output
     ):
         cdef layer *task
@@ -198,15 +199,15 @@ cdef class Stream:
             task.batch.block_steps, task.batch.max_columns = self.block_steps, self.max_columns
         self.values = m * self.top.p.n_a
         self.a_shape, self.y_shape = (self.top.p.n_a, m), (self.top.output.n_y, m)
-        self.memory = buffer_alloc(self.alloc(NULL) - <double *> NULL)
+        self.memory = values_alloc(self.alloc(NULL) - <real *> NULL)
         self.alloc(self.memory)
         for k in range(self.n_layers):
             prepare_forward(&self.layers[k].layer, serial)
         if f != NO_OUTPUT:
-            memcpy(self.by, self.top.output.by, self.top.output.n_y * sizeof(double))
+            memcpy(self.by, self.top.output.by, self.top.output.n_y * sizeof(real))
             self.top.output.by = self.by
 
-    cdef double *alloc(self, double *workspace):
+    cdef real *alloc(self, real *workspace):
         """Reserve every buffer from `workspace` on; its end."""
         cdef prepared *one
         cdef layer *task
@@ -228,7 +229,7 @@ cdef class Stream:
                 task.p.W_x[0].packed = task.p.W_h[0].packed = one.W.packed
                 one.h = workspace_alloc(&workspace, task.batch.m * one.W.K)
         self.by = workspace_alloc(&workspace, self.top.output.n_y)
-        self.first.x_picked = <Py_ssize_t *> workspace_alloc(&workspace, self.max_columns)
+        self.first.x_picked = index_alloc(&workspace, self.max_columns)
         return workspace
 
     def __dealloc__(self):
@@ -242,7 +243,7 @@ cdef class Stream:
         for t in range(T_x):
             for j in range(m):
                 index = safe_index(self.first.x_indices, j, t, self.vocabulary)
-                memcpy(self.embedded + (t * m + j) * n_x, self.vectors + index * n_x, n_x * sizeof(double))
+                memcpy(self.embedded + (t * m + j) * n_x, self.vectors + index * n_x, n_x * sizeof(real))
 
     cdef void advance(self, Py_ssize_t T_x, thread thr) noexcept nogil:
         """T_x steps of the input, each block by all layers; fewer if a signal cancels them."""
@@ -272,8 +273,8 @@ cdef class Stream:
         """One step of the input."""
         cdef layer *top = self.top
         cdef Py_ssize_t n_a = top.p.n_a, n_y = top.output.n_y, m = top.batch.m
-        cdef double *a = top.state[0]
-        cdef double *z = top.output.y.data if m == 1 else top.output.z
+        cdef real *a = top.state[0]
+        cdef real *z = top.output.y.data if m == 1 else top.output.z
         cdef fp_state before = fp_enter(FP_FLUSH)
         cdef int k
         if self.vectors != NULL:
@@ -284,7 +285,7 @@ cdef class Stream:
             matmul(z, 0, n_y, &top.output.Wy, a, n_a, m, BIAS, self.by, serial)
             activate_rows(top.output.f, z, m, n_y)
         if m == 1:
-            memcpy(top.states[0].data, a, n_a * sizeof(double))
+            memcpy(top.states[0].data, a, n_a * sizeof(real))
         else:
             columns_to_steps(top.states[0], a, n_a, m, 0, 1, full_range(n_a), full_range(m))
             columns_to_steps(top.output.y, z, n_y, m, 0, 1, full_range(n_y), full_range(m))
@@ -315,7 +316,7 @@ cdef class Stream:
     ):
         """One step; a and y, `out` itself where it is given."""
         cdef layer *task = self.top
-        cdef double[:, ::1] a, y
+        cdef real[:, ::1] a, y
         cdef strided a_out, y_out
         cdef Py_ssize_t m = task.batch.m, n_y = task.output.n_y
         cdef bint no_output = task.output.f == NO_OUTPUT, keep = False
@@ -355,7 +356,7 @@ cdef class Stream:
     cdef tuple make_steps(self, const strided *x, const indices *index, Py_ssize_t T_x):
         """All steps of a block: a (n_a, m, T_x) and y (n_y, m, T_x) or None."""
         cdef layer *task = self.top
-        cdef double[:, :, ::1] view
+        cdef real[:, :, ::1] view
         cdef strided a, y
         cdef region interrupts = region_init(self.flops * T_x)
         cdef int k
@@ -383,7 +384,7 @@ cdef class Stream:
 
     def step(
         self,
-        const double[:, :] xt not None,         # IN   (n_x, m), any strides
+        const real[:, :] xt not None,           # IN   (n_x, m), any strides
         tuple out,                              # OUT  (n_a, m), (n_y, m) or None; None for new arrays
     ) -> tuple:
         """One step; a and y, `out` itself where it is given."""
@@ -404,7 +405,7 @@ cdef class Stream:
 
     def run(
         self,
-        const double[:, :, :] x not None,       # IN   (n_x, m, T_x), any strides
+        const real[:, :, :] x not None,         # IN   (n_x, m, T_x), any strides
     ) -> tuple:
         """All steps of a block: a (n_a, m, T_x) and y (n_y, m, T_x) or None."""
         cdef strided x_in
@@ -424,7 +425,7 @@ cdef class Stream:
     def get(self) -> list:
         """Copies of the states, (n_a, m) each, as a tuple of each layer."""
         cdef Py_ssize_t m = self.top.batch.m, n_a
-        cdef double[:, ::1] view
+        cdef real[:, ::1] view
         cdef const layer *task
         cdef int i, k
         states = []
@@ -448,7 +449,7 @@ cdef class Stream:
     ) -> None:
         """Set the states."""
         cdef Py_ssize_t m = self.top.batch.m, n_a
-        cdef const double[:, :] view
+        cdef const real[:, :] view
         cdef prepared *one
         cdef const layer *task
         cdef int i, k
@@ -493,16 +494,16 @@ cdef class Stream:
             n_a = one.layer.p.n_a
             for k in range(one.layer.p.cell.n_states):
                 if examples is None:
-                    memset(one.layer.state[k], 0, one.values * sizeof(double))
+                    memset(one.layer.state[k], 0, one.values * sizeof(real))
                     continue
                 for j in range(examples.shape[0]):
-                    memset(one.layer.state[k] + examples[j] * n_a, 0, n_a * sizeof(double))
+                    memset(one.layer.state[k] + examples[j] * n_a, 0, n_a * sizeof(real))
         self.busy = False
 
     def weights(self) -> tuple:
         """Copies of W and b of each layer, Wy and by as they were given, and the embedding (vocabulary, n_x) itself."""
         cdef Py_ssize_t n_y = self.top.output.n_y, n_a = self.top.p.n_a
-        cdef double[:, ::1] Wy, by
+        cdef real[:, ::1] Wy, by
         cdef int k
         layers = [layer_weights(&self.layers[k]) for k in range(self.n_layers)]
         E = None if self.vectors == NULL else self.E.base
@@ -511,7 +512,7 @@ cdef class Stream:
         Wy_out, by_out = new_array((n_y, n_a)), new_array((n_y, 1))
         Wy, by = Wy_out, by_out
         weights_unpack(&self.top.output.Wy, 0, new_matrix(Wy), n_a)
-        memcpy(new_matrix(by), self.by, n_y * sizeof(double))
+        memcpy(new_matrix(by), self.by, n_y * sizeof(real))
         return layers, Wy_out, by_out, E
 
 
@@ -521,12 +522,12 @@ cdef tuple layer_weights(const prepared *one):
     cdef Py_ssize_t n_a = p.n_a, K = n_a + p.n_x
     cdef int k, stage, slot
     W_out, b_out = new_array((p.cell.x_count, n_a, K)), new_array((n_biases(&p.cell), n_a, 1))
-    cdef double[:, :, ::1] W = W_out, b = b_out
+    cdef real[:, :, ::1] W = W_out, b = b_out
     for k in range(p.cell.x_count):
         weights_unpack(&p.W_x[0], k, new_cube(W) + k * n_a * K + n_a, K)
         slot = recurrent_slot(&p.cell, k)
         for stage in range(p.cell.n_stages):
             if adds_to(&p.cell.products[stage], slot):
                 weights_unpack(&p.W_h[stage], slot - p.cell.products[stage].first, new_cube(W) + k * n_a * K, K)
-    memcpy(new_cube(b), one.layer.bias, n_biases(&p.cell) * n_a * sizeof(double))
+    memcpy(new_cube(b), one.layer.bias, n_biases(&p.cell) * n_a * sizeof(real))
     return W_out, b_out

@@ -258,8 +258,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         if not callable(self.schedule) and self.schedule not in SCHEDULES:
             names = ", ".join(map(repr, SCHEDULES))
             raise ValueError(f"schedule: expected {names} or a function, got {self.schedule!r}")
-        if self.dtype != "float64":
-            raise ValueError(f"dtype: expected 'float64', got {self.dtype!r}")
+        _checks.kernels(self.dtype)
         if self.vocabulary is not None and self.vocabulary != "auto":
             whole("vocabulary", self.vocabulary)
         if self.embedding is not None:
@@ -288,7 +287,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             if not sample_weight.any():
                 raise ValueError("sample_weight: expected one weight above 0 at least, got zeros")
         weights = self._weights(y, targets, sample_weight)
-        return Examples(sequences, targets, weights, self._each_step)
+        return Examples(sequences, targets, weights, self._each_step).of_type(self.dtype)
 
     def _read_weights(self, sample_weight: Any, sequences: Sequences) -> Array:
         weights: Array = _check_sample_weight(
@@ -377,7 +376,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         network = initialize_network(
             self.cell, self.embedding or width, self.units, self._n_outputs(examples.targets), self._rng,
             bidirectional=self.bidirectional, vocabulary=width if self.embedding else None,
-            reset="after" if self.cell == "gru" else None,
+            reset="after" if self.cell == "gru" else None, dtype=self.dtype,
         )  # fmt: skip
         self._training = Training(network, *initialize_adam(network))
         self.history_: dict[str, list[float]] = {"loss": [], "validation_loss": [], "validation_score": []}
@@ -504,7 +503,8 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         sequences = self._sequences(X)
         nothing = np.empty(0)
         with threads(self.n_threads):
-            return sequences, outputs(self.network_, Examples(sequences, nothing, None, self._each_step))
+            examples = Examples(sequences, nothing, None, self._each_step).of_type(self.network_[-1]["Wy"].dtype)
+            return sequences, outputs(self.network_, examples)
 
     # Afterwards
 
@@ -527,7 +527,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             If the network is bidirectional.
         """
         check_is_fitted(self, "network_")
-        return Stream(self.network_, m, output=self._activation())
+        return Stream(self.network_, m, output=self._activation(), dtype=self.network_[-1]["Wy"].dtype)
 
     def to_torch(self, *, layer: Any = None) -> dict[str, Any]:
         """Return the weights as PyTorch has them, see `cyrnn.to_torch`.

@@ -25,7 +25,7 @@ STEPS = 1 << 15  # of a batch that is predicted: examples times steps, padding i
 class Sequences:
     """Sequences one after another, from which batches are cut."""
 
-    values: NDArray[Any]  # (steps of all, n_x) of float64, or (steps of all,) of numpy.intp
+    values: NDArray[Any]  # (steps of all, n_x) of the network's dtype, or (steps of all,) of numpy.intp
     lengths: Places
     starts: Places
 
@@ -83,6 +83,15 @@ class Examples:
         weights = None if self.weights is None else self.weights[places]
         return Examples(sequences, self.targets[places], weights, self.each_step)
 
+    def of_type(self, dtype: Any) -> "Examples":
+        """Return the same with numbers of the network's dtype."""
+
+        def cast(array: Any) -> Any:
+            return array if array is None or array.dtype.kind != "f" else array.astype(dtype, copy=False)
+
+        sequences = Sequences(cast(self.sequences.values), self.sequences.lengths, self.sequences.starts)
+        return Examples(sequences, cast(self.targets), cast(self.weights), self.each_step)
+
     def itself(self) -> "Examples":
         return self
 
@@ -96,6 +105,12 @@ class Examples:
         if self.classes:
             return cross_entropy(y, targets, lengths, weights=weights)
         return mean_squared_error(y, targets, lengths, weights=weights)
+
+
+def _dtype(network: Sequence[Any]) -> type[np.floating[Any]]:
+    """Return the type of a network's numbers."""
+    found: type[np.floating[Any]] = network[-1]["Wy"].dtype.type
+    return found
 
 
 def _last(network: Sequence[Any], states: list[Any]) -> list[Array]:
@@ -116,17 +131,17 @@ def _d_last(network: Sequence[Any], states: list[Any], da: Array) -> list[Any]:
 def outputs(network: Sequence[Any], examples: Examples) -> Array:
     """Return what is predicted: logits or values, (n_y, number of targets)."""
     sequences = examples.sequences
-    n_y = len(network[-1]["by"])
-    found = np.empty((n_y, len(sequences.values) if examples.each_step else len(sequences)))
+    n_y, dtype = len(network[-1]["by"]), _dtype(network)
+    found = np.empty((n_y, len(sequences.values) if examples.each_step else len(sequences)), dtype)
     for which in sequences.parts():
         places, lengths = sequences.steps(which)
         x = _batch(sequences.values, places)
         if examples.each_step:
-            z, *_ = network_forward(x, network, lengths=lengths, output="linear", cache=False)
+            z, *_ = network_forward(x, network, lengths=lengths, output="linear", cache=False, dtype=dtype)
             inside = np.ones(places.shape, bool) if lengths is None else np.arange(places.shape[1]) < lengths[:, None]
             found[:, places[inside]] = z[:, inside]
         else:
-            _, _, states, _ = network_forward(x, network, lengths=lengths, output=None, cache=False)
+            _, _, states, _ = network_forward(x, network, lengths=lengths, output=None, cache=False, dtype=dtype)
             found[:, which] = output_forward(np.vstack(_last(network, states)), network[-1])
     return found
 
@@ -143,7 +158,7 @@ def gradient_of(examples: Examples, network: Sequence[Any], which: Places) -> tu
     places, lengths = examples.sequences.steps(which)
     x = _batch(examples.sequences.values, places)
     at = places if examples.each_step else which
-    targets, weights, total = examples.targets[at], None, float(len(which))
+    targets, weights, total, dtype = examples.targets[at], None, float(len(which)), _dtype(network)
     if examples.weights is not None:
         weights = examples.weights[at]
         inside = weights
@@ -158,11 +173,11 @@ def gradient_of(examples: Examples, network: Sequence[Any], which: Places) -> tu
         targets = np.moveaxis(targets, -1, 0)
     if examples.each_step:
         output = "softmax" if examples.classes else "linear"
-        y, _, _, caches = network_forward(x, network, lengths=lengths, output=output)
+        y, _, _, caches = network_forward(x, network, lengths=lengths, output=output, dtype=dtype)
         loss, dz = examples.loss(y, targets, lengths, weights)
         assert caches is not None
         return loss, network_backward(caches, dz=dz)[0], total
-    _, _, states, caches = network_forward(x, network, lengths=lengths, output=None)
+    _, _, states, caches = network_forward(x, network, lengths=lengths, output=None, dtype=dtype)
     assert caches is not None
     last = np.vstack(_last(network, states))
     z = output_forward(last, network[-1])

@@ -22,8 +22,8 @@ PARAMETERS = """cell : {"lstm", "gru", "rnn"}
         Hidden units of the layer, or of each of several layers.
     bidirectional : bool
         Whether every layer reads the sequence in both directions.
-    dtype : {"float64"}
-        Of the network.
+    dtype : {"float64", "float32"}
+        Of the network, and of predicted numbers.
     vocabulary : int or "auto", optional
         X is of indices from 0 to `vocabulary` - 1; "auto" for the largest of the training data.  None: X is of numbers.
     embedding : int, optional

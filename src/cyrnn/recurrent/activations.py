@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _checks, _kernels
+from .. import _checks
 from .._checks import Array
 
 __all__ = ["sigmoid", "softmax"]
@@ -15,17 +15,17 @@ PART = 1 << 22  # values; between two parts the interpreter answers signals
 def sigmoid(x: Any) -> Any:
     """Logistic function of every element.
 
-    ``1 / (1 + exp(-x))``, within 2 units in the last place for every float64 and without overflow.
+    ``1 / (1 + exp(-x))``, within 2 units in the last place for every number and without overflow.
 
     Parameters
     ----------
     x : array_like of real numbers, any shape
-        Converted to float64.
+        Computed in float32 if it is an array of that, else in float64.
 
     Returns
     -------
-    numpy.ndarray of float64, the shape of `x`
-        A new array; a float64 scalar where `x` is a scalar.
+    numpy.ndarray of float64 or float32, the shape of `x`
+        A new array; a scalar where `x` is a scalar.
 
     Raises
     ------
@@ -38,10 +38,11 @@ def sigmoid(x: Any) -> Any:
     >>> cyrnn.sigmoid([0.0, 2.0, -1000.0])
     array([0.5       , 0.88079708, 0.        ])
     """
-    out = _checks.real("x", x).copy()  # C-contiguous
+    kernels = _checks.kernels_for(x)
+    out = _checks.real("x", x, dtype=kernels.dtype).copy()  # C-contiguous
     flat = out.reshape(-1)
     for start in range(0, flat.size, PART):
-        _kernels.activations.sigmoid(flat[start : start + PART])
+        kernels.activations.sigmoid(flat[start : start + PART])
     return out[()] if out.ndim == 0 else out
 
 
@@ -54,12 +55,12 @@ def softmax(x: Any) -> Array:
     Parameters
     ----------
     x : array_like of real numbers, shape (n_y, ...)
-        One example a column, as in the notebook: (n_y,), (n_y, m) or (n_y, m, T_x).  Converted to
-        float64.
+        One example a column, as in the notebook: (n_y,), (n_y, m) or (n_y, m, T_x).
+        Computed in float32 if it is an array of that, else in float64.
 
     Returns
     -------
-    numpy.ndarray of float64, the shape of `x`
+    numpy.ndarray of float64 or float32, the shape of `x`
         A new array; each column sums to 1.
 
     Raises
@@ -74,12 +75,13 @@ def softmax(x: Any) -> Array:
     array([[0.5, 0.5],
            [0.5, 0.5]])
     """
-    array = _checks.real("x", x)
+    kernels = _checks.kernels_for(x)
+    array = _checks.real("x", x, dtype=kernels.dtype)
     if array.ndim == 0:
         raise ValueError("x: expected shape (n_y, ...), got a scalar")
-    out = np.empty(array.shape)
+    out = np.empty(array.shape, array.dtype)
     if out.size:
         if array.ndim != 3:
             array = array.reshape(array.shape[0], -1, 1)
-        _kernels.activations.softmax(array, out.reshape(array.shape))
+        kernels.activations.softmax(array, out.reshape(array.shape))
     return out

@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _updates
+from .. import _checks, _kernels, _updates
 from .._checks import Array, Parameters
 from .spec import CellSpec, gru_form
 
@@ -32,6 +32,11 @@ class SequenceCache:
 
     def __len__(self) -> int:
         return self.shape[2]
+
+    @property
+    def kernels(self) -> _kernels.Kernels:
+        """The kernels of its precision."""
+        return _kernels.of(self.buffer.dtype)
 
     def check(self) -> None:
         """Refuse a cache that is older than an update of one of its arrays, see `_updates.check`."""
@@ -244,6 +249,14 @@ def sequence_of(steps: Any, spec: CellSpec, T_x: int) -> SequenceCache | None:
     return sequence
 
 
+def kernels_of(steps: Any) -> _kernels.Kernels:
+    """Return the kernels of the precision of caches: that of the first step's first array, the hidden state."""
+    if isinstance(steps, CacheList) and steps.sequence is not None:
+        return steps.sequence.kernels
+    first = steps[0] if isinstance(steps, Sequence) and len(steps) and isinstance(steps[0], (tuple, list)) else ()
+    return _checks.kernels_for(*first[:1])
+
+
 def backward_by_steps(
     cell_back: Callable[..., dict[str, Any]], reaching: dict[str, Array | None], steps: Sequence[Any]
 ) -> dict[str, Any]:
@@ -264,7 +277,7 @@ def backward_by_steps(
     da = reaching["da"]
     assert da is not None
     n_a, m, T_x = da.shape
-    carried = {name: np.zeros((n_a, m)) for name in reaching}
+    carried = {name: np.zeros((n_a, m), da.dtype) for name in reaching}
     sums: dict[str, Array] = {}
     dx: Array | None = None
     for t in reversed(range(T_x)):
@@ -277,7 +290,7 @@ def backward_by_steps(
         dxt = step.pop("dxt")
         carried = {name: step.pop(f"{name}_prev") for name in reaching}
         if not sums:
-            dx, sums = None if dxt is None else np.empty((len(dxt), m, T_x)), step
+            dx, sums = None if dxt is None else np.empty((len(dxt), m, T_x), dxt.dtype), step
         else:
             if (dx is None) != (dxt is None):
                 kinds = ("indices", "a dense input")[:: -1 if dxt is None else 1]
@@ -288,6 +301,9 @@ def backward_by_steps(
                 here, after = gru_form(steps[t][-1]).title, gru_form(steps[t + 1][-1]).title
                 raise ValueError(f"caches[0][{t}]: expected {after}, as in the step after, got {here}")
             for name, value in step.items():
+                if value.dtype != sums[name].dtype:
+                    expected = f"{sums[name].dtype} as in the step after"
+                    raise ValueError(f"caches[0][{t}]: expected {expected}, got {value.dtype}")
                 if value.shape != sums[name].shape:  # of another n_x, which only the weights tell where x is of indices
                     expected = f"weights of the shape {sums[name].shape} as in the step after"
                     raise ValueError(f"caches[0][{t}]: expected {expected}, got {value.shape}")
@@ -297,6 +313,6 @@ def backward_by_steps(
     if not sums:  # no step at all: the first cache still tells the shapes
         step = cell_back([*reaching, "caches[0][0]"], [*carried.values(), steps[0]])
         dxt = step.pop("dxt")
-        dx = None if dxt is None else np.zeros((*dxt.shape, 0))
-        sums = {name: np.zeros(value.shape) for name, value in step.items() if not name.endswith("_prev")}
+        dx = None if dxt is None else np.zeros((*dxt.shape, 0), dxt.dtype)
+        sums = {name: np.zeros_like(value) for name, value in step.items() if not name.endswith("_prev")}
     return {"dx": dx, **{f"{name}0": value for name, value in carried.items()}, **sums}

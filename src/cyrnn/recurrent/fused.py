@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
-from .._checks import Array
+from .._checks import FLOAT64, Array, DType
 from .spec import CELLS, CellSpec, cell_of
 
 Orders = Mapping[str, str]  # the gates in another library's order, by the cell's name
@@ -31,7 +31,9 @@ class Fused:
     by: Array | None = None  # (n_y,)
 
 
-def fuse(parameters: Any, orders: Orders, with_output: bool = True, name: str = "parameters") -> Fused:
+def fuse(
+    parameters: Any, orders: Orders, with_output: bool = True, name: str = "parameters", dtype: DType = FLOAT64
+) -> Fused:
     """Check the caller's parameters and stack their gates in this order, in new arrays.
 
     An output layer is read if there is one and it is wanted.
@@ -44,7 +46,7 @@ def fuse(parameters: Any, orders: Orders, with_output: bool = True, name: str = 
     if with_output and (key in parameters or "by" in parameters):
         n_y, _ = _checks.output_sizes(parameters, key)
         wanted |= _checks.output_shapes(key, n_y, n_a)
-    p = _checks.weights(parameters, wanted, name)
+    p = _checks.weights(parameters, wanted, name, dtype)
     if spec.gates:
         order = orders[spec.name]
         W, b = (np.concatenate([-p[k + "u"] if gate == "z" else p[k + gate] for gate in order]) for k in "Wb")

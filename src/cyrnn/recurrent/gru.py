@@ -19,7 +19,8 @@ import numpy as np
 
 from .. import _checks, _kernels, _updates
 from .._checks import Array, Parameters
-from .caches import CacheList, SequenceCache, backward_by_steps, sequence_of
+from .._kernels import Kernels
+from .caches import CacheList, SequenceCache, backward_by_steps, kernels_of, sequence_of
 from .spec import GRU, GRU_AFTER, CellSpec, gru_form
 
 __all__ = ["gru_backward", "gru_cell_backward", "gru_cell_forward", "gru_forward"]
@@ -37,19 +38,21 @@ def _weights(p: Parameters) -> tuple[Any, ...]:
     return p["Wu"], p["Wr"], p["Wc"], p["bu"], p["br"], p["bc"], bca
 
 
-def _run(x: Array, a0: Array | None, p: Parameters, lengths: Any, cache: bool, output: str | None) -> tuple[Any, ...]:
+def _run(
+    kernels: Kernels, x: Array, a0: Array | None, p: Parameters, lengths: Any, cache: bool, output: str | None
+) -> tuple[Any, ...]:
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), and what the backward pass needs: the lengths and a buffer."""
     if lengths is not None:
         lengths = _checks.lengths(lengths, *x.shape[-2:])
-    a, y, kept = _kernels.gru.forward(
+    a, y, kept = kernels.gru.forward(
         *_checks.dense_or_indices(x), a0, *_weights(p), *GRU.output_layer(p, output), lengths, cache
     )
     return a, y, lengths, kept
 
 
-def _step(xt: Array, a_prev: Array | None, p: Parameters, output: str | None) -> tuple[Array, ...]:
+def _step(kernels: Kernels, xt: Array, a_prev: Array | None, p: Parameters, output: str | None) -> tuple[Array, ...]:
     """One step: a_next (n_a, m), yt (n_y, m), the slots (4, n_a, m)."""
-    result: tuple[Array, ...] = _kernels.gru.cell_forward(
+    result: tuple[Array, ...] = kernels.gru.cell_forward(
         *_checks.dense_or_indices(xt), a_prev, *_weights(p), *GRU.output_layer(p, output)
     )
     return result
@@ -69,8 +72,12 @@ def gru_cell_forward(
 def gru_cell_forward(
     xt: Any, a_prev: Any, parameters: Parameters, *, output: str | None
 ) -> tuple[Array, Any, tuple[Any, ...]]: ...
+@overload
 def gru_cell_forward(
-    xt: Any, a_prev: Any, parameters: Parameters, *, output: str | None = "softmax"
+    xt: Any, a_prev: Any, parameters: Parameters, *, output: str | None = ..., dtype: Any
+) -> tuple[Any, Any, tuple[Any, ...]]: ...
+def gru_cell_forward(
+    xt: Any, a_prev: Any, parameters: Parameters, *, output: str | None = "softmax", dtype: Any = np.float64
 ) -> tuple[Array, Any, tuple[Any, ...]]:
     """One step of the GRU.
 
@@ -88,12 +95,15 @@ def gru_cell_forward(
     output : str or None
         The output layer's activation: ``"softmax"`` (the notebook's), ``"sigmoid"``, ``"linear"``; None for no output
         layer: y is None and its two entries are not read.
+    dtype : numpy.float64 or numpy.float32
+        Precision of the computation and of every array that is returned, whatever the arguments are; those of another
+        one are converted, at every call.
 
     Returns
     -------
-    a_next : numpy.ndarray of float64, shape (n_a, m)
+    a_next : numpy.ndarray of `dtype`, shape (n_a, m)
         Hidden state after the step, a new array.
-    yt_pred : numpy.ndarray of float64, shape (n_y, m)
+    yt_pred : numpy.ndarray of `dtype`, shape (n_y, m)
         Prediction, a new array; None without an output.
     cache : tuple
         ``(a_next, a_prev, cct, ut, rt, hct, xt, parameters)``: the first is the array returned; a_prev, xt and
@@ -115,15 +125,16 @@ def gru_cell_forward(
     >>> a_next[0]
     array([0.94786341, 0.94786341, 0.94786341, 0.94786341])
     """
+    kernels = _checks.kernels(dtype)
     try:
-        result = _step(xt, a_prev, parameters, output)
+        result = _step(kernels, xt, a_prev, parameters, output)
     except _checks.MISFIT:
         result = ()
     if not result:
-        x = _form(parameters).input("xt", xt, "n_x, m", parameters)
+        x = _form(parameters).input("xt", xt, "n_x, m", parameters, dtype=kernels.dtype)
         _checks.real("a_prev", a_prev)  # which may not be None
-        (a,), weights = _form(parameters).checked("xt", x, parameters, output, a_prev=a_prev)
-        result = _step(x, a, weights, output)
+        (a,), weights = _form(parameters).checked("xt", x, parameters, output, kernels.dtype, a_prev=a_prev)
+        result = _step(kernels, x, a, weights, output)
     a_next, yt_pred, slots = result
     return a_next, yt_pred, (a_next, a_prev, *slots, xt, parameters)
 
@@ -144,6 +155,17 @@ def gru_forward(
 def gru_forward(
     x: Any, a0: Any, parameters: Parameters, *, lengths: Any = ..., output: str | None, cache: bool = ...
 ) -> tuple[Array, Any, Any]: ...
+@overload
+def gru_forward(
+    x: Any,
+    a0: Any,
+    parameters: Parameters,
+    *,
+    lengths: Any = ...,
+    output: str | None = ...,
+    cache: bool = ...,
+    dtype: Any,
+) -> tuple[Any, Any, Any]: ...
 def gru_forward(
     x: Any,
     a0: Any,
@@ -152,13 +174,14 @@ def gru_forward(
     lengths: Any = None,
     output: str | None = "softmax",
     cache: bool = True,
+    dtype: Any = np.float64,
 ) -> tuple[Array, Any, Any]:
     """Run the GRU over all steps.
 
     Parameters
     ----------
     x : array_like, shape (n_x, m, T_x), or of integers, shape (m, T_x)
-        Input of every step.  Used without a conversion if it is float64.  Integers (m, T_x) are indices, from 0 to
+        Input of every step.  Used without a conversion if it is of `dtype`.  Integers (m, T_x) are indices, from 0 to
         n_x - 1: each stands for a one-hot column, with the same bits in every result, and n_x is what the weights have.
         They are used without a conversion if they are numpy.intp.
     a0 : array_like, shape (n_a, m), or (n_a, 1) for all examples, or None
@@ -175,12 +198,15 @@ def gru_forward(
     cache : bool
         False to keep nothing for the backward pass: `caches` is None, and no memory but the results
         grows with T_x (with lengths a table too, 8 bytes a step, or a step and example in a small call).
+    dtype : numpy.float64 or numpy.float32
+        Precision of the computation and of every array that is returned, whatever the arguments are; those of another
+        one are converted, at every call.
 
     Returns
     -------
-    a : numpy.ndarray of float64, shape (n_a, m, T_x)
+    a : numpy.ndarray of `dtype`, shape (n_a, m, T_x)
         Hidden states, a new array that shares memory with nothing; zero past the lengths.
-    y_pred : numpy.ndarray of float64, shape (n_y, m, T_x)
+    y_pred : numpy.ndarray of `dtype`, shape (n_y, m, T_x)
         Predictions, a new array; zero past the lengths.  None without an output.
     caches : tuple
         ``(steps, x)``: `steps` behaves as a list of the cells' caches, one per step, and `x` is the
@@ -201,16 +227,16 @@ def gru_forward(
     >>> a.shape, y_pred.shape, len(caches[0])
     ((5, 10, 4), (2, 10, 4), 4)
     """
-    made = _updates.count
+    kernels, made = _checks.kernels(dtype), _updates.count
     try:
-        result = _run(x, a0, parameters, lengths, cache, output)
+        result = _run(kernels, x, a0, parameters, lengths, cache, output)
     except _checks.MISFIT:
         result = ()
     array = x
     if not result:
-        array = _form(parameters).input("x", x, "n_x, m, T_x", parameters, lengths)
-        states, weights = _form(parameters).checked("x", array, parameters, output, a0=a0)
-        result = _run(array, states[0], weights, lengths, cache, output)
+        array = _form(parameters).input("x", x, "n_x, m, T_x", parameters, lengths, dtype=kernels.dtype)
+        states, weights = _form(parameters).checked("x", array, parameters, output, kernels.dtype, a0=a0)
+        result = _run(kernels, array, states[0], weights, lengths, cache, output)
     a, y_pred, lengths, kept = result
     if kept is None:
         return a, y_pred, None
@@ -237,7 +263,7 @@ def _same_form(sequence: SequenceCache) -> None:
 def _run_back(da: Array, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
     """Gradients of the first steps of a sequence, as many as `da` has."""
     after = sequence.spec is GRU_AFTER
-    dx, da0, dW, db = _kernels.gru.backward(
+    dx, da0, dW, db = sequence.kernels.gru.backward(
         da, *_checks.dense_or_indices(x), sequence.lengths, sequence.buffer, after, p["Wu"], p["Wr"], p["Wc"]
     )
     return {"dx": dx, "da0": da0, **_named(sequence.spec, dW, db)}
@@ -248,7 +274,7 @@ def _step_back(da: Array, cache: Sequence[Any], p: Parameters, form: CellSpec) -
     a_next, a_prev, cct, ut, rt, hct, xt, _ = cache
     if a_next.shape != cct.shape:
         raise ValueError  # not read here, but all parts of a cache must fit together
-    dxt, da_prev, dW, db = _kernels.gru.cell_backward(
+    dxt, da_prev, dW, db = _kernels.of(a_next.dtype).gru.cell_backward(
         da, a_prev, cct, ut, rt, hct, *_checks.dense_or_indices(xt), form is GRU_AFTER, p["Wu"], p["Wr"], p["Wc"]
     )
     return {"dxt": dxt, "da_prev": da_prev, **_named(form, dW, db)}
@@ -265,15 +291,17 @@ def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
     _checks.unpacked(name, cache, CACHE)
     entries = dict(zip(CACHE.split(", "), cache, strict=True))
     spelled = {letter: f"{name}[{k}] ({letter})" for k, letter in enumerate(entries)}
-    n_a, m = _checks.dimensions(spelled["a_next"], cache[0], "n_a, m").shape
+    dtype = _checks.kernels_for(cache[0]).dtype
+    n_a, m = _checks.dimensions(spelled["a_next"], cache[0], "n_a, m", dtype).shape
     _checks.columns_fit(da_name, m)
     for letter in ("a_next", *GRU.slots):
-        entries[letter] = _checks.shaped(spelled[letter], entries[letter], "n_a, m", (n_a, m))
-    entries["a_prev"] = _checks.state(spelled["a_prev"], entries["a_prev"], n_a, m)
+        entries[letter] = _checks.shaped(spelled[letter], entries[letter], "n_a, m", (n_a, m), dtype)
+    entries["a_prev"] = _checks.state(spelled["a_prev"], entries["a_prev"], n_a, m, dtype)
     form = _form(cache[7])
-    entries["xt"], n_x = form.cached_input(spelled["xt"], entries["xt"], cache[7], m)
-    da_next = _checks.shaped(da_name, da_next, "n_a, m", (n_a, m))
-    return _step_back(da_next, list(entries.values()), _checks.weights(cache[7], form.weights(n_a, n_x)), form)
+    entries["xt"], n_x = form.cached_input(spelled["xt"], entries["xt"], cache[7], m, dtype=dtype)
+    da_next = _checks.shaped(da_name, da_next, "n_a, m", (n_a, m), dtype)
+    weights = _checks.weights(cache[7], form.weights(n_a, n_x), dtype=dtype)
+    return _step_back(da_next, list(entries.values()), weights, form)
 
 
 def gru_cell_backward(da_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
@@ -291,7 +319,7 @@ def gru_cell_backward(da_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
 
     Returns
     -------
-    dict of new float64 arrays
+    dict of new arrays, of the cache's dtype
         ``dxt`` (n_x, m), ``da_prev`` (n_a, m), ``dWu dWr dWc`` (n_a, n_a + n_x), ``dbu dbr dbc`` (n_a, 1); where the
         reset is after the product also ``dbca`` (n_a, 1).
         ``dxt`` is None where `xt` was of indices.
@@ -329,7 +357,7 @@ def gru_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
 
     Returns
     -------
-    dict of new float64 arrays
+    dict of new arrays, of the caches' dtype
         ``dx`` (n_x, m, T_x), ``da0`` (n_a, m), ``dWu dWr dWc`` (n_a, n_a + n_x), ``dbu dbr dbc`` (n_a, 1); where the
         reset is after the product also ``dbca`` (n_a, 1).
         ``dx`` is None where `x` was of indices.
@@ -360,7 +388,8 @@ def gru_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     except _checks.MISFIT:
         pass
     steps, _ = _checks.unpacked("caches", caches, "steps, x")
-    da = _checks.dimensions("da", da, "n_a, m, T_x")
+    dtype = kernels_of(steps).dtype
+    da = _checks.dimensions("da", da, "n_a, m, T_x", dtype)
     _checks.columns_fit("da", *da.shape[1:])
     sequence = sequence_of(steps, GRU, da.shape[2])
     if sequence is None:
@@ -368,6 +397,7 @@ def gru_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     _same_form(sequence)
     sequence.check()
     n_a, m, _ = sequence.shape
-    _checks.shaped("da", da, "n_a, m, T_x", (n_a, m, da.shape[2]))
-    x, n_x = GRU.cached_input("x", sequence.x, sequence.parameters, m, len(sequence), sequence.lengths)
-    return _run_back(da, x, sequence, _checks.weights(sequence.parameters, GRU.weights(n_a, n_x)))
+    _checks.shaped("da", da, "n_a, m, T_x", (n_a, m, da.shape[2]), dtype)
+    x, n_x = GRU.cached_input("x", sequence.x, sequence.parameters, m, len(sequence), sequence.lengths, dtype=dtype)
+    weights = _checks.weights(sequence.parameters, GRU.weights(n_a, n_x), dtype=dtype)
+    return _run_back(da, x, sequence, weights)

@@ -18,7 +18,8 @@ import numpy as np
 
 from .. import _checks, _kernels, _updates
 from .._checks import Array, Parameters
-from .caches import CacheList, SequenceCache, backward_by_steps, sequence_of
+from .._kernels import Kernels
+from .caches import CacheList, SequenceCache, backward_by_steps, kernels_of, sequence_of
 from .spec import LSTM
 
 __all__ = ["lstm_backward", "lstm_cell_backward", "lstm_cell_forward", "lstm_forward"]
@@ -27,12 +28,19 @@ CACHE = "a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters"
 
 
 def _run(
-    x: Array, a0: Array | None, c0: Array | None, p: Parameters, lengths: Any, cache: bool, output: str | None
+    kernels: Kernels,
+    x: Array,
+    a0: Array | None,
+    c0: Array | None,
+    p: Parameters,
+    lengths: Any,
+    cache: bool,
+    output: str | None,
 ) -> tuple[Any, ...]:
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), c (n_a, m, T_x), and what the backward pass needs."""
     if lengths is not None:
         lengths = _checks.lengths(lengths, *x.shape[-2:])
-    a, y, c, kept = _kernels.lstm.forward(
+    a, y, c, kept = kernels.lstm.forward(
         *_checks.dense_or_indices(x), a0, c0, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"],
         *LSTM.output_layer(p, output), lengths, cache,
     )  # fmt: skip
@@ -40,10 +48,10 @@ def _run(
 
 
 def _step(
-    xt: Array, a_prev: Array | None, c_prev: Array | None, p: Parameters, output: str | None
+    kernels: Kernels, xt: Array, a_prev: Array | None, c_prev: Array | None, p: Parameters, output: str | None
 ) -> tuple[Array, ...]:
     """One step: a_next, c_next (n_a, m), yt (n_y, m), the gates (4, n_a, m)."""
-    result: tuple[Array, ...] = _kernels.lstm.cell_forward(
+    result: tuple[Array, ...] = kernels.lstm.cell_forward(
         *_checks.dense_or_indices(xt), a_prev, c_prev,
         p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"],
         *LSTM.output_layer(p, output),
@@ -59,8 +67,18 @@ def lstm_cell_forward(
 def lstm_cell_forward(
     xt: Any, a_prev: Any, c_prev: Any, parameters: Parameters, *, output: str | None
 ) -> tuple[Array, Array, Any, tuple[Any, ...]]: ...
+@overload
 def lstm_cell_forward(
-    xt: Any, a_prev: Any, c_prev: Any, parameters: Parameters, *, output: str | None = "softmax"
+    xt: Any, a_prev: Any, c_prev: Any, parameters: Parameters, *, output: str | None = ..., dtype: Any
+) -> tuple[Any, Any, Any, tuple[Any, ...]]: ...
+def lstm_cell_forward(
+    xt: Any,
+    a_prev: Any,
+    c_prev: Any,
+    parameters: Parameters,
+    *,
+    output: str | None = "softmax",
+    dtype: Any = np.float64,
 ) -> tuple[Array, Array, Any, tuple[Any, ...]]:
     """One step of the LSTM.
 
@@ -77,12 +95,15 @@ def lstm_cell_forward(
     output : str or None
         The output layer's activation: ``"softmax"`` (the notebook's), ``"sigmoid"``, ``"linear"``; None for no output
         layer: y is None and its two entries are not read.
+    dtype : numpy.float64 or numpy.float32
+        Precision of the computation and of every array that is returned, whatever the arguments are; those of another
+        one are converted, at every call.
 
     Returns
     -------
-    a_next, c_next : numpy.ndarray of float64, shape (n_a, m)
+    a_next, c_next : numpy.ndarray of `dtype`, shape (n_a, m)
         Hidden state and memory after the step, new arrays.
-    yt_pred : numpy.ndarray of float64, shape (n_y, m)
+    yt_pred : numpy.ndarray of `dtype`, shape (n_y, m)
         Prediction, a new array; None without an output.
     cache : tuple
         ``(a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters)``: the first two are the
@@ -103,16 +124,17 @@ def lstm_cell_forward(
     >>> c_next[0]
     array([0.94786341, 0.94786341, 0.94786341, 0.94786341])
     """
+    kernels = _checks.kernels(dtype)
     try:
-        result = _step(xt, a_prev, c_prev, parameters, output)
+        result = _step(kernels, xt, a_prev, c_prev, parameters, output)
     except _checks.MISFIT:
         result = ()
     if not result:
-        x = LSTM.input("xt", xt, "n_x, m", parameters)
+        x = LSTM.input("xt", xt, "n_x, m", parameters, dtype=kernels.dtype)
         for name, value in (("a_prev", a_prev), ("c_prev", c_prev)):
             _checks.real(name, value)  # which may not be None
-        (a, c), weights = LSTM.checked("xt", x, parameters, output, a_prev=a_prev, c_prev=c_prev)
-        result = _step(x, a, c, weights, output)
+        (a, c), weights = LSTM.checked("xt", x, parameters, output, kernels.dtype, a_prev=a_prev, c_prev=c_prev)
+        result = _step(kernels, x, a, c, weights, output)
     a_next, c_next, yt_pred, (ft, it, cct, ot) = result
     return a_next, c_next, yt_pred, (a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters)
 
@@ -147,6 +169,18 @@ def lstm_forward(
 def lstm_forward(
     x: Any, a0: Any, parameters: Parameters, *, c0: Any = ..., lengths: Any = ..., output: str | None, cache: bool = ...
 ) -> tuple[Array, Any, Array, Any]: ...
+@overload
+def lstm_forward(
+    x: Any,
+    a0: Any,
+    parameters: Parameters,
+    *,
+    c0: Any = ...,
+    lengths: Any = ...,
+    output: str | None = ...,
+    cache: bool = ...,
+    dtype: Any,
+) -> tuple[Any, Any, Any, Any]: ...
 def lstm_forward(
     x: Any,
     a0: Any,
@@ -156,13 +190,14 @@ def lstm_forward(
     lengths: Any = None,
     output: str | None = "softmax",
     cache: bool = True,
+    dtype: Any = np.float64,
 ) -> tuple[Array, Any, Array, Any]:
     """Run the LSTM over all steps.
 
     Parameters
     ----------
     x : array_like, shape (n_x, m, T_x), or of integers, shape (m, T_x)
-        Input of every step.  Used without a conversion if it is float64.  Integers (m, T_x) are indices, from 0 to
+        Input of every step.  Used without a conversion if it is of `dtype`.  Integers (m, T_x) are indices, from 0 to
         n_x - 1: each stands for a one-hot column, with the same bits in every result, and n_x is what the weights have.
         They are used without a conversion if they are numpy.intp.
     a0 : array_like, shape (n_a, m), or (n_a, 1) for all examples, or None
@@ -181,14 +216,17 @@ def lstm_forward(
     cache : bool
         False to keep nothing for the backward pass: `caches` is None, and no memory but the results
         grows with T_x (with lengths a table too, 8 bytes a step, or a step and example in a small call).
+    dtype : numpy.float64 or numpy.float32
+        Precision of the computation and of every array that is returned, whatever the arguments are; those of another
+        one are converted, at every call.
 
     Returns
     -------
-    a : numpy.ndarray of float64, shape (n_a, m, T_x)
+    a : numpy.ndarray of `dtype`, shape (n_a, m, T_x)
         Hidden states, a new array that shares memory with nothing; zero past the lengths.
-    y : numpy.ndarray of float64, shape (n_y, m, T_x)
+    y : numpy.ndarray of `dtype`, shape (n_y, m, T_x)
         Predictions, a new array; zero past the lengths.  None without an output.
-    c : numpy.ndarray of float64, shape (n_a, m, T_x)
+    c : numpy.ndarray of `dtype`, shape (n_a, m, T_x)
         Memory cells, a new array that shares memory with nothing; zero past the lengths.
     caches : tuple
         ``(steps, x)``: `steps` behaves as a list of the cells' caches, one per step, and `x` is the
@@ -212,16 +250,16 @@ def lstm_forward(
     >>> a.shape, y.shape, c.shape, len(caches[0])
     ((5, 10, 4), (2, 10, 4), (5, 10, 4), 4)
     """
-    made = _updates.count
+    kernels, made = _checks.kernels(dtype), _updates.count
     try:
-        result = _run(x, a0, c0, parameters, lengths, cache, output)
+        result = _run(kernels, x, a0, c0, parameters, lengths, cache, output)
     except _checks.MISFIT:
         result = ()
     array = x
     if not result:
-        array = LSTM.input("x", x, "n_x, m, T_x", parameters, lengths)
-        states, weights = LSTM.checked("x", array, parameters, output, a0=a0, c0=c0)
-        result = _run(array, states[0], states[1], weights, lengths, cache, output)
+        array = LSTM.input("x", x, "n_x, m, T_x", parameters, lengths, dtype=kernels.dtype)
+        states, weights = LSTM.checked("x", array, parameters, output, kernels.dtype, a0=a0, c0=c0)
+        result = _run(kernels, array, states[0], states[1], weights, lengths, cache, output)
     a, y, c, lengths, kept = result
     if kept is None:
         return a, y, c, None
@@ -231,7 +269,7 @@ def lstm_forward(
 
 def _run_back(da: Array, dc: Array | None, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
     """Gradients of the first steps of a sequence, as many as `da` has."""
-    dx, da0, dc0, dW, db = _kernels.lstm.backward(
+    dx, da0, dc0, dW, db = sequence.kernels.lstm.backward(
         da, dc, *_checks.dense_or_indices(x), sequence.lengths, sequence.buffer, p["Wf"], p["Wi"], p["Wc"], p["Wo"]
     )
     (dWf, dWi, dWc, dWo), (dbf, dbi, dbc, dbo) = dW, db
@@ -246,7 +284,7 @@ def _step_back(da: Array, dc: Array, cache: Sequence[Any], p: Parameters) -> dic
     a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, _ = cache
     if a_next.shape != c_next.shape:
         raise ValueError  # not read here, but all parts of a cache must fit together
-    dxt, da_prev, dc_prev, dW, db = _kernels.lstm.cell_backward(
+    dxt, da_prev, dc_prev, dW, db = _kernels.of(a_next.dtype).lstm.cell_backward(
         da, dc, c_next, a_prev, c_prev, ft, it, cct, ot, *_checks.dense_or_indices(xt),
         p["Wf"], p["Wi"], p["Wc"], p["Wo"],
     )  # fmt: skip
@@ -268,16 +306,18 @@ def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
     _checks.unpacked(name, cache, CACHE)
     entries = dict(zip(CACHE.split(", "), cache, strict=True))
     spelled = {letter: f"{name}[{k}] ({letter})" for k, letter in enumerate(entries)}
-    n_a, m = _checks.dimensions(spelled["a_next"], cache[0], "n_a, m").shape
+    dtype = _checks.kernels_for(cache[0]).dtype
+    n_a, m = _checks.dimensions(spelled["a_next"], cache[0], "n_a, m", dtype).shape
     _checks.columns_fit(da_name, m)
     for letter in ("a_next", "c_next", "ft", "it", "cct", "ot"):
-        entries[letter] = _checks.shaped(spelled[letter], entries[letter], "n_a, m", (n_a, m))
+        entries[letter] = _checks.shaped(spelled[letter], entries[letter], "n_a, m", (n_a, m), dtype)
     for letter in ("a_prev", "c_prev"):
-        entries[letter] = _checks.state(spelled[letter], entries[letter], n_a, m)
-    entries["xt"], n_x = LSTM.cached_input(spelled["xt"], entries["xt"], cache[9], m)
-    da = _checks.shaped(da_name, da_next, "n_a, m", (n_a, m))
-    dc = _checks.shaped(dc_name, dc_next, "n_a, m", (n_a, m))
-    return _step_back(da, dc, list(entries.values()), _checks.weights(cache[9], LSTM.weights(n_a, n_x)))
+        entries[letter] = _checks.state(spelled[letter], entries[letter], n_a, m, dtype)
+    entries["xt"], n_x = LSTM.cached_input(spelled["xt"], entries["xt"], cache[9], m, dtype=dtype)
+    da = _checks.shaped(da_name, da_next, "n_a, m", (n_a, m), dtype)
+    dc = _checks.shaped(dc_name, dc_next, "n_a, m", (n_a, m), dtype)
+    weights = _checks.weights(cache[9], LSTM.weights(n_a, n_x), dtype=dtype)
+    return _step_back(da, dc, list(entries.values()), weights)
 
 
 def lstm_cell_backward(da_next: Any, dc_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
@@ -297,7 +337,7 @@ def lstm_cell_backward(da_next: Any, dc_next: Any, cache: Sequence[Any]) -> dict
 
     Returns
     -------
-    dict of new float64 arrays
+    dict of new arrays, of the cache's dtype
         ``dxt`` (n_x, m), ``da_prev``, ``dc_prev`` (n_a, m), ``dWf dWi dWc dWo`` (n_a, n_a + n_x),
         ``dbf dbi dbc dbo`` (n_a, 1).
         ``dxt`` is None where `xt` was of indices.
@@ -344,7 +384,7 @@ def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str
 
     Returns
     -------
-    dict of new float64 arrays
+    dict of new arrays, of the caches' dtype
         ``dx`` (n_x, m, T_x), ``da0`` and ``dc0`` (n_a, m), ``dWf dWi dWc dWo`` (n_a, n_a + n_x),
         ``dbf dbi dbc dbo`` (n_a, 1).
         ``dx`` is None where `x` was of indices.
@@ -375,17 +415,19 @@ def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str
     except _checks.MISFIT:
         pass
     steps, _ = _checks.unpacked("caches", caches, "steps, x")
-    da = _checks.dimensions("da", da, "n_a, m, T_x")
+    dtype = kernels_of(steps).dtype
+    da = _checks.dimensions("da", da, "n_a, m, T_x", dtype)
     _checks.columns_fit("da", *da.shape[1:])
     sequence = sequence_of(steps, LSTM, da.shape[2])
     if sequence is not None:
         sequence.check()
     if sequence is not None:
-        _checks.shaped("da", da, "n_a, m, T_x", (*sequence.shape[:2], da.shape[2]))
+        _checks.shaped("da", da, "n_a, m, T_x", (*sequence.shape[:2], da.shape[2]), dtype)
     if dc is not None:
-        dc = _checks.shaped("dc", dc, "n_a, m, T_x", da.shape)
+        dc = _checks.shaped("dc", dc, "n_a, m, T_x", da.shape, dtype)
     if sequence is None:
         return backward_by_steps(_cell_back, {"da": da, "dc": dc}, steps)
     n_a, m, _ = sequence.shape
-    x, n_x = LSTM.cached_input("x", sequence.x, sequence.parameters, m, len(sequence), sequence.lengths)
-    return _run_back(da, dc, x, sequence, _checks.weights(sequence.parameters, LSTM.weights(n_a, n_x)))
+    x, n_x = LSTM.cached_input("x", sequence.x, sequence.parameters, m, len(sequence), sequence.lengths, dtype=dtype)
+    weights = _checks.weights(sequence.parameters, LSTM.weights(n_a, n_x), dtype=dtype)
+    return _run_back(da, dc, x, sequence, weights)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _checks, _kernels, _updates
-from .._checks import Array, Parameters
+from .._checks import FLOAT64, Array, DType, Parameters
 from .activations import sigmoid, softmax
 from .spec import CELLS, OUTPUTS, CellSpec, cell_of, check_output, gru_form
 
@@ -191,11 +191,11 @@ def shapes(parts: Layout, name: str, n_x: int | None, output: Any) -> dict[str, 
     return found
 
 
-def _fits(parts: Layout, n_x: int | None, output: Any) -> bool:
+def _fits(parts: Layout, n_x: int | None, output: Any, dtype: DType) -> bool:
     """Whether every entry is as the kernels take it; in small networks `converted` takes as long as a layer."""
 
     def plain(array: Any, shape: tuple[int, int]) -> bool:
-        fits: bool = type(array) is np.ndarray and array.dtype is _checks.FLOAT64 and array.shape == shape
+        fits: bool = type(array) is np.ndarray and array.dtype is dtype and array.shape == shape
         return fits and array.flags.carray and array.size > 0
 
     try:
@@ -225,15 +225,15 @@ def _fits(parts: Layout, n_x: int | None, output: Any) -> bool:
     return True
 
 
-def converted(parts: Layout, name: str, n_x: int | None, output: Any) -> Layout:
-    """Convert all parameters, or raise the error that names the misfit; the arguments are those of `shapes`."""
-    if _fits(parts, n_x, output):
+def converted(parts: Layout, name: str, n_x: int | None, output: Any, dtype: DType = FLOAT64) -> Layout:
+    """Convert all parameters, or raise the error that names the misfit; the first arguments are those of `shapes`."""
+    if _fits(parts, n_x, output, dtype):
         return parts
     wanted = shapes(parts, name, n_x, output)
 
     def entries(where: str, values: Mapping[str, Any]) -> dict[str, Array]:
         own = {key: wanted[f"{where}[{key!r}]"] for key in values if f"{where}[{key!r}]" in wanted}
-        return _checks.weights(values, own, where)
+        return _checks.weights(values, own, where, dtype)
 
     embedding = None if parts.embedding is None else entries(f"{name}[0]", parts.embedding)
     layers = []
@@ -241,7 +241,7 @@ def converted(parts: Layout, name: str, n_x: int | None, output: Any) -> Layout:
         directions = []
         for where, spec, parameters in layer:
             own = {key: wanted[f"{where}[{key!r}]"] for key in spec.entries}
-            directions.append(Direction(where, spec, _checks.weights(parameters, own, where)))
+            directions.append(Direction(where, spec, _checks.weights(parameters, own, where, dtype)))
         layers.append(directions)
     top = parts.output
     if top is not None and output is not None:
@@ -279,14 +279,14 @@ class NetworkCache:
             _updates.check(self.made, {"x": self.x, **arrays})
 
 
-def _input(x: Any, parts: Layout, lengths: Any) -> tuple[Any, Array | None, bytes | None]:
+def _input(x: Any, parts: Layout, lengths: Any, dtype: DType) -> tuple[Any, Array | None, bytes | None]:
     """Convert the input: x or indices, the embedded input if there is an embedding, the lengths."""
     array = _checks.any_array("x", x, "n_x, m, T_x")
     indices = _checks.are_indices(array, 3)
     if parts.embedding is not None and not indices:
         got = f"{array.ndim} dimensions of dtype {array.dtype}"
         raise ValueError(f"x: expected integers of shape (m, T_x), indices for the embedding network[0], got {got}")
-    array = array if indices else _checks.dense("x", array, "n_x, m, T_x")
+    array = array if indices else _checks.dense("x", array, "n_x, m, T_x", dtype)
     m, T_x = array.shape[-2:]
     _checks.columns_fit("x", m, T_x)
     kept = None if lengths is None else _checks.lengths(lengths, m, T_x)
@@ -295,14 +295,14 @@ def _input(x: Any, parts: Layout, lengths: Any) -> tuple[Any, Array | None, byte
     if parts.embedding is None:
         where, spec, parameters = parts.layers[0][0]
         return _checks.indices("x", array, spec.sizes(parameters, where)[1], kept).copy(), None, kept
-    E = _checks.dimensions("network[0]['E']", parts.embedding["E"], "n_x, vocabulary")
+    E = _checks.dimensions("network[0]['E']", parts.embedding["E"], "n_x, vocabulary", dtype)
     array = _checks.indices("x", array, E.shape[1], kept, "vocabulary").copy()
     safe = array if kept is None else np.where(np.arange(T_x) < np.frombuffer(kept, np.intp)[:, None], array, 0)
     return array, E[:, safe], kept
 
 
 def initial_states(
-    states: Any, cells: list[list[CellSpec]], m: int, sizes: list[int], name: str
+    states: Any, cells: list[list[CellSpec]], m: int, sizes: list[int], name: str, dtype: DType = FLOAT64
 ) -> list[list[tuple[Any, ...]]]:
     """Convert the states of all layers and directions, nested as `network_forward` returns them."""
     if states is None:
@@ -325,7 +325,7 @@ def initial_states(
             elif len(letters) > 1:
                 each = _checks.unpacked(where, entry, ", ".join(letters))
                 named = {f"{where}[{s}]": one for s, one in enumerate(each)}
-            row.append(tuple(None if v is None else _checks.state(key, v, n_a, m) for key, v in named.items()))
+            row.append(tuple(None if v is None else _checks.state(key, v, n_a, m, dtype) for key, v in named.items()))
         found.append(row)
     return found
 
@@ -354,6 +354,7 @@ def network_forward(
     lengths: Any = None,
     output: str | None = "softmax",
     cache: bool = True,
+    dtype: Any = np.float64,
 ) -> tuple[Any, Array, list[Any], NetworkCache | None]:
     """Run a network of several layers, in one or both directions, over all steps.
 
@@ -379,12 +380,15 @@ def network_forward(
         read.  Without an output layer it has no meaning.
     cache : bool
         False to keep nothing for the backward pass.
+    dtype : numpy.float64 or numpy.float32
+        Precision of the computation and of every array that is returned, whatever the arguments are; those of another
+        one are converted, at every call.
 
     Returns
     -------
-    y : numpy.ndarray of float64, shape (n_y, m, T_x), or None
+    y : numpy.ndarray of `dtype`, shape (n_y, m, T_x), or None
         Predictions; None without an output.
-    a : numpy.ndarray of float64, shape (n_a, m, T_x)
+    a : numpy.ndarray of `dtype`, shape (n_a, m, T_x)
         Hidden states of the top layer, (2 n_a, m, T_x) of two directions; zero past the lengths.  `network_backward`
         reads them for the gradient of the output layer: change a copy.
     states : list
@@ -408,24 +412,24 @@ def network_forward(
     >>> y.shape, a.shape, states[1][0].shape
     ((2, 10, 7), (8, 10, 7), (4, 10))
     """
-    made = _updates.count
+    kernels, made = _checks.kernels(dtype), _updates.count
     check_output(output)
     parts = layout(network)
-    array, embedded, kept = _input(x, parts, lengths)
+    array, embedded, kept = _input(x, parts, lengths, kernels.dtype)
     dense = embedded if embedded is not None else array if array.ndim == 3 else None
     where, spec, parameters = parts.layers[0][0]
     if embedded is None and dense is not None and spec.sizes(parameters, where)[1] != len(dense):
         spec.check_input("x", dense, parameters, where)
-    checked = converted(parts, "network", None if dense is None else len(dense), output)
+    checked = converted(parts, "network", None if dense is None else len(dense), output, kernels.dtype)
     m, T_x = array.shape[-2:]
     sizes = [layer[0].spec.sizes(layer[0].parameters)[0] for layer in checked.layers]
-    initial = initial_states(states, checked.cells(), m, sizes, "states")
+    initial = initial_states(states, checked.cells(), m, sizes, "states", kernels.dtype)
     index = None if dense is not None else array
     below: tuple[Array, ...] | None = None
     buffers: list[list[tuple[Array, Array | None]]] = []
     last: list[list[list[Array]]] = []
     n_top = sizes[-1] * len(checked.layers[-1])
-    a = np.empty((n_top, m, T_x))
+    a = np.empty((n_top, m, T_x), kernels.dtype)
     y: Any = None
     none = _without_steps(kept, T_x)
     for k, layer in enumerate(checked.layers):
@@ -438,7 +442,7 @@ def network_forward(
             Wy, by = checked.output["Wy"], checked.output["by"]
         for i, direction in enumerate(layer):
             weights, biases = direction.arrays()
-            buffer, hidden, y, states_after = _kernels.network.forward(
+            buffer, hidden, y, states_after = kernels.network.forward(
                 direction.spec.form, i == 1, m, T_x, dense if below is None else None, index if below is None else None,
                 below, initial[k][i], weights, biases, a[i * sizes[-1] : (i + 1) * sizes[-1]] if top else None, not top,
                 Wy, by, OUTPUTS[output if fused else None], kept, cache,
@@ -453,7 +457,7 @@ def network_forward(
             buffers.append(inner)
         last.append(ends)
     if checked.output is not None and output is not None and len(checked.layers[-1]) == 2:
-        y = ACTIVATIONS[output](_kernels.dense.forward(a, checked.output["Wy"], checked.output["by"]))
+        y = ACTIVATIONS[output](kernels.dense.forward(a, checked.output["Wy"], checked.output["by"]))
         if kept is not None:
             y[:, np.arange(T_x) >= np.frombuffer(kept, np.intp)[:, None]] = 0.0
     if not cache:
@@ -482,8 +486,9 @@ def network_backward(
     Returns
     -------
     gradients : list
-        Nested as the network is, under the parameters' names with a d in front: ``gradients[0]["dWf"]``.
-    dx : numpy.ndarray of float64, shape (n_x, m, T_x), or None
+        New arrays of the caches' dtype, nested as the network is, under the parameters' names with a d in front:
+        ``gradients[0]["dWf"]``.
+    dx : numpy.ndarray of the caches' dtype, shape (n_x, m, T_x), or None
         Zero past the lengths; None where `x` was of indices.
     dstates : list
         Gradients with respect to the initial states, nested as they are.
@@ -510,6 +515,7 @@ def network_backward(
         got = "None, which network_forward returns with cache=False" if caches is None else type(caches).__name__
         raise TypeError(f"caches: expected what network_forward returned, got {got}")
     caches.check()
+    kernels = _kernels.of(caches.a.dtype)
     kept, x, embedded = caches.lengths, caches.x, caches.embedded
     m, T_x = x.shape[-2:]
     dense = embedded if embedded is not None else x if x.ndim == 3 else None
@@ -518,29 +524,29 @@ def network_backward(
             if spec.name == "gru" and gru_form(parameters) is not spec:
                 raise ValueError(f"{where}: expected {spec.title}, as in the forward pass, got the other form")
     read = caches.output if dz is None else "linear"  # whether the output layer is
-    checked = converted(caches.parts, "network", None if dense is None else len(dense), read)
+    checked = converted(caches.parts, "network", None if dense is None else len(dense), read, kernels.dtype)
     sizes = [layer[0].spec.sizes(layer[0].parameters)[0] for layer in checked.layers]
     n_top = len(caches.a)
     outside = None if kept is None else np.arange(T_x) >= np.frombuffer(kept, np.intp)[:, None]
     gradients: list[Any] = []
     total = None
     if da is not None:
-        total = _checks.shaped("da", da, "n_a, m, T_x", (n_top, m, T_x))
+        total = _checks.shaped("da", da, "n_a, m, T_x", (n_top, m, T_x), kernels.dtype)
     if dz is not None:
         if checked.output is None:
             raise ValueError("dz: expected None for a network without an output layer, got a gradient")
         n_y = len(checked.output["Wy"])
-        dz = np.ascontiguousarray(_checks.shaped("dz", dz, "n_y, m, T_x", (n_y, m, T_x)))
+        dz = np.ascontiguousarray(_checks.shaped("dz", dz, "n_y, m, T_x", (n_y, m, T_x), kernels.dtype))
         if outside is not None:
-            dz = np.where(outside, 0.0, dz)
-        da_output, dWy, dby = _kernels.dense.backward(dz, caches.a, checked.output["Wy"])
+            dz = np.where(outside, dz.dtype.type(0), dz)
+        da_output, dWy, dby = kernels.dense.backward(dz, caches.a, checked.output["Wy"])
         total = da_output if total is None else np.add(total, da_output, out=da_output)
         gradients.append({"dWy": dWy, "dby": dby})
     elif checked.output is not None:
-        gradients.append({"d" + key: np.zeros(np.shape(value)) for key, value in checked.output.items()})
+        gradients.append({"d" + key: np.zeros(np.shape(value), kernels.dtype) for key, value in checked.output.items()})
     if total is None:
-        total = np.zeros((n_top, m, T_x))
-    d_last = initial_states(dstates, checked.cells(), m, sizes, "dstates")
+        total = np.zeros((n_top, m, T_x), kernels.dtype)
+    d_last = initial_states(dstates, checked.cells(), m, sizes, "dstates", kernels.dtype)
     d_last = [[tuple(_full(d, m) for d in direction) for direction in layer] for layer in d_last]
     none = _without_steps(kept, T_x)
     d_hidden: tuple[Array, ...] | None = None
@@ -555,7 +561,7 @@ def network_backward(
             weights, _ = direction.arrays()
             n_a = sizes[k]
             from_above = (total[i * n_a : (i + 1) * n_a], None) if d_hidden is None else (None, d_hidden[i])
-            dx_i, d_below, d_begin, dW, db = _kernels.network.backward(
+            dx_i, d_below, d_begin, dW, db = kernels.network.backward(
                 direction.spec.form, i == 1, m, T_x, dense if first else None,
                 x if first and dense is None else None, below, weights, kept, caches.layers[k][i][0],
                 *from_above, d_last[k][i], d_below,
@@ -572,10 +578,10 @@ def network_backward(
         d_initial.append(begins)
         d_hidden = d_below
     if checked.embedding is not None:
-        dE = np.zeros_like(checked.embedding["E"])
+        dE = np.zeros(checked.embedding["E"].shape)  # float64: an index may come often
         inside = np.ones((m, T_x), bool) if outside is None else ~outside
         np.add.at(dE.T, x[inside], dx[:, inside].T)
-        gradients.append({"dE": dE})
+        gradients.append({"dE": dE.astype(kernels.dtype, copy=False)})
         dx = None
     return gradients[::-1], dx, _nested(d_initial[::-1])
 

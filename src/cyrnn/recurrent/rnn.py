@@ -11,7 +11,8 @@ import numpy as np
 
 from .. import _checks, _kernels, _updates
 from .._checks import Array, Parameters
-from .caches import CacheList, SequenceCache, backward_by_steps, sequence_of
+from .._kernels import Kernels
+from .caches import CacheList, SequenceCache, backward_by_steps, kernels_of, sequence_of
 from .spec import RNN
 
 __all__ = ["rnn_backward", "rnn_cell_backward", "rnn_cell_forward", "rnn_forward"]
@@ -19,19 +20,21 @@ __all__ = ["rnn_backward", "rnn_cell_backward", "rnn_cell_forward", "rnn_forward
 CACHE = "a_next, a_prev, xt, parameters"
 
 
-def _run(x: Array, a0: Array | None, p: Parameters, lengths: Any, cache: bool, output: str | None) -> tuple[Any, ...]:
+def _run(
+    kernels: Kernels, x: Array, a0: Array | None, p: Parameters, lengths: Any, cache: bool, output: str | None
+) -> tuple[Any, ...]:
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), and what the backward pass needs: the lengths and a buffer."""
     if lengths is not None:
         lengths = _checks.lengths(lengths, *x.shape[-2:])
-    a, y, kept = _kernels.rnn.forward(
+    a, y, kept = kernels.rnn.forward(
         *_checks.dense_or_indices(x), a0, p["Wax"], p["Waa"], p["ba"], *RNN.output_layer(p, output), lengths, cache
     )
     return a, y, lengths, kept
 
 
-def _step(xt: Array, a_prev: Array | None, p: Parameters, output: str | None) -> tuple[Array, ...]:
+def _step(kernels: Kernels, xt: Array, a_prev: Array | None, p: Parameters, output: str | None) -> tuple[Array, ...]:
     """One step: a_next (n_a, m) and yt (n_y, m)."""
-    result: tuple[Array, ...] = _kernels.rnn.cell_forward(
+    result: tuple[Array, ...] = kernels.rnn.cell_forward(
         *_checks.dense_or_indices(xt), a_prev, p["Wax"], p["Waa"], p["ba"], *RNN.output_layer(p, output)
     )
     return result
@@ -45,8 +48,12 @@ def rnn_cell_forward(
 def rnn_cell_forward(
     xt: Any, a_prev: Any, parameters: Parameters, *, output: str | None
 ) -> tuple[Array, Any, tuple[Any, ...]]: ...
+@overload
 def rnn_cell_forward(
-    xt: Any, a_prev: Any, parameters: Parameters, *, output: str | None = "softmax"
+    xt: Any, a_prev: Any, parameters: Parameters, *, output: str | None = ..., dtype: Any
+) -> tuple[Any, Any, tuple[Any, ...]]: ...
+def rnn_cell_forward(
+    xt: Any, a_prev: Any, parameters: Parameters, *, output: str | None = "softmax", dtype: Any = np.float64
 ) -> tuple[Array, Any, tuple[Any, ...]]:
     """One step of the basic RNN.
 
@@ -63,12 +70,15 @@ def rnn_cell_forward(
     output : str or None
         The output layer's activation: ``"softmax"`` (the notebook's), ``"sigmoid"``, ``"linear"``; None for no output
         layer: y is None and its two entries are not read.
+    dtype : numpy.float64 or numpy.float32
+        Precision of the computation and of every array that is returned, whatever the arguments are; those of another
+        one are converted, at every call.
 
     Returns
     -------
-    a_next : numpy.ndarray of float64, shape (n_a, m)
+    a_next : numpy.ndarray of `dtype`, shape (n_a, m)
         Hidden state after the step, a new array.
-    yt_pred : numpy.ndarray of float64, shape (n_y, m)
+    yt_pred : numpy.ndarray of `dtype`, shape (n_y, m)
         Prediction, a new array; None without an output.
     cache : tuple
         ``(a_next, a_prev, xt, parameters)``: the first is the array returned, the others what was
@@ -87,15 +97,16 @@ def rnn_cell_forward(
     >>> a_next[0]
     array([0.76159416, 0.76159416, 0.76159416])
     """
+    kernels = _checks.kernels(dtype)
     try:
-        result = _step(xt, a_prev, parameters, output)
+        result = _step(kernels, xt, a_prev, parameters, output)
     except _checks.MISFIT:
         result = ()
     if not result:
-        x = RNN.input("xt", xt, "n_x, m", parameters)
+        x = RNN.input("xt", xt, "n_x, m", parameters, dtype=kernels.dtype)
         _checks.real("a_prev", a_prev)  # which may not be None
-        (a,), weights = RNN.checked("xt", x, parameters, output, a_prev=a_prev)
-        result = _step(x, a, weights, output)
+        (a,), weights = RNN.checked("xt", x, parameters, output, kernels.dtype, a_prev=a_prev)
+        result = _step(kernels, x, a, weights, output)
     a_next, yt_pred = result
     return a_next, yt_pred, (a_next, a_prev, xt, parameters)
 
@@ -116,6 +127,17 @@ def rnn_forward(
 def rnn_forward(
     x: Any, a0: Any, parameters: Parameters, *, lengths: Any = ..., output: str | None, cache: bool = ...
 ) -> tuple[Array, Any, Any]: ...
+@overload
+def rnn_forward(
+    x: Any,
+    a0: Any,
+    parameters: Parameters,
+    *,
+    lengths: Any = ...,
+    output: str | None = ...,
+    cache: bool = ...,
+    dtype: Any,
+) -> tuple[Any, Any, Any]: ...
 def rnn_forward(
     x: Any,
     a0: Any,
@@ -124,13 +146,14 @@ def rnn_forward(
     lengths: Any = None,
     output: str | None = "softmax",
     cache: bool = True,
+    dtype: Any = np.float64,
 ) -> tuple[Array, Any, Any]:
     """Run the basic RNN over all steps.
 
     Parameters
     ----------
     x : array_like, shape (n_x, m, T_x), or of integers, shape (m, T_x)
-        Input of every step.  Used without a conversion if it is float64.  Integers (m, T_x) are indices, from 0 to
+        Input of every step.  Used without a conversion if it is of `dtype`.  Integers (m, T_x) are indices, from 0 to
         n_x - 1: each stands for a one-hot column, with the same bits in every result, and n_x is what the weights have.
         They are used without a conversion if they are numpy.intp.
     a0 : array_like, shape (n_a, m), or (n_a, 1) for all examples, or None
@@ -147,12 +170,15 @@ def rnn_forward(
     cache : bool
         False to keep nothing for the backward pass: `caches` is None, and no memory but the results
         grows with T_x (with lengths a table too, 8 bytes a step, or a step and example in a small call).
+    dtype : numpy.float64 or numpy.float32
+        Precision of the computation and of every array that is returned, whatever the arguments are; those of another
+        one are converted, at every call.
 
     Returns
     -------
-    a : numpy.ndarray of float64, shape (n_a, m, T_x)
+    a : numpy.ndarray of `dtype`, shape (n_a, m, T_x)
         Hidden states, a new array that shares memory with nothing; zero past the lengths.
-    y_pred : numpy.ndarray of float64, shape (n_y, m, T_x)
+    y_pred : numpy.ndarray of `dtype`, shape (n_y, m, T_x)
         Predictions, a new array; zero past the lengths.  None without an output.
     caches : tuple
         ``(steps, x)``: `steps` behaves as a list of the cells' caches, one per step, and `x` is the
@@ -175,16 +201,16 @@ def rnn_forward(
     >>> a.shape, y_pred.shape, len(caches[0])
     ((5, 10, 4), (2, 10, 4), 4)
     """
-    made = _updates.count
+    kernels, made = _checks.kernels(dtype), _updates.count
     try:
-        result = _run(x, a0, parameters, lengths, cache, output)
+        result = _run(kernels, x, a0, parameters, lengths, cache, output)
     except _checks.MISFIT:
         result = ()
     array = x
     if not result:
-        array = RNN.input("x", x, "n_x, m, T_x", parameters, lengths)
-        states, weights = RNN.checked("x", array, parameters, output, a0=a0)
-        result = _run(array, states[0], weights, lengths, cache, output)
+        array = RNN.input("x", x, "n_x, m, T_x", parameters, lengths, dtype=kernels.dtype)
+        states, weights = RNN.checked("x", array, parameters, output, kernels.dtype, a0=a0)
+        result = _run(kernels, array, states[0], weights, lengths, cache, output)
     a, y_pred, lengths, kept = result
     if kept is None:
         return a, y_pred, None
@@ -194,7 +220,7 @@ def rnn_forward(
 
 def _run_back(da: Array, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
     """Gradients of the first steps of a sequence, as many as `da` has."""
-    dx, da0, dWax, dWaa, dba = _kernels.rnn.backward(
+    dx, da0, dWax, dWaa, dba = sequence.kernels.rnn.backward(
         da, *_checks.dense_or_indices(x), sequence.lengths, sequence.buffer, p["Wax"], p["Waa"]
     )
     return {"dx": dx, "da0": da0, "dWax": dWax, "dWaa": dWaa, "dba": dba}
@@ -203,7 +229,7 @@ def _run_back(da: Array, x: Array, sequence: SequenceCache, p: Parameters) -> di
 def _step_back(da: Array, cache: Sequence[Any], p: Parameters) -> dict[str, Array]:
     """Gradients of one step from its cache."""
     a_next, a_prev, xt, _ = cache
-    dxt, da_prev, dWax, dWaa, dba = _kernels.rnn.cell_backward(
+    dxt, da_prev, dWax, dWaa, dba = _kernels.of(a_next.dtype).rnn.cell_backward(
         da, a_next, a_prev, *_checks.dense_or_indices(xt), p["Wax"], p["Waa"]
     )
     return {"dxt": dxt, "da_prev": da_prev, "dWax": dWax, "dWaa": dWaa, "dba": dba}
@@ -218,13 +244,14 @@ def _cell_back(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
         pass
     da_name, name = names
     a_next, a_prev, xt, p = _checks.unpacked(name, cache, CACHE)
-    a_next = _checks.dimensions(f"{name}[0] (a_next)", a_next, "n_a, m")
+    dtype = _checks.kernels_for(a_next).dtype
+    a_next = _checks.dimensions(f"{name}[0] (a_next)", a_next, "n_a, m", dtype)
     n_a, m = a_next.shape
-    a_prev = _checks.state(f"{name}[1] (a_prev)", a_prev, n_a, m)
+    a_prev = _checks.state(f"{name}[1] (a_prev)", a_prev, n_a, m, dtype)
     _checks.columns_fit(da_name, m)
-    xt, n_x = RNN.cached_input(f"{name}[2] (xt)", xt, p, m)
-    da_next = _checks.shaped(da_name, da_next, "n_a, m", (n_a, m))
-    return _step_back(da_next, (a_next, a_prev, xt, p), _checks.weights(p, RNN.weights(n_a, n_x)))
+    xt, n_x = RNN.cached_input(f"{name}[2] (xt)", xt, p, m, dtype=dtype)
+    da_next = _checks.shaped(da_name, da_next, "n_a, m", (n_a, m), dtype)
+    return _step_back(da_next, (a_next, a_prev, xt, p), _checks.weights(p, RNN.weights(n_a, n_x), dtype=dtype))
 
 
 def rnn_cell_backward(da_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
@@ -243,7 +270,7 @@ def rnn_cell_backward(da_next: Any, cache: Sequence[Any]) -> dict[str, Array]:
 
     Returns
     -------
-    dict of new float64 arrays
+    dict of new arrays, of the cache's dtype
         ``dxt`` (n_x, m), ``da_prev`` (n_a, m), ``dWax`` (n_a, n_x), ``dWaa`` (n_a, n_a), ``dba`` (n_a, 1).
         ``dxt`` is None where `xt` was of indices.
 
@@ -280,7 +307,7 @@ def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
 
     Returns
     -------
-    dict of new float64 arrays
+    dict of new arrays, of the caches' dtype
         ``dx`` (n_x, m, T_x), ``da0`` (n_a, m), ``dWax`` (n_a, n_x), ``dWaa`` (n_a, n_a), ``dba`` (n_a, 1).
         ``dx`` is None where `x` was of indices.
 
@@ -309,7 +336,8 @@ def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     except _checks.MISFIT:
         pass
     steps, _ = _checks.unpacked("caches", caches, "steps, x")
-    da = _checks.dimensions("da", da, "n_a, m, T_x")
+    dtype = kernels_of(steps).dtype
+    da = _checks.dimensions("da", da, "n_a, m, T_x", dtype)
     _checks.columns_fit("da", *da.shape[1:])
     sequence = sequence_of(steps, RNN, da.shape[2])
     if sequence is not None:
@@ -317,6 +345,7 @@ def rnn_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     if sequence is None:
         return backward_by_steps(_cell_back, {"da": da}, steps)
     n_a, m, _ = sequence.shape
-    _checks.shaped("da", da, "n_a, m, T_x", (n_a, m, da.shape[2]))
-    x, n_x = RNN.cached_input("x", sequence.x, sequence.parameters, m, len(sequence), sequence.lengths)
-    return _run_back(da, x, sequence, _checks.weights(sequence.parameters, RNN.weights(n_a, n_x)))
+    _checks.shaped("da", da, "n_a, m, T_x", (n_a, m, da.shape[2]), dtype)
+    x, n_x = RNN.cached_input("x", sequence.x, sequence.parameters, m, len(sequence), sequence.lengths, dtype=dtype)
+    weights = _checks.weights(sequence.parameters, RNN.weights(n_a, n_x), dtype=dtype)
+    return _run_back(da, x, sequence, weights)

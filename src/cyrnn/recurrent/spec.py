@@ -84,25 +84,35 @@ class CellSpec:
             return None, None, OUTPUTS[None]
         return parameters[self.output], parameters["by"], OUTPUTS[output]
 
-    def input(self, name: str, value: Any, letters: str, parameters: Any, lengths: Any = None) -> NDArray[Any]:
-        """Convert the input of a forward pass: to float64, or to numpy.intp if it is of indices.
+    def input(
+        self, name: str, value: Any, letters: str, parameters: Any, lengths: Any = None, *, dtype: _checks.DType
+    ) -> NDArray[Any]:
+        """Convert the input of a forward pass: to its dtype, or to numpy.intp if it is of indices.
 
         Indices are checked, the shape of a dense input is not.
         """
         array = _checks.any_array(name, value, letters)
         if not _checks.are_indices(array, letters.count(",") + 1):
-            return _checks.dense(name, value, letters)
+            return _checks.dense(name, value, letters, dtype)
         kept = None if lengths is None else _checks.lengths(lengths, *array.shape)
         return _checks.indices(name, array, self.sizes(parameters)[1], kept)
 
     def cached_input(
-        self, name: str, value: Any, parameters: Any, m: int, T_x: int | None = None, lengths: bytes | None = None
+        self,
+        name: str,
+        value: Any,
+        parameters: Any,
+        m: int,
+        T_x: int | None = None,
+        lengths: bytes | None = None,
+        *,
+        dtype: _checks.DType,
     ) -> tuple[NDArray[Any], int]:
         """Convert the input that a cache holds, of a step or of T_x steps, for the backward pass; also return n_x."""
         rest = (m,) if T_x is None else (m, T_x)
         array = _checks.any_array(name, value)
         if not _checks.are_indices(array, len(rest) + 1):
-            x = _checks.columns(name, value, "n_x", *rest)
+            x = _checks.columns(name, value, "n_x", *rest, dtype=dtype)
             return x, len(x)
         if array.shape != rest:
             letters = "m" if T_x is None else "m, T_x"
@@ -111,7 +121,7 @@ class CellSpec:
         return _checks.indices(name, array, n_x, lengths), n_x
 
     def checked(
-        self, name: str, x: NDArray[Any], parameters: Any, output: Any, **states: Any
+        self, name: str, x: NDArray[Any], parameters: Any, output: Any, dtype: _checks.DType, **states: Any
     ) -> tuple[list[_checks.Array | None], dict[str, _checks.Array]]:
         """Convert the states and parameters that a forward pass reads, or raise the error that names the misfit."""
         by_index = x.dtype == _checks.INTP
@@ -127,8 +137,10 @@ class CellSpec:
             layer = _checks.output_shapes(self.output, n_y, n_a)
         if not by_index:
             self.check_input(name, x, parameters)
-        converted = [None if value is None else _checks.state(key, value, n_a, m) for key, value in states.items()]
-        return converted, _checks.weights(parameters, self.parameters(n_a, n_x) | layer)
+        converted = [
+            None if value is None else _checks.state(key, value, n_a, m, dtype) for key, value in states.items()
+        ]
+        return converted, _checks.weights(parameters, self.parameters(n_a, n_x) | layer, dtype=dtype)
 
     def check_input(self, name: str, x: _checks.Array, parameters: Any, where: str = "parameters") -> None:
         """Refuse an input whose first dimension is not n_x, if another one is and all weights agree on n_x."""

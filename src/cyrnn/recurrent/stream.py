@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _checks, _kernels
+from .. import _checks
 from .._checks import Array, Parameters
 from .fused import Fused, fuse, split
 from .network import converted, initial_states, layout
@@ -38,6 +38,8 @@ class Stream:
     output : str or None
         The output layer's activation: ``"softmax"`` (the notebook's), ``"sigmoid"``, ``"linear"``; None for no output
         layer, whose parameters are then not read: y is None.  So it is of a network that has no output layer.
+    dtype : numpy.float64 or numpy.float32
+        Precision of the computation, of the state and of the results.
 
     Returns
     -------
@@ -68,38 +70,59 @@ class Stream:
     True
     """
 
-    __slots__ = ("_by_index", "_cells", "_net", "_network", "_output", "_predicts", "_sizes", "_units", "_vocabulary")
+    __slots__ = (
+        "_by_index",
+        "_cells",
+        "_dtype",
+        "_net",
+        "_network",
+        "_output",
+        "_predicts",
+        "_sizes",
+        "_units",
+        "_vocabulary",
+    )
 
     _by_index: bool  # the input seen last was of indices
     _cells: list[CellSpec]  # of the layers, and their sizes
+    _dtype: _checks.DType
     _units: list[int]
     _network: bool  # it was made of a list
     _predicts: bool  # it has an output layer
     _sizes: tuple[int, int, int, int]  # n_x, n_a of the top layer, n_y, m
     _vocabulary: int | None  # of the embedding
 
-    def __init__(self, parameters: Parameters | Sequence[Any], m: int = 1, *, output: str | None = "softmax") -> None:
+    def __init__(
+        self,
+        parameters: Parameters | Sequence[Any],
+        m: int = 1,
+        *,
+        output: str | None = "softmax",
+        dtype: Any = np.float64,
+    ) -> None:
+        kernels = _checks.kernels(dtype)
         if isinstance(m, bool) or not isinstance(m, (int, np.integer)):
             raise TypeError(f"m: expected a whole number of examples, got {m!r}")
         if m < 1:
             raise ValueError(f"m: expected one example at least, got {m}")
         check_output(output)
         self._network = isinstance(parameters, (list, tuple))
-        layers, top, E = (_network_parts if self._network else _parts)(parameters, output)
+        layers, top, E = (_network_parts if self._network else _parts)(parameters, output, kernels.dtype)
         self._cells, self._units = [p.spec for p in layers], [p.W_a.shape[1] for p in layers]
         n_x, n_a, n_y = layers[0].W_x.shape[1], self._units[-1], 0 if top is None else len(top[0])
         columns = n_y + sum(p.W_x.shape[1] + 8 * p.W_a.shape[1] for p in layers)
         if int(m) * columns > _checks.MOST_COLUMNS:  # no size below can overflow
             raise ValueError(f"m: expected as many examples as memory can hold, got {m}")
-        self._output, self._predicts = output, top is not None
+        self._output, self._predicts, self._dtype = output, top is not None, kernels.dtype
         self._sizes, self._vocabulary = (n_x, n_a, n_y, int(m)), None if E is None else len(E)
         f = OUTPUTS[output if self._predicts else None]
-        self._net = _kernels.stream.Stream(int(m), [_packed(p) for p in layers], E, *(top or (None, None)), f)
+        self._net = kernels.stream.Stream(int(m), [_packed(p) for p in layers], E, *(top or (None, None)), f)
         self._by_index = E is not None
 
     def __repr__(self) -> str:
         n_x, n_a, n_y, m = self._sizes
         output = "" if self._output == "softmax" else f", output={self._output!r}"
+        output += "" if self._dtype == _checks.FLOAT64 else f", dtype={self._dtype}"
         if not self._network:
             return f"<Stream of {self._cells[0].title}: n_x={n_x}, n_a={n_a}, n_y={n_y}, m={m}{output}>"
         layers = "; ".join(f"{spec.title}, n_a={n}" for spec, n in zip(self._cells, self._units, strict=True))
@@ -107,7 +130,7 @@ class Stream:
         return f"<Stream of a network [{layers}]: {embedding}n_x={n_x}, n_y={n_y}, m={m}{output}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arguments = type(self), self.parameters, self._sizes[3], self._output, self.state
+        arguments = type(self), self.parameters, self._sizes[3], self._output, self.state, self._dtype.type
         return _restored, arguments, getattr(self, "__dict__", None)
 
     @property
@@ -153,14 +176,14 @@ class Stream:
             number of the input that is 1, from 0 to n_x - 1.  With an embedding they are the numbers of its columns,
             and nothing else is taken.
         out : tuple of two arrays, optional
-            C-contiguous float64 arrays of the shapes of the results, which are written and returned, so
+            C-contiguous arrays of the stream's dtype, of the shapes of the results, which are written and returned, so
             that nothing is allocated.  `xt` may be one of them.  Without an output layer ``(a, None)``.
 
         Returns
         -------
-        a : numpy.ndarray of float64, shape (n_a, m)
+        a : numpy.ndarray of the stream's dtype, shape (n_a, m)
             Hidden state after the step, of a network that of the top layer; a new array or the one in `out`.
-        y : numpy.ndarray of float64, shape (n_y, m)
+        y : numpy.ndarray of the stream's dtype, shape (n_y, m)
             Prediction, likewise.  None without an output layer.
 
         Raises
@@ -188,13 +211,13 @@ class Stream:
         n_x, n_a, n_y, m = self._sizes
         if out is not None:
             out = a, y = tuple(_checks.unpacked("out", out, "a, y"))
-            _writeable("out[0]", a, "n_a, m", (n_a, m))
+            _writeable("out[0]", a, "n_a, m", (n_a, m), self._dtype)
             if not self._predicts:
                 if y is not None:
                     why = "output is None" if self._output is None else "the network has no output layer"
                     raise TypeError(f"out[1]: expected None, as {why}, got {type(y).__name__}")
             else:
-                _writeable("out[1]", y, "n_y, m", (n_y, m))
+                _writeable("out[1]", y, "n_y, m", (n_y, m), self._dtype)
                 if np.may_share_memory(a, y):  # exact for what is contiguous
                     raise ValueError("out: expected two arrays that share no memory, got two that overlap")
         index = self._indices("xt", xt, "m", (m,))
@@ -202,7 +225,7 @@ class Stream:
         if index is not None:
             result = self._net.step_indices(index, out)
         else:
-            result = self._net.step(_checks.shaped("xt", xt, "n_x, m", (n_x, m)), out)
+            result = self._net.step(_checks.shaped("xt", xt, "n_x, m", (n_x, m), self._dtype), out)
         return result
 
     def run(self, x: Any) -> tuple[Array, Any]:
@@ -216,9 +239,9 @@ class Stream:
 
         Returns
         -------
-        a : numpy.ndarray of float64, shape (n_a, m, T_x)
+        a : numpy.ndarray of the stream's dtype, shape (n_a, m, T_x)
             Hidden states, of a network those of the top layer; a new array.
-        y : numpy.ndarray of float64, shape (n_y, m, T_x)
+        y : numpy.ndarray of the stream's dtype, shape (n_y, m, T_x)
             Predictions, a new array.  None without an output layer.
 
         Raises
@@ -248,8 +271,8 @@ class Stream:
         if index is not None:
             result = self._net.run_indices(index)
         else:
-            x = _checks.dimensions("x", x, "n_x, m, T_x")
-            _checks.shaped("x", x, "n_x, m, T_x", (n_x, m, x.shape[2]))
+            x = _checks.dimensions("x", x, "n_x, m, T_x", self._dtype)
+            _checks.shaped("x", x, "n_x, m, T_x", (n_x, m, x.shape[2]), self._dtype)
             _checks.columns_fit("x", m, x.shape[2])
             result = self._net.run(x)
         return result
@@ -288,7 +311,7 @@ class Stream:
 
     @property
     def state(self) -> Any:
-        """The state: a of an RNN or a GRU, the pair (a, c) of an LSTM, float64 arrays of shape (n_a, m).
+        """The state: a of an RNN or a GRU, the pair (a, c) of an LSTM, arrays of shape (n_a, m).
 
         Of a network it is a list of these, one entry for each layer, as `network_forward` takes and returns it.  What
         is read is a copy, and what is set is copied; set, they may be array_like and of shape (n_a, 1), one state for
@@ -321,18 +344,19 @@ class Stream:
         if self._network:
             if value is None:
                 raise TypeError(f"state: expected a list of {len(self._units)} entries, one for each layer, got None")
-            nested = initial_states(value, [[spec] for spec in self._cells], m, self._units, "state")
+            nested = initial_states(value, [[spec] for spec in self._cells], m, self._units, "state", self._dtype)
             layers = []
             for n_a, (layer,) in zip(self._units, nested, strict=True):
-                layers.append(tuple(np.zeros((n_a, 1)) if given is None else given for given in layer))
+                layers.append(tuple(np.zeros((n_a, 1), self._dtype) if given is None else given for given in layer))
             self._net.set(layers)
             return
         names = self._cells[0].states
         if len(names) == 1:
-            self._net.set([(_checks.state("state", value, n_a, m),)])
+            self._net.set([(_checks.state("state", value, n_a, m, self._dtype),)])
         else:
             values = _checks.unpacked("state", value, ", ".join(names))
-            self._net.set([tuple(_checks.state(f"state[{k}]", value, n_a, m) for k, value in enumerate(values))])
+            states = [_checks.state(f"state[{k}]", value, n_a, m, self._dtype) for k, value in enumerate(values)]
+            self._net.set([tuple(states)])
 
     def _indices(self, name: str, value: Any, letters: str, shape: tuple[int, ...]) -> Any:
         """Return what `_indices` does, or refuse numbers where there is an embedding."""
@@ -347,9 +371,11 @@ class Stream:
         return index
 
 
-def _parts(parameters: Any, output: str | None) -> tuple[list[Fused], tuple[Array, Array] | None, None]:
+def _parts(
+    parameters: Any, output: str | None, dtype: _checks.DType
+) -> tuple[list[Fused], tuple[Array, Array] | None, None]:
     """Return the layer, the output layer and that there is no embedding, as `_network_parts`."""
-    p = fuse(parameters, OWN_ORDER, with_output=output is not None)
+    p = fuse(parameters, OWN_ORDER, with_output=output is not None, dtype=dtype)
     if output is None:
         return [p], None, None
     if p.Wy is None or p.by is None:
@@ -359,7 +385,9 @@ def _parts(parameters: Any, output: str | None) -> tuple[list[Fused], tuple[Arra
     return [p], (np.ascontiguousarray(p.Wy), p.by[:, None]), None
 
 
-def _network_parts(network: Any, output: str | None) -> tuple[list[Fused], tuple[Array, Array] | None, Array | None]:
+def _network_parts(
+    network: Any, output: str | None, dtype: _checks.DType
+) -> tuple[list[Fused], tuple[Array, Array] | None, Array | None]:
     """Return the layers, the weights of the output layer and the embedding transposed of a network of one direction."""
     parts = layout(network)
     first = 0 if parts.embedding is None else 1
@@ -367,8 +395,8 @@ def _network_parts(network: Any, output: str | None) -> tuple[list[Fused], tuple
         if len(layer) == 2:
             why = "from right to left a layer begins with the last step, which is still to come"
             raise ValueError(f"network[{k}]: expected one direction, got a pair; {why}")
-    parts = converted(parts, "network", None, output)
-    layers = [fuse(p, OWN_ORDER, with_output=False, name=name) for ((name, _, p),) in parts.layers]
+    parts = converted(parts, "network", None, output, dtype)
+    layers = [fuse(p, OWN_ORDER, with_output=False, name=name, dtype=dtype) for ((name, _, p),) in parts.layers]
     top = None if output is None or parts.output is None else (parts.output["Wy"], parts.output["by"])
     return layers, top, None if parts.embedding is None else parts.embedding["E"].T.copy("C")
 
@@ -381,10 +409,12 @@ def _packed(p: Fused) -> tuple[str, Array, Array]:
     return p.spec.form, W, b
 
 
-def _restored(cls: type[Stream], parameters: Any, m: int, output: str | None, state: Any) -> Stream:
+def _restored(
+    cls: type[Stream], parameters: Any, m: int, output: str | None, state: Any, dtype: Any = np.float64
+) -> Stream:
     """Return a copy, for `copy` and `pickle`."""
     stream = cls.__new__(cls)
-    Stream.__init__(stream, parameters, m, output=output)
+    Stream.__init__(stream, parameters, m, output=output, dtype=dtype)
     stream.state = state
     return stream
 
@@ -429,11 +459,11 @@ def _examples(value: Any, m: int) -> Any:
     return array.astype(np.intp)
 
 
-def _writeable(name: str, value: Any, letters: str, shape: tuple[int, int]) -> None:
+def _writeable(name: str, value: Any, letters: str, shape: tuple[int, int], dtype: _checks.DType) -> None:
     """Refuse what a result cannot be written into."""
     if type(value) is not np.ndarray:
         raise TypeError(f"{name}: expected a numpy.ndarray to write into, got {type(value).__name__}")
-    _checks.shaped(name, value, letters, shape)
-    if value.dtype != _checks.FLOAT64 or not value.flags.carray:
+    _checks.shaped(name, value, letters, shape, dtype)
+    if value.dtype != dtype or not value.flags.carray:
         how = f"{value.dtype}, C-contiguous {value.flags.c_contiguous}, writeable {value.flags.writeable}"
-        raise ValueError(f"{name}: expected a writeable C-contiguous float64 array, got {how}")
+        raise ValueError(f"{name}: expected a writeable C-contiguous {dtype} array, got {how}")

@@ -97,6 +97,7 @@ def save_checkpoint(
                 raise ValueError(f"moments: expected arrays of the network's shapes as {letter}, got others")
             found |= {f"{letter}.{key}": value for key, value in values.items()}
     found["step"] = np.array(whole("step", step, 0))
+    found["dtype"] = np.array(str(next(iter(own.values())).dtype))
     for key, value in arrays.items():
         array = np.asarray(value)
         if array.dtype.kind not in "biufSUc":
@@ -145,16 +146,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         parts: dict[str, dict[str, str]] = {"network": {}, "v": {}, "s": {}, "arrays": {}}
         for key in archive.files:
             kind, _, name = key.partition(".")
-            if key != "step":
+            if key not in ("step", "dtype"):
                 if kind not in parts:
                     raise WrongFile(f"{path}: expected what save_checkpoint writes, got an array {key!r}")
                 parts[kind][name] = key
-        if "step" not in archive.files or not parts["network"]:
+        if not {"step", "dtype"} <= set(archive.files) or not parts["network"]:
             got = ", ".join(archive.files) or "nothing"
             raise WrongFile(f"{path}: expected what save_checkpoint writes, got {got}")
-        network, *both = (
-            restored(path, _Part(archive, kind), parts[kind]) for kind in ("network", "v", "s") if parts[kind]
-        )
+        dtype, kinds = _checks.kernels(str(archive["dtype"])).dtype, ("network", "v", "s")
+        network, *both = (restored(path, _Part(archive, kind), parts[kind], dtype) for kind in kinds if parts[kind])
         if [_shapes(stored(each)) for each in both] not in ([], [_shapes(stored(network))] * 2):
             raise WrongFile(f"{path}: expected moments v and s of the network's shapes, or none")
         v_s = [_renamed(each, lambda key: "d" + key) for each in both]

@@ -12,9 +12,7 @@ __all__ = ["dropout"]
 CHUNK = 1 << 16  # draws at a time: they stay in a cache, and signals are handled in between
 
 
-def dropout(
-    a: Any, rate: float, rng: np.random.Generator | int, *, variational: bool = False
-) -> tuple[Array, Array]:
+def dropout(a: Any, rate: float, rng: np.random.Generator | int, *, variational: bool = False) -> tuple[Array, Array]:
     """Set random values to zero, for a training: inverted dropout.
 
     Each value is dropped with probability `rate`, and the others are multiplied by ``1 / (1 - rate)``, so that the
@@ -34,9 +32,9 @@ def dropout(
 
     Returns
     -------
-    dropped : numpy.ndarray of float64, the shape of `a`
+    dropped : numpy.ndarray of float64, or of float32 as `a` is, the shape of `a`
         ``a * mask``, and 0 where the mask is 0 whatever `a` holds there; a new array.
-    mask : numpy.ndarray of float64, the shape of `a`; (n, m, 1) if `variational`
+    mask : numpy.ndarray likewise, the shape of `a`; (n, m, 1) if `variational`
         0 or ``1 / (1 - rate)``.  The gradient with respect to `a` is that with respect to `dropped` times `mask`.
 
     Raises
@@ -64,17 +62,17 @@ def dropout(
     <BLANKLINE>
            [[2., 2., 2., 2.]]])
     """
-    a = _checks.real("a", a)
+    a = _checks.real("a", a, dtype=_checks.kernels_for(a).dtype)
     if a.ndim not in (2, 3):
         raise ValueError(f"a: expected shape (n, m, T_x) or (n, m), got {a.shape}")
     rate = _checks.number("rate", rate, *_checks.BELOW_1)
     rng = _checks.generator("rng", rng)
     if (same := _checks.flag("variational", variational)) and a.ndim == 2:
         raise ValueError("variational: expected False for one step, since only a sequence has steps")
-    mask = np.empty((*a.shape[:2], 1) if same else a.shape)
+    mask = np.empty((*a.shape[:2], 1) if same else a.shape, a.dtype)
     flat = mask.reshape(-1)
     for first in range(0, flat.size, CHUNK):
         part = flat[first : first + CHUNK]
-        rng.random(out=part)
+        rng.random(out=part, dtype=part.dtype)
         np.multiply(part >= rate, 1.0 / (1.0 - rate), out=part)
-    return np.multiply(a, mask, where=mask > 0.0, out=np.zeros(a.shape)), mask
+    return np.multiply(a, mask, where=mask > 0.0, out=np.zeros(a.shape, a.dtype)), mask

@@ -11,7 +11,7 @@ from .._checks import Array
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "mean_squared_error"]
 
-ROUNDING = 1e-6  # as in losses.pyx
+ROUNDING: dict[_checks.DType, float] = {_checks.FLOAT64: 1e-6, _checks.FLOAT32: 1e-4}  # as in _kernels/runtime/limits.h
 NOT_NEGATIVE = "finite numbers that are not negative"
 
 Range = tuple[str, Callable[[Array], NDArray[np.bool_]]]  # of numbers: in words, and a function that finds what is not
@@ -53,7 +53,7 @@ def _run_outputs(
 
 def _cross_entropy(y_pred: Array, labels: Any, lengths: Any, weights: Any) -> tuple[float, Array]:
     """By the kernel for classes, or for probabilities, which have a dimension more."""
-    losses = _kernels.losses
+    losses = _kernels.of(y_pred.dtype).losses
     kernel = losses.cross_entropy if labels.ndim == y_pred.ndim else losses.cross_entropy_of_classes
     return _run(kernel, y_pred, labels, lengths, weights)
 
@@ -87,7 +87,7 @@ def _refuse(name: str, expected: str, array: NDArray[Any], bad: NDArray[np.bool_
 
 
 def _scored(
-    lengths: Any, weights: Any, shape: tuple[int, ...]
+    lengths: Any, weights: Any, shape: tuple[int, ...], dtype: _checks.DType
 ) -> tuple[NDArray[np.int64] | None, Array | None, NDArray[np.bool_]]:
     """Return lengths and weights as the kernels read them, and what is scored.
 
@@ -105,7 +105,7 @@ def _scored(
         _refuse("lengths", f"integers from 0 to T_x = {T_x}", lengths, (lengths < 0) | (lengths > T_x))
         scored &= np.arange(T_x) < lengths[:, None]
     if weights is not None:
-        weights = _checks.real("weights", weights)
+        weights = _checks.real("weights", weights, dtype=dtype)
         if weights.shape not in (columns, shape):
             expected = f"shape ({letters}) = {columns} or (n_y, {letters.strip(',')}) = {shape}"
             raise ValueError(f"weights: expected {expected}, got {weights.shape}")
@@ -141,19 +141,19 @@ def _of_classes(
         weights = np.take_along_axis(weights, labels[None], 0)[0]
         if not (scored & (weights > 0)).any():
             raise ValueError("weights: expected at least one step to score, got none whose label has a weight above 0")
-        return labels, np.where(scored, weights, 0.0)
+        return labels, np.where(scored, weights, weights.dtype.type(0))
     with np.errstate(over="ignore"):
-        products = np.multiply(labels, weights, where=each, out=np.zeros(labels.shape))
+        products = np.multiply(labels, weights, where=each, out=np.zeros_like(labels))
     counted = np.any(products > 0, axis=0)
     total = _finite_sum(products)
     if total == 0:
         raise ValueError("weights: expected at least one step to score, got none whose label has a weight above 0")
-    return products / total * counted.sum(), counted.astype(_checks.FLOAT64)
+    return products / total * counted.sum(dtype=weights.dtype), counted.astype(weights.dtype)
 
 
 def _given(name: str, value: Any) -> tuple[Array, str]:
     """Return what the network gave, for a sequence or for one step, and the letters of its shape."""
-    array = _checks.real(name, value)
+    array = _checks.real(name, value, dtype=_checks.kernels_for(value).dtype)
     if array.ndim not in (2, 3):
         raise ValueError(f"{name}: expected shape (n_y, m, T_x) or (n_y, m), got {array.shape}")
     if len(array) == 0:
@@ -174,7 +174,8 @@ def cross_entropy(
     Parameters
     ----------
     y_pred : array_like, shape (n_y, m, T_x), or (n_y, m) for one step
-        Probabilities, as the forward passes or `softmax` return them.
+        Probabilities, as the forward passes or `softmax` return them.  An array of float32 is computed in float32,
+        anything else in float64.
     labels : array_like of integers, shape (m, T_x) or (m,); or of real numbers, the shape of `y_pred`
         Class of each step, from 0 to n_y - 1 (booleans count as 0 and 1); or the probability of every class, not
         negative.
@@ -191,7 +192,7 @@ def cross_entropy(
     loss : float
         A probability below the smallest normal number (2.2e-308) counts as that one, so that the loss of
         one step is at most 708.4.
-    dz : numpy.ndarray of float64, the shape of `y_pred`
+    dz : numpy.ndarray of float64, or float32 as the predictions are, the shape of `y_pred`
         Gradient of the loss with respect to the logits z, where ``y_pred = softmax(z)``; a new array.  It is
         ``w / sum(w) * (y_pred * sum(labels) - labels)``, exact also where a probability underflows to 0.
         Zero where no step is scored.  `output_backward` takes it further.
@@ -231,17 +232,17 @@ def cross_entropy(
         except _checks.MISFIT:
             pass
     y, letters = _given("y_pred", y_pred)
-    lengths, weights, each = _scored(lengths, weights, y.shape)
+    lengths, weights, each = _scored(lengths, weights, y.shape, y.dtype)
     scored = np.any(each, axis=0) if each.ndim == y.ndim else each
     if _checks.any_array("labels", labels, letters[5:]).ndim == y.ndim:
-        labels = np.ascontiguousarray(_checks.shaped("labels", labels, letters, y.shape))
+        labels = np.ascontiguousarray(_checks.shaped("labels", labels, letters, y.shape, y.dtype))
         _refuse("labels", NOT_NEGATIVE, labels, each & ~((labels >= 0) & (labels < np.inf)))
     else:
         labels = _integers("labels", labels, letters[5:] if y.ndim == 3 else "m,", y.shape[1:], flags=True)
         if (ignored := labels == ignore_index).any():
             if not (scored & ~ignored).any():
                 raise ValueError(f"labels: expected at least one step to score, got none but {ignore_index} to ignore")
-            weights = np.where(ignored, 0.0, 1.0 if weights is None else weights)
+            weights = np.where(ignored, y.dtype.type(0), y.dtype.type(1) if weights is None else weights)
             scored, each = scored & ~ignored, each & ~ignored
             labels = np.where(ignored, 0, labels)
         no_class = (labels < 0) | (labels >= len(y))
@@ -249,14 +250,19 @@ def cross_entropy(
     if weights is not None and weights.ndim == y.ndim:
         labels, weights = _of_classes(labels, weights, scored, each)
         scored = scored & (weights > 0)
-    _refuse("y_pred", "probabilities from 0 to 1", y, scored & ~(np.abs(y - 0.5) <= 0.5 + ROUNDING))
+    _refuse("y_pred", "probabilities from 0 to 1", y, scored & ~(np.abs(y - 0.5) <= 0.5 + ROUNDING[y.dtype]))
     total = y.sum(axis=0)
     if (scored & (total == 0)).any():
         index = list(map(int, np.argwhere(scored & (total == 0))[0]))
         padded = y.ndim == 3 and lengths is None
         hint = "; past the lengths predictions are zero: pass the same lengths" if padded else ""
         raise ValueError(f"y_pred: expected probabilities that sum to 1 over the classes, got zeros at {index}{hint}")
-    _refuse("y_pred", "probabilities that sum to 1 over the classes", total, scored & ~(np.abs(total - 1) <= ROUNDING))
+    _refuse(
+        "y_pred",
+        "probabilities that sum to 1 over the classes",
+        total,
+        scored & ~(np.abs(total - 1) <= ROUNDING[y.dtype]),
+    )
     try:
         return _cross_entropy(y, labels, lengths, weights)
     except ValueError as error:
@@ -264,22 +270,23 @@ def cross_entropy(
 
 
 def _loss_of_outputs(
-    kernel: Callable[..., Any], name: str, given: Any, targets: Any, lengths: Any, weights: Any, *ranges: Range
+    loss: str, name: str, given: Any, targets: Any, lengths: Any, weights: Any, *ranges: Range
 ) -> tuple[float, Array]:
     """Return a loss whose outputs have terms of their own; `ranges` are those of `given` and of `targets`."""
+    kernel = getattr(_checks.kernels_for(given).losses, loss)
     try:
         return _run_outputs(kernel, given, targets, lengths, weights)
     except _checks.MISFIT:
         pass
     given, letters = _given(name, given)
-    lengths, weights, scored = _scored(lengths, weights, given.shape)
-    targets = np.ascontiguousarray(_checks.shaped("targets", targets, letters, given.shape))
+    lengths, weights, scored = _scored(lengths, weights, given.shape, given.dtype)
+    targets = np.ascontiguousarray(_checks.shaped("targets", targets, letters, given.shape, given.dtype))
     for which, array, (words, wrong) in zip((name, "targets"), (given, targets), ranges, strict=True):
         _refuse(which, words, array, scored & wrong(array))
     try:
         return _run_outputs(kernel, given, targets, lengths, weights)
     except ValueError as error:
-        what = "squared error" if kernel is _kernels.losses.mean_squared_error else "loss"
+        what = "squared error" if loss == "mean_squared_error" else "loss"
         raise ValueError(f"{name}: expected a {what} that is finite, got one that overflows") from error
 
 
@@ -292,7 +299,7 @@ def mean_squared_error(z: Any, targets: Any, lengths: Any = None, *, weights: An
     Parameters
     ----------
     z : array_like, shape (n_y, m, T_x), or (n_y, m) for one step
-        Output, as `output_forward` returns it.
+        Output, as `output_forward` returns it.  An array of float32 is computed in float32, anything else in float64.
     targets : array_like, the shape of `z`
         What it should have been.
     lengths : array_like of integers, shape (m,), optional
@@ -303,7 +310,7 @@ def mean_squared_error(z: Any, targets: Any, lengths: Any = None, *, weights: An
     Returns
     -------
     loss : float
-    dz : numpy.ndarray of float64, the shape of `z`
+    dz : numpy.ndarray of float64, or float32 as the predictions are, the shape of `z`
         Gradient of the loss with respect to z, ``2 w / sum(w) (z - targets)``, the sum over the outputs too; a new
         array; zero where nothing is scored.
 
@@ -311,7 +318,7 @@ def mean_squared_error(z: Any, targets: Any, lengths: Any = None, *, weights: An
     ------
     TypeError, ValueError
         If an argument is of a wrong type or shape, a length out of range, a weight negative or not finite, `z`
-        or `targets` NaN or infinite where it is scored, their squared error too large for a float64, or if there is
+        or `targets` NaN or infinite where it is scored, their squared error too large for its dtype, or if there is
         no step to score.  The message names the argument.
 
     Notes
@@ -325,8 +332,7 @@ def mean_squared_error(z: Any, targets: Any, lengths: Any = None, *, weights: An
     >>> cyrnn.mean_squared_error([[1.0, 2.0, 3.0]], [[1.0, 2.0, 6.0]])
     (3.0, array([[ 0.,  0., -2.]]))
     """
-    kernel = _kernels.losses.mean_squared_error
-    return _loss_of_outputs(kernel, "z", z, targets, lengths, weights, FINITE, FINITE)
+    return _loss_of_outputs("mean_squared_error", "z", z, targets, lengths, weights, FINITE, FINITE)
 
 
 def binary_cross_entropy(
@@ -341,7 +347,8 @@ def binary_cross_entropy(
     ----------
     y_pred : array_like, shape (n_y, m, T_x), or (n_y, m) for one step
         Probabilities, as `sigmoid` returns them; with `from_logits` any finite numbers z, where
-        ``y_pred = sigmoid(z)``, as `output_forward` returns them.
+        ``y_pred = sigmoid(z)``, as `output_forward` returns them.  An array of float32 is computed in float32, anything
+        else in float64.
     targets : array_like, the shape of `y_pred`
         0 or 1 (or False, True), or a probability between.
     lengths : array_like of integers, shape (m,), optional
@@ -357,7 +364,7 @@ def binary_cross_entropy(
         From logits exact to rounding for any of them.  From probabilities as exact as they are: a probability below
         the smallest normal number (2.2e-308) counts as that one, and so does ``1 - y_pred`` where `y_pred` is 1.  So a
         prediction of 0 or 1 costs 0 where the target is the same, and 708.4 where it is the opposite.
-    dz : numpy.ndarray of float64, the shape of `y_pred`
+    dz : numpy.ndarray of float64, or float32 as the predictions are, the shape of `y_pred`
         Gradient of the loss with respect to the logits, in either case: ``w / sum(w) (sigmoid(z) - targets)``, the sum
         over the outputs too; a new array.  Zero where nothing is scored.  `output_backward` takes it further.
 
@@ -387,9 +394,8 @@ def binary_cross_entropy(
     >>> round(loss, 4)
     0.2734
     """
-    kernels, name = _kernels.losses, "y_pred"
+    loss, name = "binary_cross_entropy", "y_pred"
     if _checks.flag("from_logits", from_logits):
-        kernel = kernels.binary_cross_entropy_of_logits
-        return _loss_of_outputs(kernel, name, y_pred, targets, lengths, weights, FINITE, FROM_0_TO_1)
-    kernel, probabilities = kernels.binary_cross_entropy, ("probabilities from 0 to 1", FROM_0_TO_1[1])
-    return _loss_of_outputs(kernel, name, y_pred, targets, lengths, weights, probabilities, FROM_0_TO_1)
+        return _loss_of_outputs(loss + "_of_logits", name, y_pred, targets, lengths, weights, FINITE, FROM_0_TO_1)
+    probabilities = "probabilities from 0 to 1", FROM_0_TO_1[1]
+    return _loss_of_outputs(loss, name, y_pred, targets, lengths, weights, probabilities, FROM_0_TO_1)

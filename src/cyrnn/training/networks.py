@@ -29,6 +29,7 @@ def initialize_network(
     reset: str | None = None,
     recurrent: str = "orthogonal",
     forget_bias: float | None = None,
+    dtype: Any = np.float64,
 ) -> list[Any]:
     """Random parameters of a network to begin a training with.
 
@@ -50,13 +51,13 @@ def initialize_network(
         Whether every layer has both directions.
     vocabulary : int, optional
         The number of indices of an embedding; None for a network without one.
-    reset, recurrent, forget_bias
+    reset, recurrent, forget_bias, dtype
         As for `initialize_parameters`.
 
     Returns
     -------
     list
-        A network of new float64 arrays, for `network_forward`.
+        A network of new arrays, for `network_forward`.
 
     Raises
     ------
@@ -70,6 +71,7 @@ def initialize_network(
     >>> [sorted(entry)[0] for entry in network], network[0]["E"].shape, network[3]["Wy"].shape
     (['E', 'Wc', 'Wc', 'Wy'], (8, 30), (4, 16))
     """
+    dtype = _checks.kernels(dtype).dtype
     rng, both = _checks.generator("rng", rng), _checks.flag("bidirectional", bidirectional)
     n_x = size("n_x", n_x)
     units = [n_a] if np.ndim(n_a) == 0 else list(n_a)  # type: ignore[arg-type]
@@ -77,21 +79,21 @@ def initialize_network(
         raise ValueError("n_a: expected the units of one layer at least, got none")
     network: list[Any] = []
     if vocabulary is not None:
-        network.append({"E": rng.standard_normal((n_x, size("vocabulary", vocabulary)))})
+        network.append({"E": rng.standard_normal((n_x, size("vocabulary", vocabulary))).astype(dtype, copy=False)})
     width = n_x
     for k, count in enumerate(units):
         count = size("n_a" if np.ndim(n_a) == 0 else f"n_a[{k}]", count)
         directions = []
         for _ in range(2 if both else 1):
             p = initialize_parameters(
-                cell, width, count, 1, rng, reset=reset, recurrent=recurrent, forget_bias=forget_bias
+                cell, width, count, 1, rng, reset=reset, recurrent=recurrent, forget_bias=forget_bias, dtype=dtype
             )
             directions.append({key: value for key, value in p.items() if key not in ("Wya", "Wy", "by")})
         network.append(tuple(directions) if both else directions[0])
         width = count * len(directions)
     if n_y is not None:
         n_y = size("n_y", n_y)
-        network.append({"Wy": glorot(rng, n_y, width), "by": np.zeros((n_y, 1))})
+        network.append({"Wy": glorot(rng, n_y, width).astype(dtype, copy=False), "by": np.zeros((n_y, 1), dtype)})
     return network
 
 
@@ -106,7 +108,8 @@ def save_network(path: str | os.PathLike[str], network: Sequence[Any]) -> None:
     path : str or path-like
         The file, which is replaced if it exists.
     network : list
-        As for `network_forward`; it is checked.  Entries that no function reads are left out.
+        As for `network_forward`; it is checked.  Entries that no function reads are left out.  It is written in float32
+        if all of it is arrays of that, else in float64.
 
     Returns
     -------
@@ -135,18 +138,20 @@ def save_network(path: str | os.PathLike[str], network: Sequence[Any]) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # whose stubs know only the flag
 
 
-def load_network(path: str | os.PathLike[str]) -> list[Any]:
+def load_network(path: str | os.PathLike[str], *, dtype: Any = np.float64) -> list[Any]:
     """Read a network that `save_network` wrote.
 
     Parameters
     ----------
     path : str or path-like
         The file.
+    dtype : numpy.float64 or numpy.float32
+        Of the arrays returned; those of the file are converted.
 
     Returns
     -------
     list
-        The network, of new C-contiguous float64 arrays.
+        The network, of new C-contiguous arrays.
 
     Raises
     ------
@@ -162,15 +167,17 @@ def load_network(path: str | os.PathLike[str]) -> list[Any]:
     --------
     See `save_network`.
     """
-    path = path_of(path)
+    dtype, path = _checks.kernels(dtype).dtype, path_of(path)
     with open(path, "rb") as file, reading(path):
         archive = np.load(file, allow_pickle=False)
-        return restored(path, archive, archive.files)
+        return restored(path, archive, archive.files, dtype)
 
 
 def stored(network: Any) -> dict[str, Array]:
     """Return the arrays of a network by their names in a file; refuse what is no network, or not finite."""
-    parts = converted(layout(network), "network", None, "linear")
+    parts = layout(network)
+    dtype = _checks.kernels_for(*[value for _, entry in walk(parts.network()) for value in entry.values()]).dtype
+    parts = converted(parts, "network", None, "linear", dtype)
     arrays: dict[str, Array] = {}
     for name, entry in walk(parts.network()):
         where = re.sub(r"network|\]", "", name).replace("[", ".")[1:]
@@ -181,7 +188,7 @@ def stored(network: Any) -> dict[str, Array]:
     return arrays
 
 
-def restored(path: str, archive: Any, keys: Iterable[str]) -> list[Any]:
+def restored(path: str, archive: Any, keys: Iterable[str], dtype: _checks.DType) -> list[Any]:
     """Return the network that has these arrays of a file; only headers are read until all of them fit."""
     nested: dict[int, Any] = {}
     for key in keys:
@@ -195,7 +202,7 @@ def restored(path: str, archive: Any, keys: Iterable[str]) -> list[Any]:
     try:
         for name, (letters, shape), key in _wanted(path, network, lambda key: outline(archive, key)):
             _checks.shaped(f"{name} ({key})", outline(archive, key), letters, shape)
-        return [_each(entry, lambda key: _finite(path, key, stored_array(archive, key))) for entry in network]
+        return [_each(entry, lambda key: _finite(path, key, stored_array(archive, key), dtype)) for entry in network]
     except (TypeError, ValueError, KeyError) as error:
         if isinstance(error, WrongFile):
             raise
@@ -240,8 +247,8 @@ def _wanted(path: str, network: list[Any], make: Any) -> list[tuple[str, tuple[s
     return [(name, wanted, keys[name]) for name, wanted in found.items()]
 
 
-def _finite(path: str, key: str, array: Any) -> Array:
-    value: Array = np.array(array, np.float64, order="C")
+def _finite(path: str, key: str, array: Any, dtype: _checks.DType) -> Array:
+    value: Array = np.array(array, dtype, order="C")
     if not np.isfinite(value).all():
         raise WrongFile(f"{path}: {key}: expected finite numbers")
     return value

@@ -10,8 +10,9 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from .. import _checks, _kernels, _updates
+from .. import _checks, _updates
 from .._checks import Array
+from .._kernels import Kernels
 from .._kernels.runtime.buffers import arrays
 
 __all__ = ["clip_gradients", "initialize_adam", "update_parameters_with_adam", "update_parameters_with_gd"]
@@ -66,10 +67,18 @@ def _lists(parameters: Any, gradients: Any, *states: Any) -> list[list[Any]]:
     return [list(parameters.values()), *([values[name] for name in names] for values in (gradients, *states))]
 
 
-def _gradient(name: str, value: Any) -> Array:
+def _kernels_of(parameters: Any) -> Kernels:
+    """Return the kernels of the precision of the first parameter, which all must have."""
+    while isinstance(parameters, (list, tuple)) and len(parameters):
+        parameters = parameters[0]
+    values = parameters.values() if isinstance(parameters, Mapping) else ()
+    return _checks.kernels_for(*[value for _, value in zip(range(1), values, strict=False)])
+
+
+def _gradient(name: str, value: Any, kernels: Kernels) -> Array:
     """Return a gradient as the kernels read it; refuse one that is not finite."""
-    array = _checks.real(name, value)
-    largest = _kernels.optimizers.LARGEST
+    array = _checks.real(name, value, dtype=kernels.dtype)
+    largest = kernels.optimizers.LARGEST
     bad = ~(np.abs(array) <= largest)
     if bad.any():
         index = tuple(map(int, np.argwhere(bad)[0]))
@@ -80,15 +89,16 @@ def _gradient(name: str, value: Any) -> Array:
     return array if array.flags.c_contiguous else array.copy()
 
 
-def _written(name: str, values: Arrays, key: str) -> Array:
+def _written(name: str, values: Arrays, key: str, dtype: _checks.DType) -> Array:
     """Return an entry; refuse what cannot be updated in place."""
     value = values[key]
     if values[key] is not value:
         raise TypeError(f"{name}: expected an array to update in place, got a new one at every look")
     _checks.any_array(name, value)  # refuses masked values
-    if not isinstance(value, np.ndarray) or value.dtype != _checks.FLOAT64:
+    if not isinstance(value, np.ndarray) or value.dtype != dtype:
         got = f"dtype {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
-        raise TypeError(f"{name}: expected a float64 numpy.ndarray to update in place, got {got}")
+        why = "" if dtype == _checks.FLOAT64 else ", as the first parameter is,"
+        raise TypeError(f"{name}: expected a {dtype} numpy.ndarray{why} to update in place, got {got}")
     if not value.flags.carray:
         flags = {"C-contiguous": value.flags.c_contiguous, "aligned": value.flags.aligned}
         lacks = next((flag for flag, there in flags.items() if not there), "writeable")
@@ -97,7 +107,7 @@ def _written(name: str, values: Arrays, key: str) -> Array:
 
 
 def _checked(
-    parameters: Any, gradients: Any, states: dict[str, Any]
+    kernels: Kernels, parameters: Any, gradients: Any, states: dict[str, Any]
 ) -> tuple[dict[str, list[Array]], dict[str, list[str]], list[Any]]:
     """Return the lists that the kernels take, gradients first, and the arrays' names; errors name the misfit."""
     kinds = ["gradients", "parameters", *states]
@@ -110,7 +120,7 @@ def _checked(
             if not isinstance(key, str):
                 raise TypeError(f"{where}: expected names for keys, got {key!r}")
             spelled = f"{where}[{key!r}]"
-            parameter = _written(spelled, own, key)
+            parameter = _written(spelled, own, key, kernels.dtype)
             lists["parameters"].append(parameter)
             updated.append(own[key])
             names["parameters"].append(spelled)
@@ -119,7 +129,10 @@ def _checked(
                     got = sorted(map(str, values))
                     raise _checks.Missing(f"{name}: expected an entry {'d' + key!r} for {spelled}, got only {got}")
                 full = f"{name}[{'d' + key!r}]"
-                array = _gradient(full, values["d" + key]) if kind == "gradients" else _written(full, values, "d" + key)
+                if kind == "gradients":
+                    array = _gradient(full, values["d" + key], kernels)
+                else:
+                    array = _written(full, values, "d" + key, kernels.dtype)
                 if array.shape != parameter.shape:
                     raise ValueError(f"{full}: expected {parameter.shape}, as {spelled}, got {array.shape}")
                 lists[kind].append(array)
@@ -169,9 +182,9 @@ def initialize_adam(parameters: Nested) -> tuple[Any, Any]:
 
     Returns
     -------
-    v, s : dict of new float64 arrays
-        Zeros of the parameters' shapes, named like the gradients: ``v["dWf"]`` for ``parameters["Wf"]``; nested as the
-        network.
+    v, s : dict of new arrays
+        Zeros of the parameters' shapes, of float32 where a parameter is an array of that, else of float64, named like
+        the gradients: ``v["dWf"]`` for ``parameters["Wf"]``; nested as the network.
 
     Raises
     ------
@@ -189,7 +202,11 @@ def initialize_adam(parameters: Nested) -> tuple[Any, Any]:
         for where, own in leaf.items():
             for key, value in own.items():
                 _checks.real(f"{where}[{key!r}]", value)
-    v, s = (_like(parameters, lambda own: {"d" + key: np.zeros(np.shape(a)) for key, a in own.items()}) for _ in "vs")
+
+    def zeros(own: Arrays) -> dict[str, Array]:
+        return {"d" + key: np.zeros(np.shape(a), _checks.kernels_for(a).dtype) for key, a in own.items()}
+
+    v, s = _like(parameters, zeros), _like(parameters, zeros)
     return v, s
 
 
@@ -216,12 +233,12 @@ def update_parameters_with_adam(
     Parameters
     ----------
     parameters : mapping, or list
-        From names to float64 arrays, C-contiguous and writeable: **they are updated in place**, without a copy.  Or a
-        network of such mappings; the gradients and moments are then nested as it is.
+        From names to arrays, all of float64 or all of float32, C-contiguous and writeable: **they are updated in
+        place**, without a copy.  Or a network of such mappings; the gradients and moments are then nested as it is.
         Caches that a forward pass made of them before are then refused by the backward pass.
     gradients : mapping
-        ``gradients["dWf"]`` for ``parameters["Wf"]``, of the same shape; only read, and converted to float64.  Every
-        parameter needs its gradient; other entries (``dx``, ``da0``) are not looked at.
+        ``gradients["dWf"]`` for ``parameters["Wf"]``, of the same shape; only read, and converted to the parameters'
+        dtype.  Every parameter needs its gradient; other entries (``dx``, ``da0``) are not looked at.
     v, s : mapping
         First and second moments as `initialize_adam` returns them: **updated in place** too.
     t : int
@@ -244,10 +261,10 @@ def update_parameters_with_adam(
     Raises
     ------
     TypeError, ValueError, KeyError
-        If a gradient or moment is missing, of a wrong shape, not finite (or above 1.3e154, whose square is not); if
-        an array to update is not float64, not C-contiguous, read-only, or shares memory with another one; if t or a
-        rate is out of range; if there is a `weight_decay` and no entry to apply it to.  The message names it, and then
-        nothing has been updated.
+        If a gradient or moment is missing, of a wrong shape, not finite (or above 1.3e154, in float32 1.8e19, whose
+        square is not); if an array to update is not of the dtype of the others, not C-contiguous, read-only, or shares
+        memory with another one; if t or a rate is out of range; if there is a `weight_decay` and no entry to apply it
+        to.  The message names it, and then nothing has been updated.
 
     Examples
     --------
@@ -274,7 +291,10 @@ def update_parameters_with_adam(
     if not learning_rate * weight_decay <= 1.0:
         most = f"at most 1 / learning_rate = {1 / learning_rate}, which leaves nothing of a weight"
         raise ValueError(f"weight_decay: expected {most}, got {weight_decay}")
-    kernel, exponent = _kernels.optimizers.adam, min(t, 1 << 53)  # a float, whatever t is
+    kernels, exponent = _kernels_of(parameters), min(t, 1 << 53)  # a float, whatever t is
+    if kernels.dtype == _checks.FLOAT32:
+        _checks.number("epsilon", epsilon, "a number above 0 in float32", math.ldexp(1.0, -149), MOST)
+    kernel = kernels.optimizers.adam
     corrections = 1.0 - beta1**exponent, 1.0 - beta2**exponent
     rates = learning_rate, beta1, beta2, epsilon, *corrections, 1.0 - learning_rate * weight_decay
     decayed = None
@@ -292,7 +312,7 @@ def update_parameters_with_adam(
             return parameters, v, s
         except _checks.MISFIT:
             pass
-    _update(kernel, *_checked(parameters, gradients, {"v": v, "s": s}), *rates, decayed)
+    _update(kernel, *_checked(kernels, parameters, gradients, {"v": v, "s": s}), *rates, decayed)
     return parameters, v, s
 
 
@@ -302,12 +322,12 @@ def update_parameters_with_gd(parameters: P, gradients: Nested, learning_rate: f
     Parameters
     ----------
     parameters : mapping, or list
-        From names to float64 arrays, C-contiguous and writeable: **they are updated in place**, without a copy.  Or a
-        network of such mappings; the gradients and moments are then nested as it is.
+        From names to arrays, all of float64 or all of float32, C-contiguous and writeable: **they are updated in
+        place**, without a copy.  Or a network of such mappings; the gradients and moments are then nested as it is.
         Caches that a forward pass made of them before are then refused by the backward pass.
     gradients : mapping
-        ``gradients["dWf"]`` for ``parameters["Wf"]``, of the same shape; only read, and converted to float64.  Every
-        parameter needs its gradient; other entries (``dx``, ``da0``) are not looked at.
+        ``gradients["dWf"]`` for ``parameters["Wf"]``, of the same shape; only read, and converted to the parameters'
+        dtype.  Every parameter needs its gradient; other entries (``dx``, ``da0``) are not looked at.
     learning_rate : float
         0 or more.
 
@@ -328,7 +348,8 @@ def update_parameters_with_gd(parameters: P, gradients: Nested, learning_rate: f
     {'Wy': array([[0.5, 2. ]])}
     """
     learning_rate = _checks.number("learning_rate", learning_rate, *NOT_NEGATIVE)
-    kernel = _kernels.optimizers.descent
+    kernels = _kernels_of(parameters)
+    kernel = kernels.optimizers.descent
     if isinstance(parameters, (dict, list, tuple)):
         try:
             p_list, g_list = _lists(parameters, gradients)
@@ -337,7 +358,7 @@ def update_parameters_with_gd(parameters: P, gradients: Nested, learning_rate: f
             return parameters
         except _checks.MISFIT:
             pass
-    _update(kernel, *_checked(parameters, gradients, {}), learning_rate)
+    _update(kernel, *_checked(kernels, parameters, gradients, {}), learning_rate)
     return parameters
 
 
@@ -349,9 +370,7 @@ def clip_gradients(
 def clip_gradients(
     gradients: Sequence[Any], *, norm: float | None = None, value: float | None = None
 ) -> tuple[list[Any], float]: ...
-def clip_gradients(
-    gradients: Nested, *, norm: float | None = None, value: float | None = None
-) -> tuple[Any, float]:
+def clip_gradients(gradients: Nested, *, norm: float | None = None, value: float | None = None) -> tuple[Any, float]:
     """Gradients whose norm, or whose every value, is not larger than a limit.
 
     Exactly one of `norm` and `value` is given.  The norm is that of all weights' gradients together (the entries
@@ -370,7 +389,8 @@ def clip_gradients(
     Returns
     -------
     clipped : dict
-        New arrays for the entries that begin with ``dW``, ``db`` or ``dE``, nested as they were.
+        New arrays for the entries that begin with ``dW``, ``db`` or ``dE``, nested as they were: of float32 if all of
+        them are arrays of that, else of float64.
         The other entries (``dx``, ``da0``, ``da``) are passed through as they are and do not count.
     norm : float
         The norm before anything was clipped, in either way; it neither overflows nor underflows.
@@ -378,9 +398,9 @@ def clip_gradients(
     Raises
     ------
     TypeError, ValueError, KeyError
-        If not exactly one of the limits is given or it is out of range, if a gradient is not finite (or above
-        1.3e154, whose square is not) or of a wrong type, or if there is no weight's gradient at all; the message
-        names it.
+        If not exactly one of the limits is given or it is out of range, if a gradient is not finite (or above 1.3e154,
+        in float32 1.8e19, whose square is not) or of a wrong type, or if there is no weight's gradient at all; the
+        message names it.
 
     Examples
     --------
@@ -400,14 +420,15 @@ def clip_gradients(
     if not entries:
         got = sorted(str(key) for _, own in leaves for key in own)
         raise _checks.Missing(f"gradients: expected entries that begin with 'dW' or 'db', got only {got}")
+    before = [own[key] for _, own, key in entries]
+    kernels = _checks.kernels_for(*before)
     try:
-        before = [own[key] for _, own, key in entries]
-        after = arrays(*[array.shape for array in before])
-        found = _kernels.optimizers.clip(before, after, by_norm, by_value)
+        after = arrays(*[array.shape for array in before], itemsize=kernels.dtype.itemsize)
+        found = kernels.optimizers.clip(before, after, by_norm, by_value)
     except _checks.MISFIT:
-        before = [_gradient(f"{where}[{key!r}]", own[key]) for where, own, key in entries]
-        after = arrays(*[array.shape for array in before])
-        found = _kernels.optimizers.clip(before, after, by_norm, by_value)
+        before = [_gradient(f"{where}[{key!r}]", own[key], kernels) for where, own, key in entries]
+        after = arrays(*[array.shape for array in before], itemsize=kernels.dtype.itemsize)
+        found = kernels.optimizers.clip(before, after, by_norm, by_value)
     new = {(where, key): array for (where, _, key), array in zip(entries, after, strict=True)}
     named = iter(leaves)
 

@@ -23,7 +23,7 @@ def _run(a: Array, W: Array, b: Array) -> Array:
     """Return z; one step is a sequence of one."""
     if not isinstance(a, np.ndarray):
         raise TypeError  # a table, say, which slices otherwise
-    z: Array = _kernels.dense.forward(a if a.ndim == 3 else a[:, :, None], W, b)
+    z: Array = _kernels.of(a.dtype).dense.forward(a if a.ndim == 3 else a[:, :, None], W, b)
     return z if a.ndim == 3 else z[:, :, 0]
 
 
@@ -31,9 +31,9 @@ def _run_back(dz: Array, a: Array, W: Array) -> tuple[Array, Array, Array]:
     if not isinstance(a, np.ndarray) or not isinstance(dz, np.ndarray):
         raise TypeError
     if a.ndim == 3:
-        result: tuple[Array, Array, Array] = _kernels.dense.backward(dz, a, W)
+        result: tuple[Array, Array, Array] = _kernels.of(a.dtype).dense.backward(dz, a, W)
         return result
-    da, dW, db = _kernels.dense.backward(dz[:, :, None], a[:, :, None], W)
+    da, dW, db = _kernels.of(a.dtype).dense.backward(dz[:, :, None], a[:, :, None], W)
     return da[:, :, 0], dW, db
 
 
@@ -42,7 +42,7 @@ def _checked(a: Any, parameters: Any) -> tuple[Array, str, int, int]:
     _checks.mapping(parameters)
     key = _key(parameters)
     n_y, n_a = _checks.output_sizes(parameters, key)
-    a = _checks.real("a", a)
+    a = _checks.real("a", a, dtype=_checks.kernels_for(a).dtype)
     if a.ndim not in (2, 3) or len(a) != n_a:
         raise ValueError(f"a: expected shape (n_a, m, T_x) or (n_a, m) with n_a = {n_a}, got {a.shape}")
     _checks.columns_fit("a", *a.shape[1:])
@@ -57,13 +57,14 @@ def output_forward(a: Any, parameters: Parameters) -> Array:
     Parameters
     ----------
     a : array_like, shape (n_a, m, T_x), or (n_a, m) for one step
-        Hidden states, as the forward passes return them.
+        Hidden states, as the forward passes return them.  An array of float32 is computed in float32, anything else in
+        float64.
     parameters : mapping
         ``Wya`` or else ``Wy`` (n_y, n_a), and ``by`` (n_y, 1).
 
     Returns
     -------
-    numpy.ndarray of float64, shape (n_y, m, T_x) or (n_y, m)
+    numpy.ndarray of float64 or float32, shape (n_y, m, T_x) or (n_y, m)
         A new array.  Its `softmax` is bit for bit the prediction of the forward passes, but for probabilities below
         2.2e-308, which are zero in a forward pass (subnormals are flushed there).
 
@@ -83,7 +84,7 @@ def output_forward(a: Any, parameters: Parameters) -> Array:
     except _checks.MISFIT:
         pass
     a, key, n_y, n_a = _checked(a, parameters)
-    p = _checks.weights(parameters, _checks.output_shapes(key, n_y, n_a))
+    p = _checks.weights(parameters, _checks.output_shapes(key, n_y, n_a), dtype=a.dtype)
     return _run(a, p[key], p["by"])
 
 
@@ -98,13 +99,14 @@ def output_backward(dz: Any, a: Any, parameters: Parameters) -> dict[str, Array]
     dz : array_like, shape (n_y, m, T_x), or (n_y, m) for one step
         Gradient of the loss with respect to z, as `cross_entropy` and `mean_squared_error` return it.
     a : array_like, shape (n_a, m, T_x) or (n_a, m)
-        Hidden states, as the forward passes return them.
+        Hidden states, as the forward passes return them.  An array of float32 is computed in float32, anything else in
+        float64.
     parameters : mapping
         ``Wya`` or else ``Wy`` (n_y, n_a).
 
     Returns
     -------
-    dict of new float64 arrays
+    dict of new arrays, of float64 or float32
         ``da``, the shape of `a`, which `rnn_backward` and `lstm_backward` take; ``dWya`` or ``dWy`` (n_y, n_a), named
         like the entry of `parameters`; ``dby`` (n_y, 1).
 
@@ -135,7 +137,7 @@ def output_backward(dz: Any, a: Any, parameters: Parameters) -> dict[str, Array]
         pass
     a, key, n_y, n_a = _checked(a, parameters)
     letters = "n_y, m, T_x" if a.ndim == 3 else "n_y, m"
-    dz = np.ascontiguousarray(_checks.shaped("dz", dz, letters, (n_y, *a.shape[1:])))
-    W = _checks.weights(parameters, {key: ("n_y, n_a", (n_y, n_a))})[key]
+    dz = np.ascontiguousarray(_checks.shaped("dz", dz, letters, (n_y, *a.shape[1:]), a.dtype))
+    W = _checks.weights(parameters, {key: ("n_y, n_a", (n_y, n_a))}, dtype=a.dtype)[key]
     da, dW, db = _run_back(dz, a, W)
     return {"da": da, "d" + key: dW, "dby": db}

@@ -68,6 +68,7 @@ def initialize_parameters(
     reset: str | None = None,
     recurrent: str = "orthogonal",
     forget_bias: float | None = None,
+    dtype: Any = np.float64,
 ) -> dict[str, Array]:
     """Random parameters to begin a training with.
 
@@ -91,10 +92,12 @@ def initialize_parameters(
     forget_bias : float, optional
         The bias of the forget gate, the same for every unit; None for 1.  Larger ones let an LSTM remember for longer
         from the beginning.  Only for a cell that has such a gate.
+    dtype : numpy.float64 or numpy.float32
+        Of the arrays.  The draws are the same, in float32 rounded.
 
     Returns
     -------
-    dict of new float64 arrays
+    dict of new arrays
         "rnn": ``Wax`` (n_a, n_x), ``Waa`` (n_a, n_a), ``ba`` (n_a, 1), ``Wya`` (n_y, n_a), ``by`` (n_y, 1).
         "lstm": ``Wf Wi Wc Wo`` (n_a, n_a + n_x), ``bf bi bc bo`` (n_a, 1), ``Wy`` (n_y, n_a), ``by`` (n_y, 1).
         "gru": ``Wu Wr Wc`` (n_a, n_a + n_x), ``bu br bc`` (n_a, 1), ``Wy`` (n_y, n_a), ``by`` (n_y, 1); with
@@ -122,6 +125,7 @@ def initialize_parameters(
             raise ValueError(f"forget_bias: expected None, since {spec.title} has no forget gate, got {forget_bias!r}")
         forget_bias = _checks.number("forget_bias", forget_bias, "a finite number", -MOST, MOST)
     n_x, n_a, n_y = size("n_x", n_x), size("n_a", n_a), size("n_y", n_y)
+    dtype = _checks.kernels(dtype).dtype
     rng, draw = _checks.generator("rng", rng), RECURRENT[recurrent]
     parameters: dict[str, Array] = {}
     for key, letters in spec.entries.items():
@@ -137,7 +141,7 @@ def initialize_parameters(
         parameters["bf"][...] = 1.0 if forget_bias is None else forget_bias
     parameters[spec.output] = glorot(rng, n_y, n_a)
     parameters["by"] = np.zeros((n_y, 1))
-    return parameters
+    return {key: array.astype(dtype, copy=False) for key, array in parameters.items()}
 
 
 def _shapes(spec: CellSpec, found: dict[str, Array]) -> Shapes:
@@ -190,18 +194,18 @@ def outline(archive: Any, key: str) -> NDArray[Any]:
     return np.broadcast_to(np.zeros((), float if readable else dtype), shape)
 
 
-def _checked(path: str, spec: CellSpec, arrays: Mapping[str, Any]) -> dict[str, Array]:
+def _checked(path: str, spec: CellSpec, arrays: Mapping[str, Any], dtype: _checks.DType) -> dict[str, Array]:
     """Convert the arrays, or raise the error that names the path and the misfit."""
     try:
-        found = {key: _checks.dimensions(key, value, "rows, columns") for key, value in arrays.items()}
+        found = {key: _checks.dimensions(key, value, "rows, columns", dtype) for key, value in arrays.items()}
         for key, (letters, shape) in _shapes(spec, found).items():
-            _checks.shaped(key, found[key], letters, shape)
+            _checks.shaped(key, found[key], letters, shape, dtype)
     except (TypeError, ValueError) as error:
         raise WrongFile(f"{path}: {error}") from error
     return found
 
 
-def load_parameters(path: str | os.PathLike[str], *, strict: bool = True) -> dict[str, Array]:
+def load_parameters(path: str | os.PathLike[str], *, strict: bool = True, dtype: Any = np.float64) -> dict[str, Array]:
     """Read the parameters of a model from a file.
 
     A model is a dict of arrays, so ``numpy.savez(path, **parameters)`` writes one.  This reads it back and checks it.
@@ -213,10 +217,12 @@ def load_parameters(path: str | os.PathLike[str], *, strict: bool = True) -> dic
         A file that `numpy.savez` or `numpy.savez_compressed` made.
     strict : bool
         False to skip entries that are not parameters, as a mean and a standard deviation of the inputs.
+    dtype : numpy.float64 or numpy.float32
+        Of the arrays returned; those of the file are converted.
 
     Returns
     -------
-    dict of new C-contiguous float64 arrays
+    dict of new C-contiguous arrays
         The parameters of a basic RNN, an LSTM or a GRU, in the order of `initialize_parameters`; without an output
         layer if the file has none.
 
@@ -241,6 +247,7 @@ def load_parameters(path: str | os.PathLike[str], *, strict: bool = True) -> dic
     >>> list(q), bool((q["Waa"] == p["Waa"]).all())
     (['Wax', 'Waa', 'ba', 'Wya', 'by'], True)
     """
+    dtype = _checks.kernels(dtype).dtype
     try:
         path = os.fsdecode(path)
     except TypeError as error:
@@ -257,8 +264,8 @@ def load_parameters(path: str | os.PathLike[str], *, strict: bool = True) -> dic
                 f"got {', '.join(sorted(names)) or 'none'} (missing: {', '.join(missing) or 'none'}; "
                 f"unknown: {', '.join(unknown) or 'none'})"
             )
-        _checked(path, spec, {key: outline(archive, key) for key in keys})  # before anything large is read
-        found = _checked(path, spec, {key: stored_array(archive, key) for key in keys})
+        _checked(path, spec, {key: outline(archive, key) for key in keys}, dtype)  # before anything large is read
+        found = _checked(path, spec, {key: stored_array(archive, key) for key in keys}, dtype)
         for key, value in found.items():
             if not np.isfinite(value).all():
                 raise WrongFile(f"{path}: {key}: expected finite numbers")

@@ -9,6 +9,8 @@ second one is a slot.  A slot is an array of n_a values a column: it begins as t
 the products are added, the activations overwrite it, and it is kept for the backward pass.
 """
 
+from ..runtime.real cimport real
+
 
 cdef enum:
     MAX_SLOTS = 4
@@ -20,12 +22,12 @@ cdef enum:
 
 cdef struct step:
     # what a pointwise function gets: n values of each array
-    double *slot[MAX_SLOTS]                 # forward: IN sums, OUT activations; backward: IN activations
-    const double *before[MAX_STATES]        # IN      the states before the step
-    double *after[MAX_STATES]               # forward: OUT, backward: IN, the states after it
-    double *d_slot[MAX_SLOTS]               # OUT     gradients of the sums; da_slot is IN/OUT: the gradient of a from
+    real *slot[MAX_SLOTS]                   # forward: IN sums, OUT activations; backward: IN activations
+    const real *before[MAX_STATES]          # IN      the states before the step
+    real *after[MAX_STATES]                 # forward: OUT, backward: IN, the states after it
+    real *d_slot[MAX_SLOTS]                 # OUT     gradients of the sums; da_slot is IN/OUT: the gradient of a from
     #                                                 outside comes in there
-    double *d_state[MAX_STATES]             # IN/OUT  gradients of the states that come from the next step
+    real *d_state[MAX_STATES]               # IN/OUT  gradients of the states that come from the next step
 
 
 ctypedef void (*pointwise)(const step *s, Py_ssize_t n) noexcept nogil

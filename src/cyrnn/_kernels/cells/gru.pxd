@@ -33,6 +33,7 @@ from libc.string cimport memset
 
 from ..linalg.linalg cimport sigmoid, tanh
 from ..runtime.limits cimport POINTWISE_CHUNK
+from ..runtime.real cimport one, real
 from .cell cimport HIDDEN, NO_SLOT, cell, step
 
 
@@ -44,22 +45,22 @@ cdef enum:
 
 
 cdef inline void update(
-    const double *restrict g, const double *restrict u,     # IN  (n), activations
-    const double *restrict before,                          # IN  (n), the state
-    double *restrict after,                                 # OUT (n)
+    const real *restrict g, const real *restrict u,         # IN  (n), activations
+    const real *restrict before,                            # IN  (n), the state
+    real *restrict after,                                   # OUT (n)
     Py_ssize_t begin, Py_ssize_t end,
 ) noexcept nogil:
     """The state after the step."""
     cdef Py_ssize_t k
     for k in range(begin, end):
-        after[k] = u[k] * g[k] + (1.0 - u[k]) * before[k]
+        after[k] = u[k] * g[k] + (one - u[k]) * before[k]
 
 
 cdef inline void gates_after(
-    double *restrict g, double *restrict u, double *restrict r,     # IN/OUT (n), sums, activations
-    const double *restrict q,                                       # IN     (n)
-    const double *restrict before,                                  # IN     (n), the state
-    double *restrict after,                                         # OUT    (n)
+    real *restrict g, real *restrict u, real *restrict r,           # IN/OUT (n), sums, activations
+    const real *restrict q,                                         # IN     (n)
+    const real *restrict before,                                    # IN     (n), the state
+    real *restrict after,                                           # OUT    (n)
     Py_ssize_t n,
 ) noexcept nogil:
     """The forward equations of n units, reset after the product: one simple loop a line, which the compiler
@@ -78,9 +79,9 @@ cdef inline void gates_after(
 
 
 cdef inline void gates_before(
-    double *restrict u, double *restrict r,     # IN/OUT (n), sums, activations
-    double *restrict s,                         # OUT    (n)
-    const double *restrict before,              # IN     (n), the state
+    real *restrict u, real *restrict r,         # IN/OUT (n), sums, activations
+    real *restrict s,                           # OUT    (n)
+    const real *restrict before,                # IN     (n), the state
     Py_ssize_t n,
 ) noexcept nogil:
     """The gates of n units, reset before the product, and the source of that product."""
@@ -97,10 +98,10 @@ cdef inline void gates_before(
 
 
 cdef inline void candidate_before(
-    double *restrict g,                         # IN/OUT (n), sum, activation
-    const double *restrict u,                   # IN     (n)
-    const double *restrict before,              # IN     (n), the state
-    double *restrict after,                     # OUT    (n)
+    real *restrict g,                           # IN/OUT (n), sum, activation
+    const real *restrict u,                     # IN     (n)
+    const real *restrict before,                # IN     (n), the state
+    real *restrict after,                       # OUT    (n)
     Py_ssize_t n,
 ) noexcept nogil:
     """The candidate of n units, reset before the product, and the state after the step."""
@@ -114,47 +115,47 @@ cdef inline void candidate_before(
 
 
 cdef inline void d_update(
-    const double *restrict g, const double *restrict u,     # IN     (n), activations
-    const double *restrict before,                          # IN     (n), the state
-    double *restrict d_a,                                   # IN/OUT (n), from the next step; da * (1 - u)
-    double *restrict dg,                                    # IN/OUT (n), da from outside comes in
-    double *restrict du,                                    # OUT    (n)
+    const real *restrict g, const real *restrict u,         # IN     (n), activations
+    const real *restrict before,                            # IN     (n), the state
+    real *restrict d_a,                                     # IN/OUT (n), from the next step; da * (1 - u)
+    real *restrict dg,                                      # IN/OUT (n), da from outside comes in
+    real *restrict du,                                      # OUT    (n)
     Py_ssize_t n,
 ) noexcept nogil:
     """The backward equations that both forms share."""
     cdef Py_ssize_t k
-    cdef double da
+    cdef real da
     for k in range(n):
         da = dg[k] + d_a[k]
-        du[k] = da * (g[k] - before[k]) * u[k] * (1.0 - u[k])
-        dg[k] = da * u[k] * (1.0 - g[k] * g[k])
-        d_a[k] = da * (1.0 - u[k])
+        du[k] = da * (g[k] - before[k]) * u[k] * (one - u[k])
+        dg[k] = da * u[k] * (one - g[k] * g[k])
+        d_a[k] = da * (one - u[k])
 
 
 cdef inline void d_reset_after(
-    const double *restrict r, const double *restrict q,     # IN  (n), activations
-    const double *restrict dg,                              # IN  (n)
-    double *restrict dr, double *restrict dq,               # OUT (n)
+    const real *restrict r, const real *restrict q,         # IN  (n), activations
+    const real *restrict dg,                                # IN  (n)
+    real *restrict dr, real *restrict dq,                   # OUT (n)
     Py_ssize_t n,
 ) noexcept nogil:
     """The gradients of the reset gate and of q, reset after the product."""
     cdef Py_ssize_t k
     for k in range(n):
-        dr[k] = dg[k] * q[k] * r[k] * (1.0 - r[k])
+        dr[k] = dg[k] * q[k] * r[k] * (one - r[k])
         dq[k] = dg[k] * r[k]
 
 
 cdef inline void d_reset_before(
-    const double *restrict r, const double *restrict before,    # IN     (n), activation, state
-    const double *restrict ds,                                  # IN     (n), Wca' dg
-    double *restrict d_a,                                       # IN/OUT (n), da * (1 - u); ds * r is added
-    double *restrict dr,                                        # OUT    (n)
+    const real *restrict r, const real *restrict before,        # IN     (n), activation, state
+    const real *restrict ds,                                    # IN     (n), Wca' dg
+    real *restrict d_a,                                         # IN/OUT (n), da * (1 - u); ds * r is added
+    real *restrict dr,                                          # OUT    (n)
     Py_ssize_t n,
 ) noexcept nogil:
     """The gradient of the reset gate, reset before the product."""
     cdef Py_ssize_t k
     for k in range(n):
-        dr[k] = ds[k] * before[k] * r[k] * (1.0 - r[k])
+        dr[k] = ds[k] * before[k] * r[k] * (one - r[k])
         d_a[k] += ds[k] * r[k]
 
 

@@ -26,6 +26,7 @@ from libc.string cimport memset
 
 from ..linalg.linalg cimport sigmoid, tanh
 from ..runtime.limits cimport POINTWISE_CHUNK
+from ..runtime.real cimport one, real
 from .cell cimport HIDDEN, cell, step
 
 
@@ -37,9 +38,9 @@ cdef enum:
 
 
 cdef inline void gates(
-    double *restrict f, double *restrict i, double *restrict g, double *restrict o,     # IN/OUT (n), sums, activations
-    const double *restrict c_before,                                                    # IN     (n)
-    double *restrict c, double *restrict a,                                             # OUT    (n)
+    real *restrict f, real *restrict i, real *restrict g, real *restrict o,             # IN/OUT (n), sums, activations
+    const real *restrict c_before,                                                      # IN     (n)
+    real *restrict c, real *restrict a,                                                 # OUT    (n)
     Py_ssize_t n,
 ) noexcept nogil:
     """The forward equations of n units: one simple loop a line, which the compiler vectorises."""
@@ -62,30 +63,30 @@ cdef inline void gates(
 
 
 cdef inline void d_gates(
-    const double *restrict f, const double *restrict i,                     # IN     (n), activations
-    const double *restrict g, const double *restrict o,                     # IN     (n)
-    const double *restrict c_before, const double *restrict c,              # IN     (n)
-    const double *restrict da_next,                                         # IN     (n), of a from step t+1
-    double *restrict dc,                                                    # IN/OUT (n), dc_next + dc<t>; dc_prev
-    double *restrict df, double *restrict di, double *restrict dg,          # OUT    (n)
-    double *restrict do,                                                    # IN/OUT (n), da<t>; do
+    const real *restrict f, const real *restrict i,                         # IN     (n), activations
+    const real *restrict g, const real *restrict o,                         # IN     (n)
+    const real *restrict c_before, const real *restrict c,                  # IN     (n)
+    const real *restrict da_next,                                           # IN     (n), of a from step t+1
+    real *restrict dc,                                                      # IN/OUT (n), dc_next + dc<t>; dc_prev
+    real *restrict df, real *restrict di, real *restrict dg,                # OUT    (n)
+    real *restrict do,                                                      # IN/OUT (n), da<t>; do
     Py_ssize_t n,
 ) noexcept nogil:
     """The backward equations of n units, without the products."""
-    cdef double tanh_c[POINTWISE_CHUNK]
+    cdef real tanh_c[POINTWISE_CHUNK]
     cdef Py_ssize_t k, start, u
-    cdef double da_u, dc_u
+    cdef real da_u, dc_u
     for k in range((n + POINTWISE_CHUNK - 1) // POINTWISE_CHUNK):
         start = k * POINTWISE_CHUNK
         for u in range(min(POINTWISE_CHUNK, n - start)):
             tanh_c[u] = tanh(c[start + u])
         for u in range(start, min(start + POINTWISE_CHUNK, n)):
             da_u = do[u] + da_next[u]
-            dc_u = dc[u] + da_u * o[u] * (1.0 - tanh_c[u - start] * tanh_c[u - start])
-            do[u] = da_u * tanh_c[u - start] * o[u] * (1.0 - o[u])
-            df[u] = dc_u * c_before[u] * f[u] * (1.0 - f[u])
-            di[u] = dc_u * g[u] * i[u] * (1.0 - i[u])
-            dg[u] = dc_u * i[u] * (1.0 - g[u] * g[u])
+            dc_u = dc[u] + da_u * o[u] * (one - tanh_c[u - start] * tanh_c[u - start])
+            do[u] = da_u * tanh_c[u - start] * o[u] * (one - o[u])
+            df[u] = dc_u * c_before[u] * f[u] * (one - f[u])
+            di[u] = dc_u * g[u] * i[u] * (one - i[u])
+            dg[u] = dc_u * i[u] * (one - g[u] * g[u])
             dc[u] = dc_u * f[u]
 
 

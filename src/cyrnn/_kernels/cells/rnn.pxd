@@ -13,29 +13,30 @@ One slot, z, in the place of the state a: tanh overwrites the sum.
 from libc.string cimport memcpy, memset
 
 from ..linalg.linalg cimport tanh
+from ..runtime.real cimport one, real
 from .cell cimport HIDDEN, NO_SLOT, cell, step
 
 
 cdef inline void rnn_forward(const step *s, Py_ssize_t n) noexcept nogil:
     """The sum becomes the hidden state after the step."""
-    cdef double *z = s.slot[0]
+    cdef real *z = s.slot[0]
     cdef Py_ssize_t u
     for u in range(n):
         z[u] = tanh(z[u])
     if s.after[0] != z:                 # from the last step to the first
-        memcpy(s.after[0], z, n * sizeof(double))
+        memcpy(s.after[0], z, n * sizeof(real))
 
 
 cdef inline void gradient_of_sum(
-    const double *restrict a,           # IN      (n), the state after the step
-    const double *restrict da_next,     # IN      (n), the gradient of a from the next step
-    double *restrict dz,                # IN/OUT  (n), the gradient of a from outside comes in
+    const real *restrict a,             # IN      (n), the state after the step
+    const real *restrict da_next,       # IN      (n), the gradient of a from the next step
+    real *restrict dz,                  # IN/OUT  (n), the gradient of a from outside comes in
     Py_ssize_t n,
 ) noexcept nogil:
     """dz<t>, without the product: through tanh, whose derivative is 1 - a^2."""
     cdef Py_ssize_t u
     for u in range(n):
-        dz[u] = (1.0 - a[u] * a[u]) * (dz[u] + da_next[u])
+        dz[u] = (one - a[u] * a[u]) * (dz[u] + da_next[u])
 
 
 cdef inline void rnn_backward(const step *s, Py_ssize_t n) noexcept nogil:

@@ -22,7 +22,7 @@
 
 enum start { ZERO, ADD, BIAS }; /* the initial value of a sum: 0, C itself, the bias */
 
-/* The packed form of a (rows, K) matrix takes this many doubles. */
+/* The packed form of a (rows, K) matrix takes this many values. */
 static inline Py_ssize_t packed_size(Py_ssize_t rows, Py_ssize_t K)
 {
     return (rows + MR - 1) / MR * MR * K;
@@ -31,21 +31,21 @@ static inline Py_ssize_t packed_size(Py_ssize_t rows, Py_ssize_t K)
 /* Pack units row0 ... row0 + n - 1 of a matrix with K columns, of these k0 ... k0 + nk - 1.  Element (row, k) is
  * src[row * s_row + k * s_k], and one of the strides is 1 (s_row only with row0 = 0).  With `at`, whose s_row is 1,
  * it is src[row + at[k] * s_k].  Unused lanes of the last vector become 0: pack in ascending order of row0. */
-static inline void pack(double *packed, Py_ssize_t K, Py_ssize_t row0, Py_ssize_t k0, const double *src,
+static inline void pack(real *packed, Py_ssize_t K, Py_ssize_t row0, Py_ssize_t k0, const real *src,
                  Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t n, Py_ssize_t nk, const Py_ssize_t *at)
 {
     while (n > 0) {
         Py_ssize_t lane = row0 % MR, count = MR - lane < n ? MR - lane : n;
-        double *dst = packed + (row0 - lane) * K + k0 * MR + lane;
+        real *dst = packed + (row0 - lane) * K + k0 * MR + lane;
         if (s_k == 1 && !at) {
             transpose(dst, MR, src, s_row, count, nk);
             for (Py_ssize_t pad = count; (lane + pad) % VLEN; pad++)
                 for (Py_ssize_t k = 0; k < nk; k++) dst[k * MR + pad] = 0.0;
         } else { /* lane is 0: whole matrices only, so that whole vectors can be written */
-            const double *s = src;
+            const real *s = src;
             for (Py_ssize_t k = 0; k < nk; k++, s += s_k) {
                 if (at) s = src + at[k] * s_k;
-                for (int line = 0; line < MR && count == MR; line += 8) PREFETCH_READ(s + 8 * s_k + line);
+                for (int line = 0; line < MR && count == MR; line += LINE) PREFETCH_READ(s + 8 * s_k + line);
                 for (Py_ssize_t v = 0; v < count; v += VLEN)
                     vec_store(dst + k * MR + v, count - v < VLEN ? vec_load_n(s + v, (int)(count - v))
                                                                     : vec_load(s + v));
@@ -59,13 +59,13 @@ static inline void pack(double *packed, Py_ssize_t K, Py_ssize_t row0, Py_ssize_
 
 /* C[n][V vectors] = start + sum_k w[k][V vectors] x[n][k] in registers.  Vectors 4 to 7 come from the panel at w_hi.
  * `last` values of the last vector exist in C. */
-ALWAYS_INLINE void microkernel(const int V, const int N, double *c, Py_ssize_t ldc, int last,
-                        const double *w, const double *w_hi, const double *x, Py_ssize_t sxj,
-                        Py_ssize_t sxk, Py_ssize_t K, enum start start, const double *bias,
-                        const double *ahead)
+ALWAYS_INLINE void microkernel(const int V, const int N, real *c, Py_ssize_t ldc, int last,
+                        const real *w, const real *w_hi, const real *x, Py_ssize_t sxj,
+                        Py_ssize_t sxk, Py_ssize_t K, enum start start, const real *bias,
+                        const real *ahead)
 {
     vec acc[NR][8], wv[8], xn;
-    const double *from = start == BIAS ? bias : c;
+    const real *from = start == BIAS ? bias : c;
     const Py_ssize_t step = start == BIAS ? 0 : ldc;
 
     for (int n = 0; n < N && start != ADD; n++) /* C is stored K terms from now and may be in no cache */
@@ -82,7 +82,7 @@ ALWAYS_INLINE void microkernel(const int V, const int N, double *c, Py_ssize_t l
             for (int v = 0; v < V; v++) acc[n][v] = vec_fma(wv[v], xn, acc[n][v]);
         }
         if (N > 1) PREFETCH_L2(ahead);
-        else if (V <= 4 && VLEN == 8) /* one stream, see 3. */
+        else if (V <= 4 && VLEN == LINE) /* one stream, see 3. */
             for (int v = 0; v < V; v++) PREFETCH_READ(w + 8 * MR + v * VLEN);
         ahead += MR;
         w += MR;
@@ -95,13 +95,13 @@ ALWAYS_INLINE void microkernel(const int V, const int N, double *c, Py_ssize_t l
             else vec_store_n(c + n * ldc + v * VLEN, acc[n][v], last);
 }
 
-typedef void microkernel_fn(double *, Py_ssize_t, int, const double *, const double *, const double *,
-                     Py_ssize_t, Py_ssize_t, Py_ssize_t, enum start, const double *, const double *);
+typedef void microkernel_fn(real *, Py_ssize_t, int, const real *, const real *, const real *,
+                     Py_ssize_t, Py_ssize_t, Py_ssize_t, enum start, const real *, const real *);
 
 #define MICROKERNEL(V, N)                                                                                            \
-    static void microkernel_##V##_##N(double *c, Py_ssize_t ldc, int last, const double *w, const double *w_hi,      \
-                                      const double *x, Py_ssize_t sxj, Py_ssize_t sxk, Py_ssize_t K,                 \
-                                      enum start start, const double *bias, const double *ahead)                     \
+    static void microkernel_##V##_##N(real *c, Py_ssize_t ldc, int last, const real *w, const real *w_hi,      \
+                                      const real *x, Py_ssize_t sxj, Py_ssize_t sxk, Py_ssize_t K,                 \
+                                      enum start start, const real *bias, const real *ahead)                     \
     {                                                                                                                \
         microkernel(V, N, c, ldc, last, w, w_hi, x, sxj, sxk, K, start, bias, ahead);                                \
     }
@@ -129,11 +129,11 @@ static inline Py_ssize_t kblock(Py_ssize_t left)
  * X      element (j, k) at x[j * sxj + k * sxk]
  * bias   (rows), read only where start == BIAS
  */
-static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double *packed, Py_ssize_t depth,
-                        Py_ssize_t k0, Py_ssize_t K, const double *x, Py_ssize_t sxj, Py_ssize_t sxk,
-                        Py_ssize_t cols, enum start start, const double *bias)
+static inline void gemm(real *c, Py_ssize_t ldc, Py_ssize_t rows, const real *packed, Py_ssize_t depth,
+                        Py_ssize_t k0, Py_ssize_t K, const real *x, Py_ssize_t sxj, Py_ssize_t sxk,
+                        Py_ssize_t cols, enum start start, const real *bias)
 {
-    const int pairs = cols == 1 && (VLEN < 8 || rows * K * 8 <= WEIGHTS_IN_L1);
+    const int pairs = cols == 1 && (VLEN < LINE || rows * K * (Py_ssize_t)sizeof(real) <= WEIGHTS_IN_L1);
     /* At every other step (x moves on) from the last panel to the first: L1 still holds the panels used last. */
     const int back = cols == 1 && !pairs && K && (uintptr_t)x / (sizeof *x * (size_t)K) % 2;
     Py_ssize_t end = k0 + K;
@@ -141,7 +141,7 @@ static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double
         Py_ssize_t nk = cols == 1 && !pairs ? end - k0 : kblock(end - k0);
         for (Py_ssize_t i = 0; i < rows;) {
             const Py_ssize_t r = back ? (rows - 1) / MR * MR - i : i;
-            const double *w = packed + r * depth + k0 * MR;
+            const real *w = packed + r * depth + k0 * MR;
             if (pairs && rows - r >= 2 * MR) {
                 microkernel_8_1(c + r, ldc, VLEN, w, w + MR * depth, x, sxj, sxk, nk, start,
                          bias ? bias + r : NULL, w);
@@ -149,12 +149,12 @@ static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double
                 continue;
             }
             Py_ssize_t lanes = rows - r < MR ? rows - r : MR;
-            const double *next = r + MR < rows ? w + MR * depth : packed + (k0 + nk < end ? (k0 + nk) * MR : 0);
+            const real *next = r + MR < rows ? w + MR * depth : packed + (k0 + nk < end ? (k0 + nk) * MR : 0);
             for (Py_ssize_t j = 0; j < cols; j += NR) {
                 int n = cols - j < NR ? (int)(cols - j) : NR;
                 if (start == ADD && nk >= 2 * MR) /* the next tile */
                     for (Py_ssize_t far = j + n; far < cols && far < j + n + NR; far++)
-                        for (int line = 0; line < MR; line += 8) PREFETCH_WRITE(c + far * ldc + r + line);
+                        for (int line = 0; line < MR; line += LINE) PREFETCH_WRITE(c + far * ldc + r + line);
                 int most = VREGS < 32 && n > 3 ? 2 : 4;
                 for (Py_ssize_t lane = 0; lane < lanes; lane += most * VLEN) {
                     Py_ssize_t left = lanes - lane;
@@ -163,7 +163,7 @@ static inline void gemm(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double
                     microkernels[v - 1][n - 1](c + j * ldc + r + lane, ldc, last, w + lane, w + lane,
                                         x + j * sxj, sxj, sxk, nk, start,
                                         bias ? bias + r + lane : NULL,
-                                        j < MR / 8 * NR ? next + j / NR * 8 : w);
+                                        j < MR / LINE * NR ? next + j / NR * LINE : w);
                 }
             }
             i += MR;

@@ -3,33 +3,34 @@
 from ..runtime.buffers cimport workspace_alloc
 from ..runtime.limits cimport LINE, PADDED_LD_FROM
 from ..runtime.parallel cimport index_range, thread
+from ..runtime.real cimport real
 from ..runtime.views cimport strided
 
 
 cdef extern from "linalg/vmath.h" nogil:
-    double exp "vexp"(double x)
-    double tanh "vtanh"(double x)
-    double sigmoid "vsigmoid"(double x)
-    double log "vlog"(double x)
+    real exp "vexp"(real x)
+    real tanh "vtanh"(real x)
+    real sigmoid "vsigmoid"(real x)
+    real log "vlog"(real x)
 
 
 cdef extern from "linalg/sum.h" nogil:
-    double sum_of_lanes(const double *z, Py_ssize_t n)
+    real sum_of_lanes(const real *z, Py_ssize_t n)
 
 
 cdef extern from "linalg/transpose.h" nogil:
     void transpose(
-        double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t rows, Py_ssize_t cols,
+        real *dst, Py_ssize_t ldd, const real *src, Py_ssize_t lds, Py_ssize_t rows, Py_ssize_t cols,
     )
     void steps_to_columns(
-        double *dst, Py_ssize_t ld, strided src, Py_ssize_t m, Py_ssize_t first, Py_ssize_t count,
+        real *dst, Py_ssize_t ld, strided src, Py_ssize_t m, Py_ssize_t first, Py_ssize_t count,
         index_range own, index_range of,
     )
     void columns_to_steps(
-        strided dst, const double *src, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first, Py_ssize_t count,
+        strided dst, const real *src, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first, Py_ssize_t count,
         index_range own, index_range of,
     )
-    const double *as_matrix(strided s, Py_ssize_t n, Py_ssize_t m, double *workspace)
+    const real *as_matrix(strided s, Py_ssize_t n, Py_ssize_t m, real *workspace)
 
 
 cdef extern from "linalg/weights.h" nogil:
@@ -42,7 +43,7 @@ cdef extern from "linalg/weights.h" nogil:
         MAX_GATES
 
     ctypedef struct weights:
-        const double *gate[MAX_GATES]
+        const real *gate[MAX_GATES]
         int n_gates
         int fused
         int unpacked
@@ -51,68 +52,77 @@ cdef extern from "linalg/weights.h" nogil:
         Py_ssize_t ld
         Py_ssize_t depth
         Py_ssize_t k0
-        double *packed
+        real *packed
 
     Py_ssize_t panel_size(Py_ssize_t terms)
     Py_ssize_t weights_size(const weights *W)
     void weights_pack(const weights *W, thread thr)
-    void weights_unpack(const weights *W, int gate, double *dst, Py_ssize_t ld)
+    void weights_unpack(const weights *W, int gate, real *dst, Py_ssize_t ld)
     void weights_pack_t(const weights *W, thread thr)
     void matmul(
-        double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const double *x, Py_ssize_t ldx,
-        Py_ssize_t cols, start how, const double *bias, thread thr,
+        real *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const real *x, Py_ssize_t ldx,
+        Py_ssize_t cols, start how, const real *bias, thread thr,
     )
     void matmul_shared(
-        double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const double *x, Py_ssize_t ldx,
-        Py_ssize_t cols, start how, const double *bias, thread thr,
+        real *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const real *x, Py_ssize_t ldx,
+        Py_ssize_t cols, start how, const real *bias, thread thr,
     )
     void matmul_t(
-        double *c, Py_ssize_t ldc, const weights *W, const double *d, Py_ssize_t sd, Py_ssize_t ldd,
+        real *c, Py_ssize_t ldc, const weights *W, const real *d, Py_ssize_t sd, Py_ssize_t ldd,
         Py_ssize_t cols, start how, thread thr,
     )
     bint exceeds_cache(const weights *W)
     bint split_by_units(const weights *W, Py_ssize_t m, Py_ssize_t *max_threads)
-    Py_ssize_t add_outer_workspace(Py_ssize_t K, Py_ssize_t cols)
+    ctypedef struct accumulator:
+        real *sum
+        real *lost
+        Py_ssize_t ld
+        Py_ssize_t ld_lost
+
+    accumulator rows_from(accumulator a, Py_ssize_t row)
+    void add_lost(accumulator a, Py_ssize_t n, Py_ssize_t K)
+    Py_ssize_t add_outer_workspace(Py_ssize_t n, Py_ssize_t K, Py_ssize_t cols, bint compensated)
     void add_outer(
-        double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
-        const double *x, Py_ssize_t ldx, const Py_ssize_t *at, Py_ssize_t K, Py_ssize_t cols, start how,
-        double *workspace, thread thr,
+        accumulator dW, const real *d, Py_ssize_t ldd, Py_ssize_t n,
+        const real *x, Py_ssize_t ldx, const Py_ssize_t *at, Py_ssize_t K, Py_ssize_t cols, start how,
+        real *workspace, thread thr,
     )
-    void add_rows(double *db, const double *d, Py_ssize_t ldd, Py_ssize_t n, Py_ssize_t cols)
+    void add_rows(accumulator db, const real *d, Py_ssize_t ldd, Py_ssize_t n, Py_ssize_t cols)
 
 
 cdef extern from "linalg/unpacked.h" nogil:
     index_range thread_rows(Py_ssize_t n, Py_ssize_t m, thread thr)
     void matmul_unpacked(
-        double *c, Py_ssize_t m, const double *w, Py_ssize_t ld, Py_ssize_t K, const double *x, index_range own,
+        real *c, Py_ssize_t m, const real *w, Py_ssize_t ld, Py_ssize_t K, const real *x, index_range own,
         thread thr,
     )
     void matmul_t_unpacked(
-        double *c, Py_ssize_t K, Py_ssize_t m, const weights *W, const double *d, start how, double *workspace,
+        real *c, Py_ssize_t K, Py_ssize_t m, const weights *W, const real *d, start how, real *workspace,
         thread thr,
     )
-    void sum_rows(double *db, const double *d, Py_ssize_t m, index_range own)
+    void sum_rows(real *db, const real *d, Py_ssize_t m, index_range own)
     void outer_unpacked(
-        double *dW, Py_ssize_t lddW, Py_ssize_t K, const double *d, const double *x, Py_ssize_t m, index_range own,
-        thread thr,
+        real *dW, Py_ssize_t lddW, Py_ssize_t K, const real *d, const real *x, Py_ssize_t m, index_range own,
+        real *workspace, thread thr,
     )
+    Py_ssize_t outer_unpacked_workspace(Py_ssize_t n, Py_ssize_t K, Py_ssize_t m)
 
 
 cdef extern from "linalg/one_hot.h" nogil:
     void matmul_one_hot(
-        double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const Py_ssize_t *at, Py_ssize_t cols,
-        const double *bias, thread thr,
+        real *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const Py_ssize_t *at, Py_ssize_t cols,
+        const real *bias, thread thr,
     )
     void add_outer_one_hot(
-        double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n, const Py_ssize_t *at, Py_ssize_t K,
-        Py_ssize_t cols, start how, thread thr,
+        accumulator dW, const real *d, Py_ssize_t ldd, Py_ssize_t n, const Py_ssize_t *at, Py_ssize_t K, Py_ssize_t cols,
+         start how, thread thr,
     )
     void matmul_one_hot_unpacked(
-        double *c, Py_ssize_t m, const double *w, Py_ssize_t ld, Py_ssize_t K, const Py_ssize_t *at, index_range own,
+        real *c, Py_ssize_t m, const real *w, Py_ssize_t ld, Py_ssize_t K, const Py_ssize_t *at, index_range own,
         thread thr,
     )
     void outer_one_hot_unpacked(
-        double *dW, Py_ssize_t lddW, Py_ssize_t K, const double *d, const Py_ssize_t *at, Py_ssize_t m,
+        real *dW, Py_ssize_t lddW, Py_ssize_t K, const real *d, const Py_ssize_t *at, Py_ssize_t m,
         index_range own, thread thr,
     )
 
@@ -131,7 +141,7 @@ cdef inline weights weights_init(
     return W
 
 
-cdef inline void weights_alloc(weights *W, double **workspace) noexcept nogil:
+cdef inline void weights_alloc(weights *W, real **workspace) noexcept nogil:
     """Reserve the workspace of the packed form."""
     W.packed = workspace_alloc(workspace, weights_size(W))
 

@@ -10,11 +10,11 @@
 
 /* One column, W with one row per unit: V vectors of units, `last` of them in the last vector.  Rows are transposed in
  * registers, VLEN terms at a time. */
-ALWAYS_INLINE void column(const int V, const int last, double *c, const double *w, Py_ssize_t s_row,
-                          Py_ssize_t K, const double *x, Py_ssize_t sxk, enum start start, const double *bias)
+ALWAYS_INLINE void column(const int V, const int last, real *c, const real *w, Py_ssize_t s_row,
+                          Py_ssize_t K, const real *x, Py_ssize_t sxk, enum start start, const real *bias)
 {
     vec acc[4], square[VLEN];
-    const double *from = start == BIAS ? bias : c;
+    const real *from = start == BIAS ? bias : c;
     for (int v = 0; v < V; v++)
         acc[v] = start == ZERO ? vec_zero()
                  : v < V - 1   ? vec_load(from + v * VLEN)
@@ -23,7 +23,7 @@ ALWAYS_INLINE void column(const int V, const int last, double *c, const double *
         int nk = K - k < VLEN ? (int)(K - k) : VLEN;
         for (int v = 0; v < V; v++) {
             const int rows = v < V - 1 ? VLEN : last;
-            const double *wv = w + v * VLEN * s_row + k;
+            const real *wv = w + v * VLEN * s_row + k;
             for (int i = 0; i < VLEN; i++)
                 square[i] = i >= rows    ? vec_zero()
                             : nk == VLEN ? vec_load(wv + i * s_row)
@@ -40,12 +40,12 @@ ALWAYS_INLINE void column(const int V, const int last, double *c, const double *
 
 /* All units of it: two vectors of rows at a time, since one would wait for the latency of the FMA; but one where rows
  * share a set of L1, which the prefetched lines of more rows would overflow. */
-ALWAYS_INLINE void columns_by_rows(double *c, Py_ssize_t rows, const double *w, Py_ssize_t s_row, Py_ssize_t K,
-                                   const double *x, Py_ssize_t sxk, enum start start, const double *bias)
+ALWAYS_INLINE void columns_by_rows(real *c, Py_ssize_t rows, const real *w, Py_ssize_t s_row, Py_ssize_t K,
+                                   const real *x, Py_ssize_t sxk, enum start start, const real *bias)
 {
-    const int two = s_row * 8 % L1_SET_STRIDE != 0;
+    const int two = s_row * (Py_ssize_t)sizeof(real) % L1_SET_STRIDE != 0;
     for (Py_ssize_t r = 0, left; (left = rows - r) > 0;) {
-        const double *b = bias ? bias + r : NULL;
+        const real *b = bias ? bias + r : NULL;
         if (two && left >= 2 * VLEN) column(2, VLEN, c + r, w + r * s_row, s_row, K, x, sxk, start, b);
         else column(1, left < VLEN ? (int)left : VLEN, c + r, w + r * s_row, s_row, K, x, sxk, start, b);
         r += two && left >= 2 * VLEN ? 2 * VLEN : VLEN;
@@ -54,17 +54,17 @@ ALWAYS_INLINE void columns_by_rows(double *c, Py_ssize_t rows, const double *w, 
 
 /* One column, W with one row per term: AXPY_ROWS rows are read side by side, each from its beginning to its end, and
  * added to all units. */
-static inline void column_by_k(double *restrict c, Py_ssize_t rows, const double *w, Py_ssize_t s_k, Py_ssize_t K,
-                               const double *x, Py_ssize_t sxk, enum start start, const double *bias)
+static inline void column_by_k(real *restrict c, Py_ssize_t rows, const real *w, Py_ssize_t s_k, Py_ssize_t K,
+                               const real *x, Py_ssize_t sxk, enum start start, const real *bias)
 {
     if (start != ADD)
-        for (Py_ssize_t r = 0; r < rows; r++) c[r] = start == BIAS ? bias[r] : 0.0;
+        for (Py_ssize_t r = 0; r < rows; r++) c[r] = start == BIAS ? bias[r] : (real)0;
     for (Py_ssize_t k = 0; k < K; k += AXPY_ROWS) {
         int nk = K - k < AXPY_ROWS ? (int)(K - k) : AXPY_ROWS;
         vec xk[AXPY_ROWS];
         for (int i = 0; i < nk; i++) xk[i] = vec_set1(x[(k + i) * sxk]);
         for (Py_ssize_t r = 0; r < rows; r += VLEN) {
-            const double *wk = w + k * s_k + r;
+            const real *wk = w + k * s_k + r;
             if (nk == AXPY_ROWS && rows - r >= VLEN) {
                 vec sum = vec_load(c + r);
                 for (int i = 0; i < AXPY_ROWS; i++) sum = vec_fma(vec_load(wk + i * s_k), xk[i], sum);
@@ -83,12 +83,12 @@ static inline void column_by_k(double *restrict c, Py_ssize_t rows, const double
 static inline Py_ssize_t panel_size(Py_ssize_t terms) { return MR * (terms < KC ? terms : KC); }
 
 /* C = start + W X for any number of columns; element (r, k) of W is at w[r * s_row + k * s_k] (one stride is 1).  Each
- * block of a panel is packed into `panel`, used for all columns, forgotten: `panel_size(K)` doubles, none if there is
+ * block of a panel is packed into `panel`, used for all columns, forgotten: `panel_size(K)` values, none if there is
  * one column or no column.  (They are no array here: threads may have a stack of 32 kB.)  `at` as in `pack`, for K <= KC. */
-static inline void gemm_unpacked(double *c, Py_ssize_t ldc, Py_ssize_t rows, const double *w,
-                             Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t K, const double *x,
+static inline void gemm_unpacked(real *c, Py_ssize_t ldc, Py_ssize_t rows, const real *w,
+                             Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t K, const real *x,
                              Py_ssize_t sxj, Py_ssize_t sxk, Py_ssize_t cols, enum start start,
-                             const double *bias, const Py_ssize_t *at, double *panel)
+                             const real *bias, const Py_ssize_t *at, real *panel)
 {
     Py_ssize_t k0 = 0;
     if (cols == 0) return;

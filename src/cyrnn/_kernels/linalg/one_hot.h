@@ -12,31 +12,31 @@
 
 /* start + w[at] is -0.0, and stays so if none of the terms w[k] * 0.0 is 0.0.  Those before the one count where -0.0 was
  * the sum there too.  Term k of the row is w[k * s_k]. */
-static double signed_zero(double start, const double *w, Py_ssize_t s_k, Py_ssize_t K, Py_ssize_t at)
+static real signed_zero(real start, const real *w, Py_ssize_t s_k, Py_ssize_t K, Py_ssize_t at)
 {
-    for (Py_ssize_t k = start == 0.0 && w[at * s_k] == 0.0 ? 0 : at + 1; k < K; k++)
-        if (k != at && !signbit(w[k * s_k])) return 0.0;
-    return -0.0;
+    for (Py_ssize_t k = start == 0 && w[at * s_k] == 0 ? 0 : at + 1; k < K; k++)
+        if (k != at && !signbit(w[k * s_k])) return (real)0;
+    return -(real)0;
 }
 
 /* start + the sum over k of w[k * s_k] x[k], x one-hot. */
-static inline double one_hot_sum(double start, const double *w, Py_ssize_t s_k, Py_ssize_t K, Py_ssize_t at)
+static inline real one_hot_sum(real start, const real *w, Py_ssize_t s_k, Py_ssize_t K, Py_ssize_t at)
 {
-    const double sum = start + w[at * s_k];
-    return sum == 0.0 && signbit(sum) ? signed_zero(start, w, s_k, K, at) : sum;
+    const real sum = start + w[at * s_k];
+    return sum == 0 && signbit(sum) ? signed_zero(start, w, s_k, K, at) : sum;
 }
 
 /* C = bias + W X by all threads together; C, W and bias as in `matmul`, X (cols, K) one-hot.  LINE rows of W at a time:
  * what is read of a row stays in a cache until the last column.  Packed weights have LINE rows side by side. */
-static inline void matmul_one_hot(double *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const Py_ssize_t *at,
-                                  Py_ssize_t cols, const double *bias, thread thr)
+static inline void matmul_one_hot(real *c, Py_ssize_t sc, Py_ssize_t ldc, const weights *W, const Py_ssize_t *at,
+                                  Py_ssize_t cols, const real *bias, thread thr)
 {
     const index_range own = thread_range(W->n, LINE, thr);
     for (int g = 0; g < W->n_gates; g++)
         for (Py_ssize_t r = own.begin, end; r < own.end && !cancelled(thr); r = end) {
-            const double *w = W->unpacked ? W->gate[g] + r * W->ld : packed_row(W, g, r);
+            const real *w = W->unpacked ? W->gate[g] + r * W->ld : packed_row(W, g, r);
             const Py_ssize_t s_row = W->unpacked ? W->ld : 1, s_k = W->unpacked ? 1 : MR;
-            const double *b = bias + g * W->n;
+            const real *b = bias + g * W->n;
             end = W->unpacked ? r + LINE : r + panel_rows(W, g, r);
             if (end > own.end) end = own.end;
             for (Py_ssize_t j = 0; j < cols; j++)
@@ -46,20 +46,27 @@ static inline void matmul_one_hot(double *c, Py_ssize_t sc, Py_ssize_t ldc, cons
 }
 
 /* dW (n, K) = start + D' X, the sum over the rows of D (cols, n) and X (cols, K) one-hot.  start: ZERO or ADD. */
-static inline void add_outer_one_hot(double *dW, Py_ssize_t lddW, const double *d, Py_ssize_t ldd, Py_ssize_t n,
+static inline void add_outer_one_hot(accumulator dW, const real *d, Py_ssize_t ldd, Py_ssize_t n,
                                      const Py_ssize_t *at, Py_ssize_t K, Py_ssize_t cols, enum start start, thread thr)
 {
+    const int compensated = COMPENSATED && dW.lost;
     for (Py_ssize_t r = 0; r < n && !cancelled(thr); r += LINE) {
         const int rows = n - r < LINE ? (int)(n - r) : LINE;
-        double *to = dW + r * lddW;
-        for (int i = 0; i < rows && start == ZERO; i++) memset(to + i * lddW, 0, (size_t)K * sizeof *to);
+        const accumulator to = rows_from(dW, r);
+        for (int i = 0; i < rows && start == ZERO; i++) {
+            memset(to.sum + i * to.ld, 0, (size_t)K * sizeof *to.sum);
+            if (compensated) memset(to.lost + i * to.ld_lost, 0, (size_t)K * sizeof *to.sum);
+        }
         for (Py_ssize_t j = 0; j < cols; j++)
-            for (int i = 0; i < rows; i++) to[i * lddW + at[j]] += d[j * ldd + r + i];
+            for (int i = 0; i < rows; i++)
+                if (compensated)
+                    add_compensated(to.sum + i * to.ld + at[j], to.lost + i * to.ld_lost + at[j], d + j * ldd + r + i, 1);
+                else to.sum[i * to.ld + at[j]] += d[j * ldd + r + i];
     }
 }
 
 /* C (n, m) += W X for the rows of `own`, as `matmul_unpacked`; X (K, m) one-hot. */
-static inline void matmul_one_hot_unpacked(double *c, Py_ssize_t m, const double *w, Py_ssize_t ld, Py_ssize_t K,
+static inline void matmul_one_hot_unpacked(real *c, Py_ssize_t m, const real *w, Py_ssize_t ld, Py_ssize_t K,
                                            const Py_ssize_t *at, index_range own, thread thr)
 {
     index_range part = {own.begin, own.begin};
@@ -69,22 +76,22 @@ static inline void matmul_one_hot_unpacked(double *c, Py_ssize_t m, const double
 }
 
 /* dW (n, K) = D X' for the rows of `own`, as `outer_unpacked`; X (K, m) one-hot. */
-static inline void outer_one_hot_unpacked(double *dW, Py_ssize_t lddW, Py_ssize_t K, const double *d,
+static inline void outer_one_hot_unpacked(real *dW, Py_ssize_t lddW, Py_ssize_t K, const real *d,
                                           const Py_ssize_t *at, Py_ssize_t m, index_range own, thread thr)
 {
     index_range part = {own.begin, own.begin};
     while (next_part(&part, own, MC, 2.0 * (double)(K + m), thr))
         for (Py_ssize_t u = part.begin; u < part.end; u++) {
-            double *row = dW + u * lddW, lane[2 * MR];
-            const double *du = d + u * m;
+            real *row = dW + u * lddW, lane[2 * MR];
+            const real *du = d + u * m;
             if (m == 1) { /* a product of one term: d * 0.0 is -0.0 where d is negative */
-                for (Py_ssize_t k = 0; k < K; k++) row[k] = k == at[0] ? du[0] : du[0] * 0.0;
+                for (Py_ssize_t k = 0; k < K; k++) row[k] = k == at[0] ? du[0] : du[0] * 0;
                 continue;
             }
             memset(row, 0, (size_t)K * sizeof *row);
             const Py_ssize_t lanes = sums_in_lanes(m, K) ? VLEN : 1;
             for (Py_ssize_t l = 0; l < lanes; l++) {
-                double *sum = lanes > 1 ? lane : row;
+                real *sum = lanes > 1 ? lane : row;
                 if (lanes > 1) memset(lane, 0, (size_t)K * sizeof *lane);
                 for (Py_ssize_t j = l; j < m; j += lanes) sum[at[j]] += du[j];
                 for (Py_ssize_t k = 0; k < K && lanes > 1; k++) row[k] += lane[k];

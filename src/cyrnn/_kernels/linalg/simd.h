@@ -1,13 +1,14 @@
-/* One vector of doubles, spelled once per instruction set: the only intrinsics in the package.
+/* One vector of doubles, or with CYRNN_F32 of floats (simd_f32.h), spelled once per instruction set: the only intrinsics
+ * in the package.
  *
- *   VLEN                  doubles in a vector; VREGS vector registers
+ *   VLEN                  values in a vector; VREGS vector registers
  *   vec_load, vec_store   VLEN values, any alignment
  *   vec_load_n            the first n values (1 <= n <= VLEN), the others 0, nothing read past n
  *   vec_store_n           the first n values, nothing written past n
  *   vec_fma(a, b, c)      a b + c, rounded once where the machine can, else twice; always the same
  *   vec_transpose         VLEN vectors: the rows of a square become its columns
  *
- * Without a known instruction set a vector is one double and the compiler does what it can.
+ * Without a known instruction set a vector is one value and the compiler does what it can.
  */
 #ifndef CYRNN_SIMD_H
 #define CYRNN_SIMD_H
@@ -25,6 +26,10 @@
 #define PREFETCH_READ(p) __builtin_prefetch(p)
 #define PREFETCH_L2(p) __builtin_prefetch(p, 0, 2)
 #endif
+
+#ifdef CYRNN_F32
+#include "simd_f32.h"
+#else
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 #include <immintrin.h>
@@ -164,6 +169,8 @@ typedef double vec;
 #define vec_load_n(p, n) (*(p))
 #define vec_store_n(p, v, n) (*(p) = (v))
 #define vec_transpose(r)
+#endif
+
 #endif
 
 #endif

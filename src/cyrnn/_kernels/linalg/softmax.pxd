@@ -11,12 +11,13 @@ example fills the vectors, so that both ways give the same bits.
 from libc.string cimport memcpy
 
 from ..runtime.limits cimport SOFTMAX_COLUMNS, SOFTMAX_FEW
+from ..runtime.real cimport one, real, zero
 from .linalg cimport exp, sum_of_lanes, transpose
 
 
-cdef inline double row_sum(const double *z, Py_ssize_t n) noexcept nogil:
+cdef inline real row_sum(const real *z, Py_ssize_t n) noexcept nogil:
     """Sum of the exponentials of one example."""
-    cdef double total = 1.0, lost = 0.0, next
+    cdef real total = one, lost = zero, next
     cdef Py_ssize_t u
     if n >= SOFTMAX_FEW:
         return sum_of_lanes(z, n)
@@ -24,12 +25,12 @@ cdef inline double row_sum(const double *z, Py_ssize_t n) noexcept nogil:
         next = total + z[u]
         lost += z[u] - (next - total)
         total = next
-    return (total - 1.0) + lost
+    return (total - one) + lost
 
 
-cdef inline double row_max(const double *z, Py_ssize_t n) noexcept nogil:
+cdef inline real row_max(const real *z, Py_ssize_t n) noexcept nogil:
     """The largest value; a NaN may be passed over, since exp(NaN - max) makes the sum NaN."""
-    cdef double lane[8]
+    cdef real lane[8]
     cdef Py_ssize_t u, v
     lane[0] = z[0]
     if n < SOFTMAX_FEW:
@@ -48,10 +49,10 @@ cdef inline double row_max(const double *z, Py_ssize_t n) noexcept nogil:
     return lane[0]
 
 
-cdef inline void softmax_rows(double *z, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+cdef inline void softmax_rows(real *z, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
     """Each row of z (rows, n) becomes its softmax."""
     cdef Py_ssize_t j, u
-    cdef double largest, total
+    cdef real largest, total
     for j in range(rows if n else 0):
         largest = row_max(z + j * n, n)
         for u in range(j * n, j * n + n):
@@ -65,25 +66,25 @@ cdef inline void softmax_rows(double *z, Py_ssize_t rows, Py_ssize_t n) noexcept
 
 
 cdef inline void softmax_columns(
-    const double *restrict x,           # IN  (n, m)
-    double *restrict y,                 # OUT (n, m)
+    const real *restrict x,             # IN  (n, m)
+    real *restrict y,                   # OUT (n, m)
     Py_ssize_t n, Py_ssize_t m,
 ) noexcept nogil:
     """Softmax of every column, for n < SOFTMAX_FEW: a row of examples, not of classes, fills the vectors."""
-    cdef double largest[SOFTMAX_COLUMNS]
-    cdef double total[SOFTMAX_COLUMNS]
-    cdef double lost[SOFTMAX_COLUMNS]
-    cdef double next
-    cdef const double *x_u
-    cdef double *y_u
+    cdef real largest[SOFTMAX_COLUMNS]
+    cdef real total[SOFTMAX_COLUMNS]
+    cdef real lost[SOFTMAX_COLUMNS]
+    cdef real next
+    cdef const real *x_u
+    cdef real *y_u
     cdef Py_ssize_t b, first_j, u, j, count
     for b in range((m + SOFTMAX_COLUMNS - 1) // SOFTMAX_COLUMNS):
         first_j = b * SOFTMAX_COLUMNS
         count = min(SOFTMAX_COLUMNS, m - first_j)
         for j in range(count):
             largest[j] = x[first_j + j]
-            total[j] = 1.0
-            lost[j] = 0.0
+            total[j] = one
+            lost[j] = zero
         for u in range(1, n):
             x_u = x + u * m + first_j
             for j in range(count):
@@ -98,14 +99,14 @@ cdef inline void softmax_columns(
                 lost[j] += y_u[j] - (next - total[j])
                 total[j] = next
         for j in range(count):
-            total[j] = (total[j] - 1.0) + lost[j]
+            total[j] = (total[j] - one) + lost[j]
         for u in range(n):
             y_u = y + u * m + first_j
             for j in range(count):
                 y_u[j] /= total[j]
 
 
-cdef inline void softmax_step(double *z, double *y, Py_ssize_t n, Py_ssize_t m) noexcept nogil:
+cdef inline void softmax_step(real *z, real *y, Py_ssize_t n, Py_ssize_t m) noexcept nogil:
     """y (n, m) = softmax of every column of z (n, m), which is overwritten."""
     if n == 0:
         return
@@ -115,4 +116,4 @@ cdef inline void softmax_step(double *z, double *y, Py_ssize_t n, Py_ssize_t m) 
     transpose(y, n, z, m, n, m)
     softmax_rows(y, m, n)
     transpose(z, m, y, n, m, n)
-    memcpy(y, z, n * m * sizeof(double))
+    memcpy(y, z, n * m * sizeof(real))

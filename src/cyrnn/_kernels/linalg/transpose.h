@@ -33,7 +33,7 @@ enum strided_side { NO_SIDE, SOURCE_SIDE, TARGET_SIDE };
 
 /* dst[c * ldd + r] = src[r * lds + c] for r < rows, c < cols.  Where `at` is given, row i of the side that is not
  * strided begins at (at[i] - at[0]) * ld instead of i * ld. */
-ALWAYS_INLINE void transpose_tiles(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t rows,
+ALWAYS_INLINE void transpose_tiles(real *dst, Py_ssize_t ldd, const real *src, Py_ssize_t lds, Py_ssize_t rows,
                                    Py_ssize_t cols, const enum strided_side side, const Py_ssize_t *at)
 {
 #define SOURCE(r) (src + (at && side == TARGET_SIDE ? at[r] - at[0] : (r)) * lds)
@@ -66,19 +66,19 @@ ALWAYS_INLINE void transpose_tiles(double *dst, Py_ssize_t ldd, const double *sr
 #undef TARGET
 }
 
-static inline void transpose(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds,
+static inline void transpose(real *dst, Py_ssize_t ldd, const real *src, Py_ssize_t lds,
                              Py_ssize_t rows, Py_ssize_t cols)
 {
     transpose_tiles(dst, ldd, src, lds, rows, cols, NO_SIDE, NULL);
 }
 
-static void transpose_in(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds,
+static void transpose_in(real *dst, Py_ssize_t ldd, const real *src, Py_ssize_t lds,
                          Py_ssize_t rows, Py_ssize_t cols)
 {
     transpose_tiles(dst, ldd, src, lds, rows, cols, SOURCE_SIDE, NULL);
 }
 
-static void transpose_out(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds,
+static void transpose_out(real *dst, Py_ssize_t ldd, const real *src, Py_ssize_t lds,
                           Py_ssize_t rows, Py_ssize_t cols)
 {
     transpose_tiles(dst, ldd, src, lds, rows, cols, TARGET_SIDE, NULL);
@@ -86,10 +86,10 @@ static void transpose_out(double *dst, Py_ssize_t ldd, const double *src, Py_ssi
 
 /* dst (count, m, units) = src[:, :, first : first + count], row length ld; any strides, fast where one of them is 1.
  * Only the units of `own`, of the examples `of`. */
-static inline void steps_to_columns(double *dst, Py_ssize_t ld, strided src, Py_ssize_t m, Py_ssize_t first,
+static inline void steps_to_columns(real *dst, Py_ssize_t ld, strided src, Py_ssize_t m, Py_ssize_t first,
                                     Py_ssize_t count, index_range own, index_range of)
 {
-    const double *s = src.data + first * src.s_step + own.begin * src.s_unit;
+    const real *s = src.data + first * src.s_step + own.begin * src.s_unit;
     Py_ssize_t units = own.end - own.begin;
     dst += own.begin;
     if (units <= 0) return;
@@ -115,8 +115,8 @@ static inline void steps_to_columns(double *dst, Py_ssize_t ld, strided src, Py_
 /* The same block as columns: unit u of example j at step first + t is at p[(t * m + j) * ld + u].  In place where the
  * caller's array has this layout (time-major, a state for all examples, one step of one example), else copied to
  * `workspace`. */
-static inline const double *as_columns(strided s, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first,
-                                       Py_ssize_t count, double *workspace, Py_ssize_t *ld, index_range own,
+static inline const real *as_columns(strided s, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first,
+                                       Py_ssize_t count, real *workspace, Py_ssize_t *ld, index_range own,
                                        index_range of)
 {
     if ((s.s_unit == 1 || n <= 1) && (count == 1 || m == 1 || s.s_step == m * s.s_example)) {
@@ -130,10 +130,10 @@ static inline const double *as_columns(strided s, Py_ssize_t n, Py_ssize_t m, Py
 
 /* dst[:, :, first : first + count] = src (count, m, n); dst is C-contiguous, so s_step is 1.  Only the units of `own`, of
  * the examples `of`. */
-static inline void columns_to_steps(strided dst, const double *src, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first,
+static inline void columns_to_steps(strided dst, const real *src, Py_ssize_t n, Py_ssize_t m, Py_ssize_t first,
                                     Py_ssize_t count, index_range own, index_range of)
 {
-    double *d = dst.data + first + own.begin * dst.s_unit;
+    real *d = dst.data + first + own.begin * dst.s_unit;
     Py_ssize_t units = own.end - own.begin;
     src += own.begin;
     if (units <= 0) return;
@@ -145,7 +145,7 @@ static inline void columns_to_steps(strided dst, const double *src, Py_ssize_t n
 }
 
 /* One step as a C-contiguous matrix (n, m): in place where it has this layout, else in `workspace`. */
-static inline const double *as_matrix(strided s, Py_ssize_t n, Py_ssize_t m, double *workspace)
+static inline const real *as_matrix(strided s, Py_ssize_t n, Py_ssize_t m, real *workspace)
 {
     if ((s.s_example == 1 || m <= 1) && (s.s_unit == m || n <= 1)) return s.data;
     if (s.s_unit == 1 && s.s_example) transpose(workspace, m, s.data, s.s_example, m, n);

@@ -1,4 +1,5 @@
-/* exp, tanh, sigmoid and log on doubles, written so that a loop over them vectorises.
+/* exp, tanh, sigmoid and log on doubles, or with CYRNN_F32 on floats (vmath_f32.h), written so that a loop over them
+ * vectorises.  Here the doubles:
  *
  * 1. One core: x = k ln 2 + r with |r| <= ln(2)/2 and expm1(r) = r + r^2 (1/2 + r s(r)), where s
  *    is the near-minimax polynomial of degree 9 (Chebyshev interpolation in 40 digits, relative
@@ -23,14 +24,18 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
+#error "arithmetic must be done in its own type: compile with -msse2 -mfpmath=sse"
+#endif
+
+#ifdef CYRNN_F32
+#include "vmath_f32.h"
+#else
+
 #if defined(__FMA__) || defined(__aarch64__)
 #define FMA(a, b, c) fma(a, b, c)
 #else
 #define FMA(a, b, c) ((a) * (b) + (c))
-#endif
-
-#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
-#error "double arithmetic must be done in double: compile with -msse2 -mfpmath=sse"
 #endif
 
 #define LOG2_E 1.44269504088896338700e+00
@@ -143,5 +148,7 @@ static inline double vlog(double x)
     odd = FMA(even, w, odd * z); /* R */
     return k * LN2_HI - ((h - FMA(s, h + odd, k * LN2_LO)) - f);
 }
+
+#endif
 
 #endif

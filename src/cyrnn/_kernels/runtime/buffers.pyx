@@ -14,7 +14,7 @@ from libc.string cimport memmove, memset
 
 from .limits cimport CACHE_LINE, POOL_BUFFERS, POOL_BYTES, POOL_FROM
 
-from numpy import empty, full, nan, ndarray
+from numpy import dtype as numpy_dtype, empty, full, nan, ndarray
 
 
 cdef extern from "runtime/alloc.h" nogil:
@@ -28,6 +28,7 @@ cdef extern from "Python.h":
 
 
 cdef void *array_type = <void *> ndarray
+cdef object float32 = numpy_dtype("float32"), float64 = numpy_dtype("float64")
 
 cdef enum:
     TRACEMALLOC_DOMAIN = 0xC712
@@ -51,9 +52,9 @@ cdef Block *pool_remove(int index) noexcept:
     return block
 
 
-cdef double *buffer_alloc(Py_ssize_t count) except NULL:
-    """`count` doubles, uninitialised, aligned to a cache line; to be freed by `buffer_free`."""
-    cdef size_t size = count * sizeof(double) + CACHE_LINE
+cdef void *buffer_alloc(Py_ssize_t bytes) except NULL:
+    """So many bytes, uninitialised, aligned to a cache line; to be freed by `buffer_free`."""
+    cdef size_t size = bytes + CACHE_LINE
     cdef int index, best = -1
     cdef Block *block
     if size > POOL_FROM:
@@ -69,11 +70,11 @@ cdef double *buffer_alloc(Py_ssize_t count) except NULL:
         block.size = size
     PyTraceMalloc_Track(TRACEMALLOC_DOMAIN, <uintptr_t> block, block.size)
     if nan_first:
-        memset(<char *> block + CACHE_LINE, 0xff, count * sizeof(double))
-    return <double *> (<char *> block + CACHE_LINE)
+        memset(<char *> block + CACHE_LINE, 0xff, bytes)
+    return <char *> block + CACHE_LINE
 
 
-cdef void buffer_free(double *data) noexcept:
+cdef void buffer_free(void *data) noexcept:
     """Put a buffer of `buffer_alloc` into the pool, or give it back to the system."""
     global pool_count, pool_bytes
     cdef Block *block = <Block *> (<char *> data - CACHE_LINE)
@@ -91,12 +92,12 @@ cdef void buffer_free(double *data) noexcept:
 cdef class Memory:
     """The owner of the memory of an array made by `new_array`."""
 
-    cdef double *data
+    cdef void *data
     cdef Py_ssize_t bytes
 
-    def __cinit__(self, Py_ssize_t count):
-        self.data = buffer_alloc(count)
-        self.bytes = count * sizeof(double)
+    def __cinit__(self, Py_ssize_t bytes):
+        self.data = buffer_alloc(bytes)
+        self.bytes = bytes
 
     def __getbuffer__(self, Py_buffer *view, int flags):
         PyBuffer_FillInfo(view, self, self.data, self.bytes, False, flags)
@@ -106,23 +107,24 @@ cdef class Memory:
             buffer_free(self.data)
 
 
-cdef object new_array(tuple shape):
-    """An uninitialised C-contiguous float64 array."""
-    cdef double count = 1.0             # a product that cannot overflow
+cdef object array_of(tuple shape, Py_ssize_t itemsize):
+    """An uninitialised C-contiguous array of float64, or of float32 if a value has 4 bytes."""
+    cdef double bytes = itemsize        # a product that cannot overflow
     cdef Py_ssize_t n
+    cdef object dtype = float64 if itemsize == 8 else float32
     for n in shape:
-        count *= n
-    if POOL_FROM < count * sizeof(double) < NUMPY_BYTES:
-        return ndarray(shape, buffer=Memory(<Py_ssize_t> count))
-    return full(shape, nan) if nan_first else empty(shape)
+        bytes *= n
+    if POOL_FROM < bytes < NUMPY_BYTES:
+        return ndarray(shape, dtype, Memory(<Py_ssize_t> bytes))
+    return full(shape, nan, dtype) if nan_first else empty(shape, dtype)
 
 
-def arrays(*shapes: tuple[int, ...]) -> list[ndarray]:
-    """Uninitialised C-contiguous float64 arrays of these shapes."""
+def arrays(*shapes: tuple[int, ...], itemsize: int = 8) -> list[ndarray]:
+    """Uninitialised C-contiguous arrays of these shapes, of float64 or of float32."""
     cdef list made = []
     cdef tuple shape
     for shape in shapes:
-        made.append(new_array(shape))
+        made.append(array_of(shape, itemsize))
     return made
 
 

@@ -48,14 +48,14 @@ typedef struct region {
     int arrived, phase, asleep;          /* of the barrier */
     double elapsed, busiest;             /* seconds that it took; that the thread with the most work was running */
     jmp_buf *out;                        /* of the parallel region; NULL in a call on one thread */
-    double *panels;                      /* workspace of each thread, see gemm_unpacked; NULL if no product needs it */
-    Py_ssize_t panel_size;               /* doubles of it */
+    char *panels;                        /* workspace of each thread, see gemm_unpacked; NULL if no product needs it */
+    Py_ssize_t panel_size;               /* bytes of it */
 } region;
 
 typedef struct {
     int id, count;
     region *region;
-    double *panel; /* this thread's of the region */
+    void *panel; /* this thread's of the region */
 } thread;
 
 typedef struct {

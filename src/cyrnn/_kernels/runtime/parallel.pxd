@@ -14,14 +14,14 @@ cdef extern from "runtime/parallel.h" nogil:
         double elapsed
         double busiest
         void *out
-        double *panels
+        char *panels
         Py_ssize_t panel_size
 
     ctypedef struct thread:
         int id
         int count
         region *region
-        double *panel
+        void *panel
 
     ctypedef struct index_range:
         Py_ssize_t begin

@@ -1,12 +1,13 @@
 /* An array of the caller's, (n, m, T_x) in any layout: element (u, j, t) at data[u * s_unit + j * s_example +
- * t * s_step], strides in doubles. */
+ * t * s_step], strides in values. */
 #ifndef CYRNN_STRIDED_H
 #define CYRNN_STRIDED_H
 
 #include <stddef.h>
+#include "real.h"
 
 typedef struct {
-    double *data;
+    real *data;
     Py_ssize_t s_unit, s_example, s_step;
 } strided;
 

@@ -3,6 +3,7 @@
 from .buffers cimport buffer_free
 from .limits cimport STEP_EXAMPLES
 from .parallel cimport parallel_run, region, thread_fn
+from .real cimport real
 
 
 cdef inline double step_flops(Py_ssize_t m, double flops) noexcept nogil:
@@ -19,12 +20,12 @@ cdef int raise_if_cancelled(const region *state) except -1
 
 
 cdef inline int run_on_threads(
-    thread_fn *run, void *problem, int threads, double flops, double *workspace, Py_ssize_t panel_size,
+    thread_fn *run, void *problem, int threads, double flops, real *workspace, Py_ssize_t panel_size,
 ) except -1:
     """Run it on so many threads without the GIL, with interrupts, and free its workspace, which begins with a panel of
-    so many doubles for each thread (see `gemm_unpacked`)."""
+    so many values for each thread (see `gemm_unpacked`)."""
     cdef region state = region_init(flops)
-    state.panels, state.panel_size = workspace, panel_size
+    state.panels, state.panel_size = <char *> workspace, panel_size * <Py_ssize_t> sizeof(real)
     acquire_threads(threads)
     with nogil:
         parallel_run(run, problem, threads, &state)

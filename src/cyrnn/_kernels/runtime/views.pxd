@@ -9,12 +9,13 @@ from libc.stdint cimport int64_t, uintptr_t
 
 from .buffers cimport array_type
 from .limits cimport MAX_COLUMNS
+from .real cimport real
 
 
 cdef extern from "runtime/strided.h" nogil:
     ctypedef struct strided:
         # element (u, j, t) of an array (n, m, T_x) is at data[u * s_unit + j * s_example + t * s_step]
-        double *data
+        real *data
         Py_ssize_t s_unit
         Py_ssize_t s_example
         Py_ssize_t s_step
@@ -29,10 +30,10 @@ cdef extern from "runtime/strided.h" nogil:
 
 
 cdef extern from "runtime/view.h":
-    double *data_2 "VIEW_DATA" (const double[:, :] view)
-    double *data_2c "VIEW_DATA" (const double[:, ::1] view)
-    double *data_3 "VIEW_DATA" (const double[:, :, :] view)
-    double *data_3c "VIEW_DATA" (const double[:, :, ::1] view)
+    real *data_2 "VIEW_DATA" (const real[:, :] view)
+    real *data_2c "VIEW_DATA" (const real[:, ::1] view)
+    real *data_3 "VIEW_DATA" (const real[:, :, :] view)
+    real *data_3c "VIEW_DATA" (const real[:, :, ::1] view)
     const Py_ssize_t *data_1n "VIEW_INDICES" (const Py_ssize_t[:] view)
     const Py_ssize_t *data_2n "VIEW_INDICES" (const Py_ssize_t[:, :] view)
     bint is_plain_1s "VIEW_IS_OF" (const Py_ssize_t[:] view, void *type)
@@ -40,32 +41,32 @@ cdef extern from "runtime/view.h":
     bint is_plain_1i "VIEW_IS_OF" (const int64_t[::1] view, void *type)
     bint is_plain_2i "VIEW_IS_OF" (const int64_t[:, ::1] view, void *type)
     bint is_plain_1n "VIEW_IS_OF" (const Py_ssize_t[::1] view, void *type)
-    bint is_plain_2 "VIEW_IS_PLAIN" (const double[:, :] view, void *type)
-    bint is_plain_2c "VIEW_IS_PLAIN" (const double[:, ::1] view, void *type)
-    bint is_plain_3 "VIEW_IS_PLAIN" (const double[:, :, :] view, void *type)
-    bint is_plain_3c "VIEW_IS_PLAIN" (const double[:, :, ::1] view, void *type)
+    bint is_plain_2 "VIEW_IS_PLAIN" (const real[:, :] view, void *type)
+    bint is_plain_2c "VIEW_IS_PLAIN" (const real[:, ::1] view, void *type)
+    bint is_plain_3 "VIEW_IS_PLAIN" (const real[:, :, :] view, void *type)
+    bint is_plain_3c "VIEW_IS_PLAIN" (const real[:, :, ::1] view, void *type)
 
 
 cdef inline int refuse() except -1:
     raise ValueError("the shapes do not fit, or an array is not a plain, aligned one")
 
 
-cdef inline const double *matrix(
-    const double[:, ::1] view, Py_ssize_t rows, Py_ssize_t columns,
+cdef inline const real *matrix(
+    const real[:, ::1] view, Py_ssize_t rows, Py_ssize_t columns,
 ) except? NULL:
     """The address of a matrix of exactly this shape."""
-    if view.shape[0] != rows or view.shape[1] != columns or <uintptr_t> data_2c(view) % sizeof(double):
+    if view.shape[0] != rows or view.shape[1] != columns or <uintptr_t> data_2c(view) % sizeof(real):
         refuse()
     if not is_plain_2c(view, array_type):
         refuse()
     return data_2c(view)
 
 
-cdef inline const double *cube(
-    const double[:, :, ::1] view, Py_ssize_t n0, Py_ssize_t n1, Py_ssize_t n2,
+cdef inline const real *cube(
+    const real[:, :, ::1] view, Py_ssize_t n0, Py_ssize_t n1, Py_ssize_t n2,
 ) except? NULL:
     """The address of an array of exactly this shape."""
-    if view.shape[0] != n0 or view.shape[1] != n1 or view.shape[2] != n2 or <uintptr_t> data_3c(view) % sizeof(double):
+    if view.shape[0] != n0 or view.shape[1] != n1 or view.shape[2] != n2 or <uintptr_t> data_3c(view) % sizeof(real):
         refuse()
     if not is_plain_3c(view, array_type):
         refuse()
@@ -73,30 +74,30 @@ cdef inline const double *cube(
 
 
 cdef inline int sequence(
-    const double[:, :, :] view, Py_ssize_t n, Py_ssize_t m, Py_ssize_t T, strided *out,
+    const real[:, :, :] view, Py_ssize_t n, Py_ssize_t m, Py_ssize_t T, strided *out,
 ) except -1:
     """A sequence (n, m, T) of any strides."""
     cdef uintptr_t bits = <uintptr_t> data_3(view) | view.strides[0] | view.strides[1] | view.strides[2]
-    if view.shape[0] != n or view.shape[1] != m or view.shape[2] != T or bits % sizeof(double):
+    if view.shape[0] != n or view.shape[1] != m or view.shape[2] != T or bits % sizeof(real):
         refuse()
     if <double> m * <double> T > MAX_COLUMNS or not is_plain_3(view, array_type):
         refuse()
-    out.data = <double *> data_3(view)
-    out.s_unit, out.s_example, out.s_step = view.strides[0] // 8, view.strides[1] // 8, view.strides[2] // 8
+    out.data = <real *> data_3(view)
+    out.s_unit, out.s_example, out.s_step = view.strides[0] // <Py_ssize_t> sizeof(real), view.strides[1] // <Py_ssize_t> sizeof(real), view.strides[2] // <Py_ssize_t> sizeof(real)
     return 0
 
 
 cdef inline int state(
-    const double[:, :] view, Py_ssize_t n, Py_ssize_t m, bint one_for_all, strided *out,
+    const real[:, :] view, Py_ssize_t n, Py_ssize_t m, bint one_for_all, strided *out,
 ) except -1:
     """A state (n, m) of any strides; (n, 1) may stand for all examples if that is allowed."""
     cdef uintptr_t bits = <uintptr_t> data_2(view) | view.strides[0] | view.strides[1]
     if view.shape[0] != n or (view.shape[1] != m and not (one_for_all and view.shape[1] == 1)):
         refuse()
-    if bits % sizeof(double) or m > MAX_COLUMNS or not is_plain_2(view, array_type):
+    if bits % sizeof(real) or m > MAX_COLUMNS or not is_plain_2(view, array_type):
         refuse()
-    out.data = <double *> data_2(view)
-    out.s_unit, out.s_example, out.s_step = view.strides[0] // 8, view.strides[1] // 8 if view.shape[1] > 1 else 0, 0
+    out.data = <real *> data_2(view)
+    out.s_unit, out.s_example, out.s_step = view.strides[0] // <Py_ssize_t> sizeof(real), view.strides[1] // <Py_ssize_t> sizeof(real) if view.shape[1] > 1 else 0, 0
     return 0
 
 
@@ -146,24 +147,24 @@ cdef inline int index_state(const Py_ssize_t[:] view, Py_ssize_t n_x, Py_ssize_t
     return check_indices(out, n_x, m, NULL, 1)
 
 
-cdef inline double *new_matrix(double[:, ::1] view) noexcept:
+cdef inline real *new_matrix(real[:, ::1] view) noexcept:
     """The address of an array of ours."""
     return data_2c(view)
 
 
-cdef inline double *new_cube(double[:, :, ::1] view) noexcept:
+cdef inline real *new_cube(real[:, :, ::1] view) noexcept:
     """The address of an array of ours."""
     return data_3c(view)
 
 
-cdef inline strided new_state(double[:, ::1] view) noexcept:
+cdef inline strided new_state(real[:, ::1] view) noexcept:
     """A state (n, m) of ours as one step of a sequence."""
     cdef strided out
     out.data, out.s_unit, out.s_example, out.s_step = data_2c(view), view.shape[1], 1, 1
     return out
 
 
-cdef inline strided new_sequence(double[:, :, ::1] view) noexcept:
+cdef inline strided new_sequence(real[:, :, ::1] view) noexcept:
     """A sequence (n, m, T_x) of ours."""
     cdef strided out
     out.data, out.s_unit, out.s_example, out.s_step = data_3c(view), view.shape[1] * view.shape[2], view.shape[2], 1
@@ -171,7 +172,7 @@ cdef inline strided new_sequence(double[:, :, ::1] view) noexcept:
 
 
 cdef inline int as_columns_view(
-    const double[:, :, :] view, Py_ssize_t n, Py_ssize_t m, Py_ssize_t T_x, strided *out,
+    const real[:, :, :] view, Py_ssize_t n, Py_ssize_t m, Py_ssize_t T_x, strided *out,
 ) except -1:
     """A C-contiguous sequence, or one step of any strides, as a matrix of units by columns (the m T_x examples and
     steps), for what does not depend on the steps (losses, the output layer): nothing is transposed."""
@@ -187,5 +188,5 @@ cdef inline int as_columns_view(
 
 
 cdef inline Py_ssize_t column_copy(strided s, Py_ssize_t n, Py_ssize_t columns) noexcept nogil:
-    """The doubles that a C-contiguous copy of such a matrix takes: none where it is C-contiguous itself."""
+    """The values that a C-contiguous copy of such a matrix takes: none where it is C-contiguous itself."""
     return 0 if (s.s_example == 1 or columns <= 1) and (s.s_unit == columns or n <= 1) else n * columns

@@ -8,14 +8,15 @@ from libc.string cimport memcpy, memset
 
 from ..cells.cell cimport adds_to, cell, gets_input, product, step
 from ..linalg.linalg cimport (
-    ADD, ZERO, add_outer, add_outer_one_hot, add_outer_workspace, add_rows, matmul_t, padded_ld, panel_size, start,
-    weights_alloc, weights_pack_t,
+    ADD, ZERO, accumulator, add_lost, add_outer, add_outer_one_hot, add_outer_workspace, add_rows, matmul_t, padded_ld,
+    panel_size, rows_from, start, weights_alloc, weights_pack_t,
 )
-from ..runtime.buffers cimport buffer_alloc, workspace_alloc
-from ..runtime.limits cimport BACKWARD_COLUMNS, LINE, MR, NR
+from ..runtime.buffers cimport index_alloc, values_alloc, workspace_alloc
+from ..runtime.limits cimport BACKWARD_COLUMNS, COMPENSATED, LINE, MR, NR, SUM_COLUMNS
 from ..runtime.parallel cimport (
     barrier, clamp, full_range, index_range, interrupted, one_thread, poll_signals, publish, thread, thread_range,
 )
+from ..runtime.real cimport real
 from ..runtime.threads cimport run_on_threads, threads_for
 from .batch cimport (
     batch, batch_alloc, batch_size_at, clear_padding, columns_before, n_segments, offset_at, pack_batch, pack_indices,
@@ -23,7 +24,7 @@ from .batch cimport (
 )
 from .blocks cimport next_block, set_block
 from .layer cimport (
-    MAX_INPUTS, backward_flops, input_columns, input_size, layer, packed_size, projected_once, split_work, state_column,
+    MAX_INPUTS, backward_flops, in_product, input_columns, input_size, layer, packed_size, projected_once, split_work, state_column,
 )
 
 
@@ -31,7 +32,7 @@ cdef inline void backward_pointwise(
     const layer *task, int stage,
     Py_ssize_t before, Py_ssize_t after,        # the first columns of the states before and after the step
     Py_ssize_t first,                           # the first column of the slots
-    double *d,                                  # the first column of d_slots at this step
+    real *d,                                    # the first column of d_slots at this step
     index_range columns,
 ) noexcept nogil:
     """The pointwise function of a stage for some columns of a step: one call for all of them where the rows of d_slots
@@ -59,7 +60,7 @@ cdef inline void backward_pointwise(
 
 cdef inline void backward_step(
     const layer *task,
-    Py_ssize_t before, Py_ssize_t after, Py_ssize_t first, double *d,   # as `backward_pointwise`
+    Py_ssize_t before, Py_ssize_t after, Py_ssize_t first, real *d,     # as `backward_pointwise`
     index_range pointwise_columns,              # this thread's for the pointwise part
     index_range columns,                        # and for the products
     thread thr,
@@ -68,7 +69,7 @@ cdef inline void backward_step(
     cdef const cell *c = &task.p.cell
     cdef Py_ssize_t count = columns.end - columns.begin, n_a = task.p.n_a, ld = task.d_ld
     cdef const product *p
-    cdef double *d_own = d + columns.begin * ld
+    cdef real *d_own = d + columns.begin * ld
     cdef Py_ssize_t sd = task.d_stride
     cdef int k
     for k in range(c.n_stages - 1, -1, -1):
@@ -87,10 +88,36 @@ cdef inline void backward_step(
         barrier(thr)
 
 
+cdef inline accumulator dW_h_of(const layer *task, int slot) noexcept nogil:
+    """The gradient of the recurrent weights of a slot."""
+    cdef accumulator found
+    found.sum, found.ld = task.out.dW_h[slot], task.out.ld_h
+    found.lost, found.ld_lost = task.lost_h[slot], task.p.n_a
+    return found
+
+
+cdef inline accumulator dW_x_of(const layer *task, int slot) noexcept nogil:
+    """The gradient of the weights of the input of a slot."""
+    cdef accumulator found
+    found.sum, found.ld = task.out.dW_x[slot], task.out.ld_x
+    found.lost, found.ld_lost = task.lost_x[slot], task.p.n_x
+    return found
+
+
+cdef inline accumulator db_of(const layer *task, int slot) noexcept nogil:
+    """The gradient of the bias of a slot: a value a row."""
+    cdef accumulator found
+    cdef Py_ssize_t first = slot * task.p.n_a
+    found.sum, found.lost, found.ld, found.ld_lost = task.out.db + first, NULL, 1, 1
+    if task.lost_b != NULL:
+        found.lost = task.lost_b + first
+    return found
+
+
 cdef inline void add_weight_gradients(
     const layer *task,
-    const double **x, const Py_ssize_t *ldx,    # the block as columns, of each input
-    const double *before,                       # the hidden states before the first column
+    const real **x, const Py_ssize_t *ldx,      # the block as columns, of each input
+    const real *before,                         # the hidden states before the first column
     const Py_ssize_t *at,                       # and where the others are, counted from there
     Py_ssize_t first, Py_ssize_t columns, start how, thread thr,
 ) noexcept nogil:
@@ -98,11 +125,11 @@ cdef inline void add_weight_gradients(
     cdef const cell *c = &task.p.cell
     cdef Py_ssize_t n_a = task.p.n_a, ld = task.d_ld, rows
     cdef index_range units = thread_range(n_a, NR, thr)
-    cdef double *workspace = task.outer_workspace + thr.id * task.outer_size
+    cdef real *workspace = task.outer_workspace + thr.id * task.outer_size
     cdef const product *p
-    cdef const double *source
-    cdef double *d
-    cdef double *dW
+    cdef const real *source
+    cdef real *d
+    cdef accumulator dW
     cdef int k, stage, i
     rows = units.end - units.begin
     for k in range(c.n_slots):
@@ -110,24 +137,35 @@ cdef inline void add_weight_gradients(
         for stage in range(c.n_stages):
             p = &c.products[stage]
             if adds_to(p, k):
-                dW = task.out.dW_h[k] + units.begin * task.out.ld_h
+                dW = rows_from(dW_h_of(task, k), units.begin)
                 if p.source < 0:
-                    add_outer(dW, task.out.ld_h, d, ld, rows, before, n_a, at, n_a, columns, how, workspace, thr)
+                    add_outer(dW, d, ld, rows, before, n_a, at, n_a, columns, how, workspace, thr)
                 else:
                     source = task.slots + p.source * task.slot_stride + first * task.slot_ld
-                    add_outer(
-                        dW, task.out.ld_h, d, ld, rows, source, task.slot_ld, NULL, n_a, columns, how, workspace, thr,
-                    )
+                    add_outer(dW, d, ld, rows, source, task.slot_ld, NULL, n_a, columns, how, workspace, thr)
         if gets_input(c, k):
-            dW = task.out.dW_x[k] + units.begin * task.out.ld_x
+            dW = rows_from(dW_x_of(task, k), units.begin)
             if task.p.one_hot:
-                add_outer_one_hot(dW, task.out.ld_x, d, ld, rows, task.x_picked, task.p.n_x, columns, how, thr)
+                add_outer_one_hot(dW, d, ld, rows, task.x_picked, task.p.n_x, columns, how, thr)
             for i in range(0 if task.p.one_hot else task.p.n_inputs):
-                add_outer(
-                    dW, task.out.ld_x, d, ld, rows, x[i], ldx[i], NULL, task.p.widths[i], columns, how, workspace, thr,
-                )
-                dW += task.p.widths[i]
-        add_rows(task.out.db + k * n_a + units.begin, d, ld, rows, columns)
+                add_outer(dW, d, ld, rows, x[i], ldx[i], NULL, task.p.widths[i], columns, how, workspace, thr)
+                dW.sum += task.p.widths[i]
+                if dW.lost != NULL:
+                    dW.lost += task.p.widths[i]
+        add_rows(rows_from(db_of(task, k), units.begin), d, ld, rows, columns)
+
+
+cdef inline void end_sums(const layer *task, index_range units) noexcept nogil:
+    """Add to the sums over all columns what they rounded off."""
+    cdef const cell *c = &task.p.cell
+    cdef Py_ssize_t rows = units.end - units.begin
+    cdef int k
+    for k in range(c.n_slots):
+        if in_product(c, k):
+            add_lost(rows_from(dW_h_of(task, k), units.begin), rows, task.p.n_a)
+        if gets_input(c, k):
+            add_lost(rows_from(dW_x_of(task, k), units.begin), rows, task.p.n_x)
+        add_lost(rows_from(db_of(task, k), units.begin), rows, 1)
 
 
 cdef inline void clear_gradients(const layer *task) noexcept nogil:
@@ -137,10 +175,10 @@ cdef inline void clear_gradients(const layer *task) noexcept nogil:
     cdef int k, stage
     for k in range(c.n_slots):
         for row in range(n_a if gets_input(c, k) else 0):
-            memset(task.out.dW_x[k] + row * task.out.ld_x, 0, task.p.n_x * sizeof(double))
+            memset(task.out.dW_x[k] + row * task.out.ld_x, 0, task.p.n_x * sizeof(real))
         for stage in range(c.n_stages):
             for row in range(n_a if adds_to(&c.products[stage], k) else 0):
-                memset(task.out.dW_h[k] + row * task.out.ld_h, 0, n_a * sizeof(double))
+                memset(task.out.dW_h[k] + row * task.out.ld_h, 0, n_a * sizeof(real))
 
 
 cdef inline void load_gradients(
@@ -151,13 +189,13 @@ cdef inline void load_gradients(
     cdef const cell *c = &task.p.cell
     cdef Py_ssize_t n_a = task.p.n_a, ld = task.d_ld, first = offset_at(b, t0), t, j
     cdef index_range units = thread_range(n_a, LINE, thr), own, rows
-    cdef double *d = task.d_slots + c.da_slot * task.d_stride
+    cdef real *d = task.d_slots + c.da_slot * task.d_stride
     if task.d_hidden != NULL:
         own = thread_range(t1 - t0, 1, thr)
         for t in range(t0 + own.begin, t0 + own.end):
             rows = clamp(of, batch_size_at(b, t))
             for j in range(offset_at(b, t) + rows.begin, offset_at(b, t) + rows.end):
-                memcpy(d + (j - first) * ld, task.d_hidden + j * n_a, n_a * sizeof(double))
+                memcpy(d + (j - first) * ld, task.d_hidden + j * n_a, n_a * sizeof(real))
     else:
         pack_batch(d, ld, task.d_states[0], b, t0, t1, units, of)
     if c.dc_slot >= 0 and task.d_given[1]:
@@ -171,7 +209,7 @@ cdef inline void input_gradients(
     cdef const batch *b = &task.batch
     cdef Py_ssize_t ld = task.d_ld, n, i
     cdef index_range columns
-    cdef double *to
+    cdef real *to
     cdef int k
     for k in range(task.p.n_inputs):
         n = task.p.widths[k]
@@ -196,7 +234,7 @@ cdef inline void backward_pass(void *problem, thread thr) noexcept nogil:
     cdef bint reverse = task.reverse
     cdef Py_ssize_t n_a = task.p.n_a, ld = task.d_ld, t0 = 0 if reverse else b.T, t1 = t0, t, n, i, first
     cdef Py_ssize_t ldx[MAX_INPUTS]
-    cdef const double *x[MAX_INPUTS]
+    cdef const real *x[MAX_INPUTS]
     cdef const Py_ssize_t *at
     cdef index_range units = thread_range(n_a, NR, thr), values = thread_range(b.n_active * n_a, LINE, thr)
     cdef index_range own, of, columns           # own, of: see batch.h
@@ -208,12 +246,14 @@ cdef inline void backward_pass(void *problem, thread thr) noexcept nogil:
     if b.T == 0 and thr.id == 0:
         clear_gradients(task)
     for k in range(c.n_slots):
-        memset(task.out.db + k * n_a + units.begin, 0, (units.end - units.begin) * sizeof(double))
+        memset(task.out.db + k * n_a + units.begin, 0, (units.end - units.begin) * sizeof(real))
+        if task.compensated:
+            memset(task.lost_b + k * n_a + units.begin, 0, (units.end - units.begin) * sizeof(real))
     for k in range(c.n_states):
         if task.d_last[k].data != NULL:
             pack_state(task.d_state[k], n_a, task.d_last[k], b, thread_range(n_a, LINE, thr))
         else:
-            memset(task.d_state[k] + values.begin, 0, (values.end - values.begin) * sizeof(double))
+            memset(task.d_state[k] + values.begin, 0, (values.end - values.begin) * sizeof(real))
     if task.dx.data != NULL:
         clear_padding(task.dx, b, thread_range(task.p.n_x, LINE, thr))
     for k in range(task.p.n_inputs):
@@ -254,11 +294,13 @@ cdef inline void backward_pass(void *problem, thread thr) noexcept nogil:
         if not task.p.one_hot:      # indices have no gradient
             input_gradients(task, t0, t1, of, block_threads)
         barrier(thr)
+    if task.compensated:
+        end_sums(task, units)
     for k in range(c.n_states):
         unpack_state(task.d_initial[k], task.d_state[k], n_a, b, units)
 
 
-cdef inline double *backward_alloc(layer *task, double *workspace, int threads) noexcept nogil:
+cdef inline real *backward_alloc(layer *task, real *workspace, int threads) noexcept nogil:
     """Reserve the workspace that begins at `workspace`; its end."""
     cdef Py_ssize_t columns = task.batch.max_columns
     cdef int k
@@ -269,13 +311,23 @@ cdef inline double *backward_alloc(layer *task, double *workspace, int threads) 
         weights_alloc(&task.p.W_h[k], &workspace)
     batch_alloc(&task.batch, &workspace)
     task.x_columns = workspace_alloc(&workspace, 0 if task.p.one_hot else columns * packed_size(task))
-    task.x_picked = <Py_ssize_t *> workspace_alloc(&workspace, columns if task.p.one_hot else 0)
+    task.x_picked = index_alloc(&workspace, columns if task.p.one_hot else 0)
     task.d_slots = workspace_alloc(&workspace, columns * task.d_ld * (1 if task.batch.m == 1 else task.p.cell.n_slots))
-    task.columns_before = <Py_ssize_t *> workspace_alloc(&workspace, 0 if task.batch.lengths == NULL else columns)
+    task.columns_before = index_alloc(&workspace, 0 if task.batch.lengths == NULL else columns)
     for k in range(task.p.cell.n_states):
         task.d_state[k] = workspace_alloc(&workspace, task.batch.n_active * task.p.n_a)
-    task.outer_size = add_outer_workspace(max(input_size(&task.p), task.p.n_a), columns)
+    task.compensated = COMPENSATED and task.batch.columns > SUM_COLUMNS
+    task.outer_size = add_outer_workspace(
+        task.p.n_a, max(input_size(&task.p), task.p.n_a), columns, task.compensated
+    )
     task.outer_workspace = workspace_alloc(&workspace, threads * task.outer_size)
+    for k in range(task.p.cell.n_slots if task.compensated else 0):
+        if in_product(&task.p.cell, k):
+            task.lost_h[k] = workspace_alloc(&workspace, task.p.n_a * task.p.n_a)
+        if gets_input(&task.p.cell, k):
+            task.lost_x[k] = workspace_alloc(&workspace, task.p.n_a * task.p.n_x)
+    if task.compensated:
+        task.lost_b = workspace_alloc(&workspace, task.p.cell.n_slots * task.p.n_a)
     return workspace
 
 
@@ -296,9 +348,9 @@ cdef inline int run_backward(layer *task) except -1:
     cdef int k
     if task.p.n_a == 0:                 # nothing depends on x
         if task.dx.data != NULL:
-            memset(task.dx.data, 0, task.p.n_x * task.batch.m * task.batch.T_x * sizeof(double))
+            memset(task.dx.data, 0, task.p.n_x * task.batch.m * task.batch.T_x * sizeof(real))
         for k in range(0 if task.below[0] == NULL or task.adds_below else task.p.n_inputs):
-            memset(task.d_below[k], 0, task.batch.columns * task.p.widths[k] * sizeof(double))
+            memset(task.d_below[k], 0, task.batch.columns * task.p.widths[k] * sizeof(real))
         return 0
     backward_blocks(task)
     cdef int max_threads = split_work(task, NULL)
@@ -307,7 +359,7 @@ cdef inline int run_backward(layer *task) except -1:
     for k in range(task.p.n_inputs):
         task.p.W_x[k].unpacked = projected_once(task, threads) or task.p.one_hot
     task.panel_size = panel_size(max(task.batch.max_columns, task.p.n_a))
-    cdef double *workspace = buffer_alloc(backward_alloc(task, NULL, threads) - <double *> NULL)
+    cdef real *workspace = values_alloc(backward_alloc(task, NULL, threads) - <real *> NULL)
     backward_alloc(task, workspace, threads)
     sort_batch(&task.batch)
     return run_on_threads(backward_pass, task, threads, task.flops * task.batch.columns, workspace, task.panel_size)

@@ -72,13 +72,13 @@ static inline index_range segment(const batch *b, Py_ssize_t t0, Py_ssize_t t1, 
 
 /* The units of one example (rows) at some steps (columns) from the caller's array, and back; the column of step i is
  * at[i] - at[0] columns after the first. */
-static void pack_example(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t units,
+static void pack_example(real *dst, Py_ssize_t ldd, const real *src, Py_ssize_t lds, Py_ssize_t units,
                          Py_ssize_t count, const Py_ssize_t *at)
 {
     transpose_tiles(dst, ldd, src, lds, units, count, SOURCE_SIDE, at);
 }
 
-static void unpack_example(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t count,
+static void unpack_example(real *dst, Py_ssize_t ldd, const real *src, Py_ssize_t lds, Py_ssize_t count,
                            Py_ssize_t units, const Py_ssize_t *at)
 {
     transpose_tiles(dst, ldd, src, lds, count, units, TARGET_SIDE, at);
@@ -86,13 +86,13 @@ static void unpack_example(double *dst, Py_ssize_t ldd, const double *src, Py_ss
 
 /* row[i], i < n: the address of row at[i] of `rows`, or `none` where that is negative.  By arithmetic, not by a branch,
  * which the processor could not predict. */
-ALWAYS_INLINE void row_addresses(double **row, const double *rows, Py_ssize_t ld, const Py_ssize_t *at, Py_ssize_t n,
-                                 const double *none)
+ALWAYS_INLINE void row_addresses(real **row, const real *rows, Py_ssize_t ld, const Py_ssize_t *at, Py_ssize_t n,
+                                 const real *none)
 {
     for (Py_ssize_t i = 0; i < n; i++) {
         const uintptr_t there = (uintptr_t)rows + (uintptr_t)(at[i] * ld) * sizeof *rows;
         const uintptr_t all = (uintptr_t)(at[i] < 0) - 1;
-        row[i] = (double *)((there & all) | ((uintptr_t)none & ~all));
+        row[i] = (real *)((there & all) | ((uintptr_t)none & ~all));
     }
 }
 
@@ -101,11 +101,11 @@ static inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) { return a < b ? a 
 /* All columns of a sequence or state of the caller's to packed columns (gather) and back (scatter).  `at` has the packed
  * column of each; where it is negative, gather writes nothing and scatter writes zeros.  GATHER_TILE columns and units
  * at a time: addresses are computed once for several transposed tiles. */
-static void gather(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t units,
+static void gather(real *dst, Py_ssize_t ldd, const real *src, Py_ssize_t lds, Py_ssize_t units,
                    Py_ssize_t columns, const Py_ssize_t *at)
 {
-    CACHE_ALIGNED double nowhere[GATHER_TILE];
-    double *to[GATHER_TILE];
+    CACHE_ALIGNED real nowhere[GATHER_TILE];
+    real *to[GATHER_TILE];
     for (; units > 0; units -= GATHER_TILE, dst += GATHER_TILE, src += GATHER_TILE * lds)
         for (Py_ssize_t k = 0; k < columns; k += GATHER_TILE) {
             const Py_ssize_t nu = smaller(units, GATHER_TILE), nc = smaller(columns - k, GATHER_TILE);
@@ -117,11 +117,11 @@ static void gather(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t ld
         }
 }
 
-static void scatter(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t lds, Py_ssize_t columns,
+static void scatter(real *dst, Py_ssize_t ldd, const real *src, Py_ssize_t lds, Py_ssize_t columns,
                     Py_ssize_t units, const Py_ssize_t *at)
 {
-    static const double zeros[GATHER_TILE];
-    double *from[GATHER_TILE];
+    static const real zeros[GATHER_TILE];
+    real *from[GATHER_TILE];
     for (; units > 0; units -= GATHER_TILE, src += GATHER_TILE, dst += GATHER_TILE * ldd)
         for (Py_ssize_t k = 0; k < columns; k += GATHER_TILE) {
             const Py_ssize_t nu = smaller(units, GATHER_TILE), nc = smaller(columns - k, GATHER_TILE);
@@ -135,7 +135,7 @@ static void scatter(double *dst, Py_ssize_t ldd, const double *src, Py_ssize_t l
 
 /* dst (columns, units) = src[:, :, t0 : t1], row length ld; any strides, fast where that of units or steps is 1.  Only
  * the units of `own`, of the packed examples `of`: of all in a single block. */
-static inline void pack_batch(double *dst, Py_ssize_t ld, strided src, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
+static inline void pack_batch(real *dst, Py_ssize_t ld, strided src, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
                               index_range own, index_range of)
 {
     const Py_ssize_t units = own.end - own.begin;
@@ -144,7 +144,7 @@ static inline void pack_batch(double *dst, Py_ssize_t ld, strided src, const bat
         return;
     }
     if (units <= 0) return;
-    const double *s = src.data + own.begin * src.s_unit;
+    const real *s = src.data + own.begin * src.s_unit;
     dst += own.begin;
     const int rows_of_columns = src.s_unit != 1 && src.s_example == b->T_x && (src.s_step == 1 || b->T_x == 1);
     if (b->single_block && is_contiguous(b, t0, of) && rows_of_columns) {
@@ -168,8 +168,8 @@ static inline void pack_batch(double *dst, Py_ssize_t ld, strided src, const bat
         for (Py_ssize_t k = all ? 0 : of.begin; k < (all ? b->m : of.end); k++) {
             const Py_ssize_t i = all ? k : b->sorted_indices[k], j = all ? b->unsorted_indices[k] : k;
             if (!contains(of, j)) continue;
-            const double *column = s + i * src.s_example + t * src.s_step;
-            double *d = dst + (b->offsets[t] - b->offsets[t0] + j) * ld;
+            const real *column = s + i * src.s_example + t * src.s_step;
+            real *d = dst + (b->offsets[t] - b->offsets[t0] + j) * ld;
             if (src.s_unit == 1) memcpy(d, column, (size_t)units * sizeof *d);
             else
                 for (Py_ssize_t u = 0; u < units; u++) d[u] = column[u * src.s_unit];
@@ -178,8 +178,8 @@ static inline void pack_batch(double *dst, Py_ssize_t ld, strided src, const bat
 }
 
 /* The same block as columns, each ld after the one before; in place where `as_columns` is. */
-static inline const double *batch_as_columns(strided s, Py_ssize_t n, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
-                                             double *workspace, Py_ssize_t *ld, index_range own, index_range of)
+static inline const real *batch_as_columns(strided s, Py_ssize_t n, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
+                                             real *workspace, Py_ssize_t *ld, index_range own, index_range of)
 {
     if (!b->lengths) return as_columns(s, n, b->m, t0, t1 - t0, workspace, ld, own, of);
     pack_batch(workspace, n, s, b, t0, t1, own, of);
@@ -193,7 +193,7 @@ static inline int clears_last(const batch *b) { return b->T_x > CLEAR_STEPS && M
 
 /* dst[:, :, t0 : t1] = src (columns, n); dst is C-contiguous, so s_step is 1.  Only the units of `own`, of the packed
  * examples `of`: of all in a single block, and zeros in the padding. */
-static inline void unpack_batch(strided dst, const double *src, Py_ssize_t n, const batch *b, Py_ssize_t t0,
+static inline void unpack_batch(strided dst, const real *src, Py_ssize_t n, const batch *b, Py_ssize_t t0,
                                 Py_ssize_t t1, index_range own, index_range of)
 {
     const Py_ssize_t units = own.end - own.begin;
@@ -210,17 +210,17 @@ static inline void unpack_batch(strided dst, const double *src, Py_ssize_t n, co
     for (Py_ssize_t i = 0; i < b->m; i++) {
         const Py_ssize_t j = b->unsorted_indices[i];
         if (!contains(of, j)) continue;
-        double *to = dst.data + own.begin * dst.s_unit + i * dst.s_example + t0;
+        real *to = dst.data + own.begin * dst.s_unit + i * dst.s_example + t0;
         const Py_ssize_t count = steps_in_block(b, j, t0, t1);
         unpack_example(to, dst.s_unit, src + j * n + own.begin, n, count, units, b->offsets + t0);
         if (clears_last(b) && b->lengths[i] < b->T_x && t0 + count == b->lengths[i])
             for (Py_ssize_t u = 0; u < units; u++)
-                memset(to + u * dst.s_unit + count, 0, (size_t)(b->T_x - b->lengths[i]) * sizeof(double));
+                memset(to + u * dst.s_unit + count, 0, (size_t)(b->T_x - b->lengths[i]) * sizeof(real));
     }
 }
 
 /* dst (n_active, n) = src (n, m), the state before the first step.  Only the units of `own`. */
-static inline void pack_state(double *dst, Py_ssize_t n, strided src, const batch *b, index_range own)
+static inline void pack_state(real *dst, Py_ssize_t n, strided src, const batch *b, index_range own)
 {
     if (b->lengths && src.s_example == 1 && own.end > own.begin)
         gather(dst + own.begin, n, src.data + own.begin * src.s_unit, src.s_unit, own.end - own.begin, b->m,
@@ -230,7 +230,7 @@ static inline void pack_state(double *dst, Py_ssize_t n, strided src, const batc
 
 /* dst (n, m) = src (n_active, n), a state, and zero for an example without steps; dst is C-contiguous.  Only the units of
  * `own`. */
-static inline void unpack_state(strided dst, const double *src, Py_ssize_t n, const batch *b, index_range own)
+static inline void unpack_state(strided dst, const real *src, Py_ssize_t n, const batch *b, index_range own)
 {
     if (!b->lengths) columns_to_steps(dst, src, n, b->m, 0, 1, own, full_range(b->m));
     else if (own.end > own.begin)
@@ -245,14 +245,14 @@ static inline void clear_padding(strided dst, const batch *b, index_range own)
     const Py_ssize_t T_x = b->T_x;
     if (!b->lengths || b->single_block || own.begin >= own.end) return; /* without an output there is no array */
     if (T_x <= CLEAR_STEPS) {
-        memset(dst.data + own.begin * dst.s_unit, 0, (size_t)((own.end - own.begin) * b->m * T_x) * sizeof(double));
+        memset(dst.data + own.begin * dst.s_unit, 0, (size_t)((own.end - own.begin) * b->m * T_x) * sizeof(real));
         return;
     }
     for (Py_ssize_t u = own.begin; u < own.end; u++)
         for (Py_ssize_t j = 0; j < b->m; j++)
             if (clears_last(b) ? b->lengths[j] == 0 : b->lengths[j] < T_x)
                 memset(dst.data + u * dst.s_unit + j * dst.s_example + b->lengths[j], 0,
-                       (size_t)(T_x - b->lengths[j]) * sizeof(double));
+                       (size_t)(T_x - b->lengths[j]) * sizeof(real));
 }
 
 #endif

@@ -6,8 +6,9 @@ a block of steps are contiguous: to one thread, or to all together, one product 
 
 from libc.string cimport memset
 
-from ..runtime.buffers cimport workspace_alloc
+from ..runtime.buffers cimport index_alloc
 from ..runtime.parallel cimport clamp, index_range, thread, thread_range
+from ..runtime.real cimport real
 from ..runtime.views cimport indices, safe_index, strided
 
 
@@ -35,19 +36,19 @@ cdef extern from "schedule/batch.h" nogil:
     index_range segment(const batch *b, Py_ssize_t t0, Py_ssize_t t1, index_range own, Py_ssize_t i)
     Py_ssize_t steps_in_block(const batch *b, Py_ssize_t j, Py_ssize_t t0, Py_ssize_t t1)
     void pack_batch(
-        double *dst, Py_ssize_t ld, strided src, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
+        real *dst, Py_ssize_t ld, strided src, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
         index_range own, index_range of,
     )
     void unpack_batch(
-        strided dst, const double *src, Py_ssize_t n, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
+        strided dst, const real *src, Py_ssize_t n, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
         index_range own, index_range of,
     )
-    void pack_state(double *dst, Py_ssize_t n, strided src, const batch *b, index_range own)
-    void unpack_state(strided dst, const double *src, Py_ssize_t n, const batch *b, index_range own)
+    void pack_state(real *dst, Py_ssize_t n, strided src, const batch *b, index_range own)
+    void unpack_state(strided dst, const real *src, Py_ssize_t n, const batch *b, index_range own)
     void clear_padding(strided dst, const batch *b, index_range own)
-    const double *batch_as_columns(
+    const real *batch_as_columns(
         strided s, Py_ssize_t n, const batch *b, Py_ssize_t t0, Py_ssize_t t1,
-        double *workspace, Py_ssize_t *ld, index_range own, index_range of,
+        real *workspace, Py_ssize_t *ld, index_range own, index_range of,
     )
 
 
@@ -91,13 +92,13 @@ cdef inline int batch_init(
     return 0
 
 
-cdef inline void batch_alloc(batch *b, double **workspace) noexcept nogil:
+cdef inline void batch_alloc(batch *b, real **workspace) noexcept nogil:
     """Reserve the workspace of `sort_batch`."""
     if b.lengths != NULL:
-        b.sorted_indices = <Py_ssize_t *> workspace_alloc(workspace, b.m + 1)
-        b.unsorted_indices = <Py_ssize_t *> workspace_alloc(workspace, b.m)
-        b.offsets = <Py_ssize_t *> workspace_alloc(workspace, max(b.longest + 2, b.T_x))
-        b.column_at = b.unsorted_indices if b.T_x == 1 else <Py_ssize_t *> workspace_alloc(
+        b.sorted_indices = index_alloc(workspace, b.m + 1)
+        b.unsorted_indices = index_alloc(workspace, b.m)
+        b.offsets = index_alloc(workspace, max(b.longest + 2, b.T_x))
+        b.column_at = b.unsorted_indices if b.T_x == 1 else index_alloc(
             workspace, b.m * b.T_x if b.single_block else 0
         )
 

@@ -4,15 +4,20 @@ from ..runtime.limits cimport (
     BLOCK_BYTES, BLOCK_COLUMNS, BLOCK_STEPS, LINE, MANY_COLUMNS, NARROW_COLUMN_BYTES, SINGLE_BLOCK_BYTES, TABLE_BYTES,
     TABLE_SHARE, WORKSPACE_SHARE,
 )
+from ..runtime.real cimport real
 from .batch cimport batch
+
+
+cdef enum:
+    SIZE = sizeof(real)
 
 
 cdef inline Py_ssize_t steps_of_block(
     Py_ssize_t m, Py_ssize_t T_x, double column, double returned, Py_ssize_t columns,
 ) noexcept nogil:
     """The steps of a block: about BLOCK_COLUMNS columns, at least BLOCK_STEPS steps, and 7 more, so that the last block
-    can take what is less than a cache line.  But the workspace, `column` doubles a column, stays below WORKSPACE_SHARE
-    of the doubles returned, unless a block would then have fewer than so many `columns`.  (`columns` may ask for more
+    can take what is less than a cache line.  But the workspace, `column` values a column, stays below WORKSPACE_SHARE
+    of the values returned, unless a block would then have fewer than so many `columns`.  (`columns` may ask for more
     steps than a block of a long sequence has: a shorter one may have larger blocks.)"""
     cdef Py_ssize_t most = max(BLOCK_COLUMNS // max(m, 1), BLOCK_STEPS) + LINE - 1, least = max(columns // max(m, 1), 1)
     cdef double fit = WORKSPACE_SHARE * returned / (column * max(m, 1) + 1.0)
@@ -36,9 +41,9 @@ cdef inline void set_block(batch *b, double column, double returned, Py_ssize_t 
     that takes SINGLE_BLOCK_BYTES at most and no more is returned.  Its table of columns must be small.  With less than
     a cache line of steps every line of the caller's arrays has padding in it; with more steps and few columns most
     lines have nothing but padding, and are not read."""
-    cdef Py_ssize_t single = SINGLE_BLOCK_BYTES // 8, table = TABLE_BYTES // 8
-    cdef bint short = column < NARROW_COLUMN_BYTES // 8 or WORKSPACE_SHARE * returned < 2 * column * b.n_active
-    columns = max(columns, <Py_ssize_t> (BLOCK_BYTES // 8 / (column + 1.0)))
+    cdef Py_ssize_t single = SINGLE_BLOCK_BYTES // SIZE, table = TABLE_BYTES // SIZE
+    cdef bint short = column < NARROW_COLUMN_BYTES // SIZE or WORKSPACE_SHARE * returned < 2 * column * b.n_active
+    columns = max(columns, <Py_ssize_t> (BLOCK_BYTES // SIZE / (column + 1.0)))
     if b.lengths != NULL and short and max(returned, b.columns * (column + 1.0)) <= single:
         columns = max(columns, b.columns)
     b.block_steps = steps_of_block(b.n_active, b.T, column, returned, columns)

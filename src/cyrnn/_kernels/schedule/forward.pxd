@@ -9,12 +9,13 @@ from libc.string cimport memcpy, memset
 
 from ..cells.cell cimport cell, gets_input, product, slots_kept, step
 from ..linalg.linalg cimport ADD, BIAS, matmul, matmul_one_hot, matmul_shared, panel_size, weights_alloc, weights_pack
-from ..runtime.buffers cimport buffer_alloc, workspace_alloc
+from ..runtime.buffers cimport index_alloc, values_alloc, workspace_alloc
 from ..runtime.limits cimport FORWARD_COLUMNS, LINE
 from ..runtime.parallel cimport (
     barrier, clamp, full_range, index_range, interrupted, one_thread, poll_signals, publish, scaled, thread,
     thread_range,
 )
+from ..runtime.real cimport real
 from ..runtime.threads cimport run_on_threads, threads_for
 from .batch cimport (
     batch, batch_alloc, batch_size_at, clear_padding, n_segments, offset_at, pack_indices, pack_state,
@@ -34,7 +35,7 @@ cdef inline void step_arrays(
 ) noexcept nogil:
     """What the pointwise functions of a step get, from value `begin` on; the columns are those of `forward_step`."""
     cdef Py_ssize_t n_a = task.p.n_a
-    cdef double *slots = task.slots + first * task.slot_ld + begin
+    cdef real *slots = task.slots + first * task.slot_ld + begin
     cdef int k
     for k in range(task.p.cell.n_slots):
         s.slot[k] = slots + k * task.slot_stride
@@ -55,8 +56,8 @@ cdef inline void forward_step(
     cdef const cell *c = &task.p.cell
     cdef Py_ssize_t n_a = task.p.n_a, ld = task.slot_ld, sc = task.slot_stride
     cdef const product *p
-    cdef const double *source
-    cdef double *z = task.slots + first * ld + columns.begin * ld
+    cdef const real *source
+    cdef real *z = task.slots + first * ld + columns.begin * ld
     cdef step s
     cdef int k
     step_arrays(&s, task, before, after, first, values.begin)
@@ -77,14 +78,14 @@ cdef inline void forward_step(
 
 cdef inline void project_block(
     const layer *task,
-    const double **x, const Py_ssize_t *ldx,    # the block as columns, of each input; not read if they are one-hot
+    const real **x, const Py_ssize_t *ldx,      # the block as columns, of each input; not read if they are one-hot
     Py_ssize_t first, Py_ssize_t t0, Py_ssize_t t1, index_range of, thread thr,
 ) noexcept nogil:
     """Every slot of the block, whose columns begin at `first`, becomes its bias and the projection of the input."""
     cdef const cell *c = &task.p.cell
     cdef Py_ssize_t n_a = task.p.n_a, ld = task.slot_ld, i, j
     cdef index_range columns, own
-    cdef double *z
+    cdef real *z
     cdef int k
     for i in range(n_segments(&task.batch, t0, t1, of)):
         columns = segment(&task.batch, t0, t1, of, i)
@@ -105,7 +106,7 @@ cdef inline void project_block(
             if not gets_input(c, k) and task.p.b[k] != NULL:
                 own = thread_range(columns.end - columns.begin, 1, thr)
                 for j in range(own.begin, own.end):
-                    memcpy(z + k * task.slot_stride + j * ld, task.bias + k * n_a, n_a * sizeof(double))
+                    memcpy(z + k * task.slot_stride + j * ld, task.bias + k * n_a, n_a * sizeof(real))
 
 
 cdef inline void prepare_forward(layer *task, thread thr) noexcept nogil:
@@ -114,7 +115,7 @@ cdef inline void prepare_forward(layer *task, thread thr) noexcept nogil:
     cdef const cell *c = &task.p.cell
     cdef Py_ssize_t n_a = task.p.n_a
     cdef index_range units = thread_range(n_a, LINE, thr), values = thread_range(b.n_active * n_a, LINE, thr)
-    cdef double *initial
+    cdef real *initial
     cdef int k
     for k in range(task.p.n_inputs):
         weights_pack(&task.p.W_x[k], thr)
@@ -124,7 +125,7 @@ cdef inline void prepare_forward(layer *task, thread thr) noexcept nogil:
     if thr.id == 0:
         for k in range(c.n_slots):
             if task.p.b[k] != NULL:
-                memcpy(task.bias + k * n_a, task.p.b[k], n_a * sizeof(double))
+                memcpy(task.bias + k * n_a, task.p.b[k], n_a * sizeof(real))
     clear_padding(task.output.y, b, thread_range(task.output.n_y, LINE, thr))
     for k in range(c.n_states):
         if task.states[k].data != NULL:
@@ -133,7 +134,7 @@ cdef inline void prepare_forward(layer *task, thread thr) noexcept nogil:
         if task.initial_given[k]:
             pack_state(initial, n_a, task.initial[k], b, units)
         else:
-            memset(initial + values.begin, 0, (values.end - values.begin) * sizeof(double))
+            memset(initial + values.begin, 0, (values.end - values.begin) * sizeof(real))
     barrier(thr)
 
 
@@ -144,17 +145,17 @@ cdef inline void carry_rows(
     the same examples in every call."""
     cdef Py_ssize_t n_a = task.p.n_a
     cdef index_range rows = thread_range(task.batch.n_active, 1, thr)
-    cdef double *state
-    cdef double *carry
+    cdef real *state
+    cdef real *carry
     cdef int k
     begin, end = max(begin, rows.begin), min(end, rows.end)
     for k in range(task.p.cell.n_states if begin < end else 0):
         state = task.state[k] + (state_column(task, s, base) + begin) * n_a
         carry = task.carry[k] + begin * n_a
         if to_state:
-            memcpy(state, carry, (end - begin) * n_a * sizeof(double))
+            memcpy(state, carry, (end - begin) * n_a * sizeof(real))
         else:
-            memcpy(carry, state, (end - begin) * n_a * sizeof(double))
+            memcpy(carry, state, (end - begin) * n_a * sizeof(real))
 
 
 cdef inline void enter_block(layer *task, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t base, thread thr) noexcept nogil:
@@ -176,14 +177,14 @@ cdef inline void leave_block(layer *task, Py_ssize_t t0, Py_ssize_t t1, Py_ssize
         carry_rows(task, s, base, batch_size_at(b, s) if s < b.T else 0, batch_size_at(b, s - 1), False, thr)
 
 
-cdef inline const double *block_states(
+cdef inline const real *block_states(
     layer *task, int k, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t base, index_range of, thread thr,
 ) noexcept nogil:
     """The states after the steps of a block as columns: where they are, or as copies where they are not contiguous."""
     cdef const batch *b = &task.batch
     cdef Py_ssize_t n_a = task.p.n_a, t
     cdef index_range own, rows
-    cdef double *copy
+    cdef real *copy
     if k == 0 and task.hidden != NULL:
         copy = task.hidden + (offset_at(b, t0) if task.hidden_all else 0) * n_a
         own = thread_range(t1 - t0, 1, thr)
@@ -192,7 +193,7 @@ cdef inline const double *block_states(
             memcpy(
                 copy + (offset_at(b, t) - offset_at(b, t0) + rows.begin) * n_a,
                 task.state[0] + (state_column(task, t if task.reverse else t + 1, base) + rows.begin) * n_a,
-                max(rows.end - rows.begin, 0) * n_a * sizeof(double),
+                max(rows.end - rows.begin, 0) * n_a * sizeof(real),
             )
         barrier(thr)
         return copy
@@ -206,8 +207,8 @@ cdef inline void forward_steps(layer *task, thread thr) noexcept nogil:
     cdef bint reverse = task.reverse
     cdef Py_ssize_t n_a = task.p.n_a, t0 = b.T if reverse else 0, t1 = t0, base, slot_base, first, i, t, n
     cdef Py_ssize_t ldx[MAX_INPUTS]
-    cdef const double *x[MAX_INPUTS]
-    cdef const double *a
+    cdef const real *x[MAX_INPUTS]
+    cdef const real *a
     cdef index_range values = full_range(b.n_active * n_a), own, of, columns    # own, of: see batch.h
     cdef thread step_threads = thr if task.split_units else one_thread(thr)
     cdef thread block_threads = thr if task.joint_projection else step_threads
@@ -251,7 +252,7 @@ cdef inline void forward_steps(layer *task, thread thr) noexcept nogil:
         for k in range(0 if task.keep or reverse else c.n_states):  # the last states become those before the next block
             memcpy(
                 task.state[k] + values.begin, task.state[k] + state_column(task, t1, base) * n_a + values.begin,
-                (values.end - values.begin) * sizeof(double),
+                (values.end - values.begin) * sizeof(real),
             )
         barrier(thr)
         if task.carry[0] != NULL:
@@ -269,7 +270,7 @@ cdef inline void forward_pass(void *problem, thread thr) noexcept nogil:
     forward_steps(task, thr)
 
 
-cdef inline double *forward_alloc(layer *task, double *workspace, int threads) noexcept nogil:
+cdef inline real *forward_alloc(layer *task, real *workspace, int threads) noexcept nogil:
     """Reserve the workspace that begins at `workspace`; its end."""
     cdef Py_ssize_t columns = task.batch.max_columns, rows
     cdef int k
@@ -287,7 +288,7 @@ cdef inline double *forward_alloc(layer *task, double *workspace, int threads) n
             task.carry[k] = workspace_alloc(&workspace, task.batch.n_active * task.p.n_a)
     if task.reverse and task.batch.lengths != NULL and not task.hidden_all:
         task.hidden = workspace_alloc(&workspace, columns * task.p.n_a)
-    task.x_picked = <Py_ssize_t *> workspace_alloc(&workspace, columns if task.p.one_hot else 0)
+    task.x_picked = index_alloc(&workspace, columns if task.p.one_hot else 0)
     if not task.keep:
         rows = cache_rows(&task.p.cell, &task.batch, columns)
         set_cache(task, workspace_alloc(&workspace, rows * task.p.n_a), columns)
@@ -322,7 +323,7 @@ cdef inline int run_forward(layer *task) except -1:
         task.p.W_x[k].unpacked = task.output.Wy.unpacked or task.p.one_hot
     if task.output.Wy.unpacked or task.p.W_h[0].unpacked:
         task.panel_size = panel_size(max(task.p.n_x, task.p.n_a))
-    cdef double *workspace = buffer_alloc(forward_alloc(task, NULL, threads) - <double *> NULL)
+    cdef real *workspace = values_alloc(forward_alloc(task, NULL, threads) - <real *> NULL)
     forward_alloc(task, workspace, threads)
     sort_batch(&task.batch)
     return run_on_threads(forward_pass, task, threads, task.flops * task.batch.columns, workspace, task.panel_size)

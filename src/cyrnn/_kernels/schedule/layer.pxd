@@ -21,6 +21,7 @@ from ..runtime.buffers cimport new_array
 from ..runtime.limits cimport LINE
 from ..runtime.views cimport index_sequence, indices, matrix, new_matrix, refuse, sequence, strided
 from ..runtime.parallel cimport index_range, thread, thread_range
+from ..runtime.real cimport real
 from .batch cimport batch, batch_as_columns, batch_init, mean_batch_size, offset_at
 from .output cimport output
 
@@ -37,14 +38,14 @@ cdef struct parameters:
     Py_ssize_t widths[MAX_INPUTS]       # their sizes, n_x together
     weights W_x[MAX_INPUTS]             # of the slots that get the input
     weights W_h[MAX_STAGES]             # of the recurrent product of each stage
-    const double *b[MAX_SLOTS]          # (n_a) of each slot; NULL for a slot that is no sum
+    const real *b[MAX_SLOTS]            # (n_a) of each slot; NULL for a slot that is no sum
 
 
 cdef struct gradients:
-    double *dW_x[MAX_SLOTS]             # (n_a, n_x) of each slot that gets the input
-    double *dW_h[MAX_SLOTS]             # (n_a, n_a) of each slot that a product is added to
+    real *dW_x[MAX_SLOTS]               # (n_a, n_x) of each slot that gets the input
+    real *dW_h[MAX_SLOTS]               # (n_a, n_a) of each slot that a product is added to
     Py_ssize_t ld_x, ld_h               # their row lengths
-    double *db                          # (n_slots, n_a)
+    real *db                            # (n_slots, n_a)
 
 
 cdef struct layer:
@@ -56,40 +57,44 @@ cdef struct layer:
     bint reverse                        # from the last step of each example to the first
     strided x                           # IN  (n_x, m, T_x), or
     indices x_indices                   # IN  (m, T_x), or
-    const double *below[MAX_INPUTS]     # IN  (columns, widths[i]), the hidden states of the layers below; else NULL
+    const real *below[MAX_INPUTS]       # IN  (columns, widths[i]), the hidden states of the layers below; else NULL
     Py_ssize_t *x_picked                # workspace (columns of a block), the indices of its columns
-    double *x_columns                   # workspace (columns of a block, n_x); backward: dx, when x is done with
-    double *state[MAX_STATES]           # as at the top
-    double *slots                       # as at the top
+    real *x_columns                     # workspace (columns of a block, n_x); backward: dx, when x is done with
+    real *state[MAX_STATES]             # as at the top
+    real *slots                         # as at the top
     Py_ssize_t slot_stride, slot_ld     # from slot to slot, from column to column
     bint slots_apart                    # slots that are states have a place of their own, for one block at a time
-    Py_ssize_t panel_size               # doubles of workspace of each thread for products with unpacked matrices
+    Py_ssize_t panel_size               # values of workspace of each thread for products with unpacked matrices
     # forward
     bint keep                           # states and slots of all steps, else of one block at a time
     bint initial_given[MAX_STATES]      # else zeros
     strided initial[MAX_STATES]         # IN  (n_a, m)
     strided states[MAX_STATES]          # OUT (n_a, m, T_x); no address: not wanted
     strided last[MAX_STATES]            # OUT (n_a, m), after the last step of each example; no address: not wanted
-    double *carry[MAX_STATES]           # workspace (n_active, n_a), with `reverse` or `last`
-    double *hidden                      # OUT (columns, n_a), the hidden states as the layer above reads them, or NULL
+    real *carry[MAX_STATES]             # workspace (n_active, n_a), with `reverse` or `last`
+    real *hidden                        # OUT (columns, n_a), the hidden states as the layer above reads them, or NULL
     bint hidden_all                     # else workspace, of one block at a time
     output output
-    double *bias                        # workspace (n_slots, n_a)
+    real *bias                          # workspace (n_slots, n_a)
     # backward
     bint d_given[MAX_STATES]            # else zeros
     strided d_states[MAX_STATES]        # IN  (n_a, m, T_x)
-    const double *d_hidden              # IN  (columns, n_a), in place of d_states[0], or NULL
+    const real *d_hidden                # IN  (columns, n_a), in place of d_states[0], or NULL
     strided d_last[MAX_STATES]          # IN  (n_a, m), of the last states; no address: zeros
     strided dx                          # OUT (n_x, m, T_x), or
-    double *d_below[MAX_INPUTS]         # OUT (columns, widths[i])
+    real *d_below[MAX_INPUTS]           # OUT (columns, widths[i])
     bint adds_below                     # IN/OUT: they are added to what is there
     strided d_initial[MAX_STATES]       # OUT (n_a, m)
     gradients out
-    double *d_slots                     # workspace, as slots; the gradients of the states come in there
+    real *d_slots                       # workspace, as slots; the gradients of the states come in there
     Py_ssize_t d_stride, d_ld           # from slot to slot, from column to column
-    double *d_state[MAX_STATES]         # workspace (n_active, n_a), from the next step
+    real *d_state[MAX_STATES]           # workspace (n_active, n_a), from the next step
     Py_ssize_t *columns_before          # workspace (columns of a block), with lengths
-    double *outer_workspace             # workspace of each thread
+    bint compensated                    # sums over the columns keep what they round off, of each slot:
+    real *lost_x[MAX_SLOTS]             # workspace (n_a, n_x)
+    real *lost_h[MAX_SLOTS]             # workspace (n_a, n_a)
+    real *lost_b                        # workspace (n_slots, n_a)
+    real *outer_workspace               # workspace of each thread
     Py_ssize_t outer_size
 
 
@@ -116,7 +121,7 @@ cdef inline void parameters_init(
         p.W_h[k] = weights_init(c.products[k].count, 0, n_a, n_a, fused and c.products[k].count > 1, unpacked)
 
 
-cdef inline void set_input_weights(parameters *p, int slot, const double *W, Py_ssize_t ld) noexcept nogil:
+cdef inline void set_input_weights(parameters *p, int slot, const real *W, Py_ssize_t ld) noexcept nogil:
     """The weights (n_a, n_x) between the input and a slot."""
     cdef int i
     for i in range(p.n_inputs):
@@ -125,7 +130,7 @@ cdef inline void set_input_weights(parameters *p, int slot, const double *W, Py_
         W += p.widths[i]
 
 
-cdef inline void set_recurrent_weights(parameters *p, int slot, const double *W, Py_ssize_t ld) noexcept nogil:
+cdef inline void set_recurrent_weights(parameters *p, int slot, const real *W, Py_ssize_t ld) noexcept nogil:
     """The weights (n_a, n_a) between the hidden state, or another slot, and a slot."""
     cdef int k
     for k in range(p.cell.n_stages):
@@ -136,17 +141,17 @@ cdef inline void set_recurrent_weights(parameters *p, int slot, const double *W,
 
 cdef inline int set_gate(
     parameters *p, int slot,
-    const double[:, ::1] W,             # IN  (n_a, n_a + n_x), columns of the hidden state before columns of the input
+    const real[:, ::1] W,               # IN  (n_a, n_a + n_x), columns of the hidden state before columns of the input
 ) except -1:
     """Both weights of a slot."""
     cdef Py_ssize_t ld = p.n_a + p.n_x
-    cdef const double *data = matrix(W, p.n_a, ld)
+    cdef const real *data = matrix(W, p.n_a, ld)
     set_recurrent_weights(p, slot, data, ld)
     set_input_weights(p, slot, data + p.n_a, ld)
     return 0
 
 
-cdef inline void set_gradient(gradients *out, int slot, double *dW, Py_ssize_t n_a, Py_ssize_t ld) noexcept nogil:
+cdef inline void set_gradient(gradients *out, int slot, real *dW, Py_ssize_t n_a, Py_ssize_t ld) noexcept nogil:
     """The gradient (n_a, n_a + n_x) of both weights of a slot."""
     out.dW_h[slot], out.dW_x[slot], out.ld_h, out.ld_x = dW, dW + n_a, ld, ld
 
@@ -230,7 +235,7 @@ cdef inline int layer_init(
 
 
 cdef inline int input_shape(
-    const double[:, :, :] x, const Py_ssize_t[:, :] index, Py_ssize_t *m, Py_ssize_t *T_x,
+    const real[:, :, :] x, const Py_ssize_t[:, :] index, Py_ssize_t *m, Py_ssize_t *T_x,
 ) except -1:
     """The examples and steps of the input, (n_x, m, T_x) or (m, T_x): one of the two is None."""
     if (x is None) == (index is None):
@@ -244,7 +249,7 @@ cdef inline int input_shape(
 
 cdef inline int set_input(
     layer *task,
-    const double[:, :, :] x,            # IN  (n_x, m, T_cache), or
+    const real[:, :, :] x,              # IN  (n_x, m, T_cache), or
     const Py_ssize_t[:, :] index,       # IN  (m, T_cache)
     Py_ssize_t T_cache,
 ) except -1:
@@ -261,7 +266,7 @@ cdef inline Py_ssize_t cache_rows(const cell *c, const batch *b, Py_ssize_t colu
     return c.n_states * b.n_active + slots_kept(c) * columns
 
 
-cdef inline void set_cache(layer *task, double *cache, Py_ssize_t columns) noexcept nogil:
+cdef inline void set_cache(layer *task, real *cache, Py_ssize_t columns) noexcept nogil:
     """Give states and slots of so many columns their places in an array (cache_rows, n_a)."""
     cdef Py_ssize_t n_a = task.p.n_a, rows = task.batch.n_active + columns
     cdef int k
@@ -286,7 +291,7 @@ cdef inline Py_ssize_t state_column(const layer *task, Py_ssize_t s, Py_ssize_t 
     return task.batch.n_active + offset_at(&task.batch, s - 1) - offset_at(&task.batch, t0)
 
 
-cdef inline const double *input_columns(
+cdef inline const real *input_columns(
     layer *task, int i, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t *ld, index_range of, thread thr,
 ) noexcept nogil:
     """A block of input i as columns: where they are, or in the workspace, of which each thread writes a part."""
@@ -300,18 +305,18 @@ cdef inline const double *input_columns(
 cdef inline object new_cache(layer *task):
     """A new array for states and slots of all steps, which the forward pass fills."""
     rows = new_array((cache_rows(&task.p.cell, &task.batch, task.batch.cached_columns), task.p.n_a))
-    cdef double[:, ::1] view = rows
+    cdef real[:, ::1] view = rows
     set_cache(task, new_matrix(view), task.batch.cached_columns)
     return rows
 
 
 cdef inline int read_cache(
     layer *task,
-    const double[:, ::1] cache,         # IN  (cache_rows, n_a), as the forward pass returned it
+    const real[:, ::1] cache,           # IN  (cache_rows, n_a), as the forward pass returned it
 ) except -1:
     """States and slots of all steps, for the backward pass."""
     cdef Py_ssize_t rows = cache_rows(&task.p.cell, &task.batch, task.batch.cached_columns)
-    set_cache(task, <double *> matrix(cache, rows, task.p.n_a), task.batch.cached_columns)
+    set_cache(task, <real *> matrix(cache, rows, task.p.n_a), task.batch.cached_columns)
     return 0
 
 

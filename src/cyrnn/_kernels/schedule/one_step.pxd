@@ -9,11 +9,12 @@ from libc.string cimport memcpy, memset
 from ..cells.cell cimport MAX_SLOTS, MAX_STATES, adds_to, cell, gets_input, product, step
 from ..linalg.linalg cimport (
     ADD, ZERO, as_matrix, matmul_one_hot_unpacked, matmul_t_unpacked, matmul_unpacked, outer_one_hot_unpacked,
-    outer_unpacked, panel_size, sum_rows, thread_rows,
+    outer_unpacked, outer_unpacked_workspace, panel_size, sum_rows, thread_rows,
 )
-from ..runtime.buffers cimport buffer_alloc, buffer_free, workspace_alloc
-from ..runtime.limits cimport MR
+from ..runtime.buffers cimport buffer_free, index_alloc, values_alloc, workspace_alloc
+from ..runtime.limits cimport LINE, MR
 from ..runtime.parallel cimport barrier, index_range, parallel_run, region, thread
+from ..runtime.real cimport real
 from ..runtime.threads cimport (
     acquire_threads, raise_if_cancelled, region_init, release_threads, step_flops, threads_for,
 )
@@ -31,7 +32,7 @@ cdef struct one_step:
     Py_ssize_t *x_picked                # workspace (m), the same
     strided before[MAX_STATES]          # IN  (n_a, m), the states before the step
     strided after[MAX_STATES]           # forward: OUT, backward: IN (n_a, m), the states after it
-    double *slots                       # forward: OUT (n_slots, n_a, m), unless the slot is the state
+    real *slots                         # forward: OUT (n_slots, n_a, m), unless the slot is the state
     output output                       # forward
     # backward
     strided slot[MAX_SLOTS]             # IN  (n_a, m), activations, unless the slot is the state
@@ -39,11 +40,13 @@ cdef struct one_step:
     strided dx                          # OUT (n_x, m)
     strided d_before[MAX_STATES]        # OUT (n_a, m), gradients of the states before it
     gradients out
-    double *d_slots                     # workspace (n_slots, n_a, m)
-    double *transposed                  # workspace (max(n_x, n_a), m)
+    real *d_slots                       # workspace (n_slots, n_a, m)
+    real *transposed                    # workspace (max(n_x, n_a), m)
+    real *outer                         # workspace of each thread
+    Py_ssize_t outer_size
 
 
-cdef inline Py_ssize_t step_examples(const double[:, :] xt, const Py_ssize_t[:] index) except -1:
+cdef inline Py_ssize_t step_examples(const real[:, :] xt, const Py_ssize_t[:] index) except -1:
     """The examples of the input, (n_x, m) or (m)."""
     if xt is None and index is None:
         refuse()
@@ -52,7 +55,7 @@ cdef inline Py_ssize_t step_examples(const double[:, :] xt, const Py_ssize_t[:] 
 
 cdef inline int set_step_input(
     one_step *task,
-    const double[:, :] xt,              # IN  (n_x, m), or
+    const real[:, :] xt,                # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m)
 ) except -1:
     """The input of a step that has its sizes: one of the two is None."""
@@ -64,18 +67,18 @@ cdef inline int set_step_input(
     return index_state(index, task.p.n_x, task.m, &task.x_indices)
 
 
-cdef inline void flatten(strided *s, Py_ssize_t n, Py_ssize_t m, double **workspace) noexcept nogil:
+cdef inline void flatten(strided *s, Py_ssize_t n, Py_ssize_t m, real **workspace) noexcept nogil:
     """Make a step (n, m) C-contiguous: in place where it is, else by a copy in the workspace."""
-    s.data = <double *> as_matrix(s[0], n, m, workspace_alloc(workspace, n * m))
+    s.data = <real *> as_matrix(s[0], n, m, workspace_alloc(workspace, n * m))
 
 
-cdef inline void flatten_input(one_step *task, double **workspace) noexcept nogil:
+cdef inline void flatten_input(one_step *task, real **workspace) noexcept nogil:
     """The same for the input."""
     cdef Py_ssize_t j
     if not task.p.one_hot:
         flatten(&task.x, task.p.n_x, task.m, workspace)
         return
-    task.x_picked = <Py_ssize_t *> workspace_alloc(workspace, task.m)
+    task.x_picked = index_alloc(workspace, task.m)
     for j in range(task.m):
         task.x_picked[j] = safe_index(task.x_indices, j, 0, task.p.n_x)
 
@@ -88,7 +91,7 @@ cdef inline void step_forward(void *problem, thread thr) noexcept nogil:
     cdef index_range own = thread_rows(n_a, m, thr)
     cdef Py_ssize_t begin = own.begin * m
     cdef const product *p
-    cdef const double *W_x
+    cdef const real *W_x
     cdef step s
     cdef int k, stage
     for k in range(c.n_slots):
@@ -128,12 +131,13 @@ cdef inline void step_forward(void *problem, thread thr) noexcept nogil:
 cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
     """One thread's part of the backward equations."""
     cdef one_step *task = <one_step *> problem
+    cdef real *outer = task.outer + thr.id * task.outer_size
     cdef const cell *c = &task.p.cell
     cdef Py_ssize_t n_x = task.p.n_x, n_a = task.p.n_a, m = task.m, row = n_a * m
     cdef index_range own = thread_rows(n_a, m, thr)
     cdef Py_ssize_t begin = own.begin * m
     cdef const product *p
-    cdef double *d
+    cdef real *d
     cdef step s
     cdef int k, stage
     for k in range(c.n_slots):
@@ -160,13 +164,14 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
             if adds_to(p, k):
                 outer_unpacked(
                     task.out.dW_h[k], task.out.ld_h, n_a, d,
-                    task.before[0].data if stage == 0 else task.slot[p.source].data, m, own, thr,
+                    task.before[0].data if stage == 0 else task.slot[p.source].data, m, own,
+                    outer, thr,
                 )
         if gets_input(c, k):
             if task.p.one_hot:
                 outer_one_hot_unpacked(task.out.dW_x[k], task.out.ld_x, n_x, d, task.x_picked, m, own, thr)
             else:
-                outer_unpacked(task.out.dW_x[k], task.out.ld_x, n_x, d, task.x.data, m, own, thr)
+                outer_unpacked(task.out.dW_x[k], task.out.ld_x, n_x, d, task.x.data, m, own, outer, thr)
     barrier(thr)
     if not task.p.one_hot:
         matmul_t_unpacked(
@@ -186,12 +191,13 @@ cdef inline int run_step_forward(one_step *task) except -1:
     cdef double flops = forward_flops(&task.p, task.output.n_y)
     cdef int threads = threads_for(step_flops(m, flops), n_a // MR)
     cdef Py_ssize_t panel = panel_size(max(n_x, n_a)) if m > 1 else 0
-    cdef double *workspace = buffer_alloc(
-        threads * panel + (n_x + task.output.n_y + n_states * n_a) * m + 8 * (3 + n_states)
+    cdef real *workspace = values_alloc(
+        threads * panel + (n_x + 1 + task.output.n_y + n_states * n_a) * m + LINE * (3 + n_states)
     )
-    cdef double *rest = workspace
+    cdef real *rest = workspace
     cdef region call = region_init(m * flops)
-    call.panels, call.panel_size = workspace_alloc(&rest, threads * panel), panel
+    call.panels = <char *> workspace_alloc(&rest, threads * panel)
+    call.panel_size = panel * <Py_ssize_t> sizeof(real)
     acquire_threads(threads)
     with nogil:
         task.output.z = workspace_alloc(&rest, task.output.n_y * m)
@@ -212,14 +218,19 @@ cdef inline int run_step_backward(one_step *task) except -1:
     cdef double flops = backward_flops(&task.p)
     cdef int threads = threads_for(step_flops(m, flops), n_a // MR)
     cdef Py_ssize_t panel = panel_size(max(n_a, m)) if m > 1 else 0
-    cdef double *workspace = buffer_alloc(threads * panel + arrays * (row + 8) + (n_x + max(n_x, n_a)) * m + 24)
-    cdef double *rest = workspace
+    task.outer_size = outer_unpacked_workspace(n_a, max(n_x, n_a), m)
+    cdef real *workspace = values_alloc(
+        threads * (panel + task.outer_size) + arrays * (row + LINE) + (n_x + 1 + max(n_x, n_a)) * m + 4 * LINE
+    )
+    cdef real *rest = workspace
     cdef region call = region_init(m * flops)
-    call.panels, call.panel_size = workspace_alloc(&rest, threads * panel), panel
+    call.panels = <char *> workspace_alloc(&rest, threads * panel)
+    call.panel_size = panel * <Py_ssize_t> sizeof(real)
     acquire_threads(threads)
     with nogil:
         task.d_slots = workspace_alloc(&rest, c.n_slots * row)
         task.transposed = workspace_alloc(&rest, max(n_x, n_a) * m)
+        task.outer = workspace_alloc(&rest, threads * task.outer_size)
         flatten_input(task, &rest)
         for k in range(c.n_states):
             flatten(&task.before[k], n_a, m, &rest)
@@ -230,11 +241,11 @@ cdef inline int run_step_backward(one_step *task) except -1:
         if c.slot_is_state:
             task.slot[0] = task.after[0]
         # da comes in as from a next step, and none from outside
-        memset(task.d_slots + c.da_slot * row, 0, row * sizeof(double))
+        memset(task.d_slots + c.da_slot * row, 0, row * sizeof(real))
         if c.keeps_da:
-            memcpy(task.d_before[0].data, task.d_after[0].data, row * sizeof(double))
+            memcpy(task.d_before[0].data, task.d_after[0].data, row * sizeof(real))
         for k in range(1, c.n_states):
-            memcpy(task.d_before[k].data, task.d_after[k].data, row * sizeof(double))
+            memcpy(task.d_before[k].data, task.d_after[k].data, row * sizeof(real))
         parallel_run(step_backward, task, threads, &call)
     release_threads(threads, &call)
     buffer_free(workspace)

@@ -10,6 +10,7 @@ from ..linalg.softmax cimport softmax_rows, softmax_step
 from ..runtime.buffers cimport new_array
 from ..runtime.limits cimport LINE, MR
 from ..runtime.parallel cimport barrier, cancelled, index_range, next_part, thread, thread_range
+from ..runtime.real cimport real
 from ..runtime.views cimport matrix, new_sequence, new_state, refuse, strided
 from .batch cimport batch, n_segments, segment, unpack_batch
 
@@ -25,15 +26,15 @@ cdef struct output:
     Py_ssize_t n_y
     activation f
     weights Wy
-    const double *by                    # (n_y)
-    double *z                           # workspace (columns of a block, n_y), or (n_y, m) of one step
+    const real *by                      # (n_y)
+    real *z                             # workspace (columns of a block, n_y), or (n_y, m) of one step
     strided y                           # (n_y, m, T_x)
 
 
 cdef inline int output_init(
     output *o,
-    const double[:, ::1] Wy,            # IN  (n_y, n_a); None without an output
-    const double[:, ::1] by,            # IN  (n_y, 1); None without an output
+    const real[:, ::1] Wy,              # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,              # IN  (n_y, 1); None without an output
     activation f,
     Py_ssize_t n_a,
 ) except -1:
@@ -50,7 +51,7 @@ cdef inline int output_init(
 
 cdef inline object new_output(output *o, Py_ssize_t m, Py_ssize_t T_x):
     """A new array (n_y, m, T_x) for y; None where there is no output."""
-    cdef double[:, :, ::1] view
+    cdef real[:, :, ::1] view
     if o.f == NO_OUTPUT:
         return None
     y = new_array((o.n_y, m, T_x))
@@ -61,7 +62,7 @@ cdef inline object new_output(output *o, Py_ssize_t m, Py_ssize_t T_x):
 
 cdef inline object new_step_output(output *o, Py_ssize_t m):
     """A new array (n_y, m) for y of one step; None where there is no output."""
-    cdef double[:, ::1] view
+    cdef real[:, ::1] view
     if o.f == NO_OUTPUT:
         return None
     y = new_array((o.n_y, m))
@@ -70,7 +71,7 @@ cdef inline object new_step_output(output *o, Py_ssize_t m):
     return y
 
 
-cdef inline void activate_rows(activation f, double *z, Py_ssize_t rows, Py_ssize_t n_y) noexcept nogil:
+cdef inline void activate_rows(activation f, real *z, Py_ssize_t rows, Py_ssize_t n_y) noexcept nogil:
     """z (rows, n_y) becomes f(z)."""
     cdef Py_ssize_t i
     if f == SOFTMAX:
@@ -82,13 +83,13 @@ cdef inline void activate_rows(activation f, double *z, Py_ssize_t rows, Py_ssiz
 
 cdef inline void output_block(
     output *o,
-    const double *a,                    # IN  (columns of the block, n_a)
+    const real *a,                      # IN  (columns of the block, n_a)
     Py_ssize_t n_a, const batch *b, Py_ssize_t t0, Py_ssize_t t1, index_range own, thread thr,
 ) noexcept nogil:
     """y at steps t0 ... t1 - 1 of the examples `own`: all of them by all threads together, some by one thread."""
     cdef Py_ssize_t i, n_y = o.n_y
     cdef index_range columns, rows
-    cdef double *z
+    cdef real *z
     if n_y == 0:
         return
     for i in range(n_segments(b, t0, t1, own)):
@@ -104,11 +105,11 @@ cdef inline void output_block(
     unpack_batch(o.y, o.z, n_y, b, t0, t1, thread_range(n_y, LINE, thr), own)
 
 
-cdef inline void fill_rows(double *z, const double *bias, Py_ssize_t m, index_range own) noexcept nogil:
+cdef inline void fill_rows(real *z, const real *bias, Py_ssize_t m, index_range own) noexcept nogil:
     """Every example of z (n, m) becomes the bias, for the units of `own`."""
     cdef Py_ssize_t u, j
     if m == 1:
-        memcpy(z + own.begin, bias + own.begin, (own.end - own.begin) * sizeof(double))
+        memcpy(z + own.begin, bias + own.begin, (own.end - own.begin) * sizeof(real))
         return
     for u in range(own.begin, own.end):
         for j in range(m):
@@ -117,13 +118,13 @@ cdef inline void fill_rows(double *z, const double *bias, Py_ssize_t m, index_ra
 
 cdef inline void output_step(
     output *o,
-    const double *a,                    # IN  (n_a, m), complete: a barrier is behind it
+    const real *a,                      # IN  (n_a, m), complete: a barrier is behind it
     Py_ssize_t n_a, Py_ssize_t m, thread thr,
 ) noexcept nogil:
     """y of one step in the caller's order."""
     cdef index_range own = thread_rows(o.n_y, m, thr)
     cdef index_range part = own
-    cdef double *z = o.z if o.f == SOFTMAX else o.y.data
+    cdef real *z = o.z if o.f == SOFTMAX else o.y.data
     part.end = own.begin
     while next_part(&part, own, MR, 2.0 * n_a * m, thr):
         fill_rows(z, o.by, m, part)
