@@ -12,7 +12,6 @@ and quadruples of letters.  Sizes, epochs and rate were chosen on another tenth.
 
 import argparse
 from importlib.metadata import distribution
-from pathlib import Path
 
 import numpy as np
 
@@ -34,9 +33,8 @@ parser.add_argument("--layers", type=int, default=2, help="of the network (defau
 parser.add_argument("--picture", metavar="PNG", help="draw the loss into this file")
 arguments = parser.parse_args()
 units, batch_size, epochs, most = (48, 32, 4, 6000) if arguments.quick else (128, 128, 5, None)
-
-file = distribution("names").locate_file("names/dist.all.last")  # not imported: this very file has its name
-names, rng = [line.split()[0] for line in Path(file).read_text().splitlines()[:most]], np.random.default_rng(0)
+file = distribution("names").locate_file("names/dist.all.last")  # not imported: this file has its name
+names, rng = [line.split()[0] for line in file.read_text().splitlines()[:most]], np.random.default_rng(0)
 held_out, names = np.split(rng.permutation(names), [len(names) // 10])
 (X, y), (X_test, y_test) = (zip(*[row.T for row in windows(part, 2)], strict=True) for part in (names, held_out))
 network = {"units": [units] * arguments.layers, "vocabulary": len(LETTERS), "random_state": 0, "verbose": True}
@@ -56,6 +54,6 @@ invented = ["".join(LETTERS[k] for k in row).partition(".")[0] for row in np.tra
 new = [name for name in invented if name not in set(names.tolist())]
 real = set(held_out.tolist()).intersection(new)
 print(f"{len(new)} of 1000 invented names are not in the training data; {len(real)} of those are real, held-out ones")
-print("a dozen of the new ones: " + ", ".join(name.capitalize() for name in new[:12]))
+print("a dozen of the new ones:", ", ".join(name.capitalize() for name in new[:12]))
 if arguments.picture:
     model.plot().figure.savefig(arguments.picture, dpi=150)

@@ -479,6 +479,38 @@ def test_small_targets_are_no_divergence():
     assert model.n_iter_ == 3
 
 
+class Client:
+    """A cluster whose only worker is here: what it computed stays there and is known here by its number."""
+
+    def __init__(self):
+        self.kept, self.sent = [], []
+
+    def submit(self, function, first, *others, pure):
+        assert not pure  # else Dask would hash all of the network at every update
+        if isinstance(first, int):
+            first = self.kept[first]
+        self.sent.append(pickle.dumps(others))
+        self.kept.append(function(first, *others))
+        return len(self.kept) - 1
+
+    def gather(self, numbers):
+        return [self.kept[k] for k in numbers]
+
+
+@pytest.mark.parametrize("Model", [SequenceClassifier, SequenceTagger])
+def test_cluster(Model):
+    """The bits of one process with as many shards; the sequences travel once."""
+    X, y = ragged(50, most=20)
+    y = signs(X) if Model is SequenceTagger else y
+    model, client = Model("gru", units=4, n_shards=3, batch_size=25, epochs=3, random_state=0), Client()
+    near = clone(model).set_params(n_shards=1).fit(X, y).network_
+    same(clone(model).fit(X, y, client=client).network_, model.fit(X, y).network_)
+    for one, other in zip(leaves(near), leaves(model.network_), strict=True):
+        assert_allclose(one, other, rtol=1e-6, atol=1e-8)
+    assert len(client.sent) == 3 + 3 * 3 * 2  # the shards; then three parts of two batches in three epochs
+    assert max(map(len, client.sent[3:])) < 20_000
+
+
 BAD = [
     ({"epochs": 0}, "epochs: expected an integer of 1 or more, got 0"),
     ({"batch_size": 1.5}, "batch_size: expected an integer, got float"),
