@@ -64,7 +64,7 @@ class Sequences:
 def _batch(values: NDArray[Any], places: Places) -> NDArray[Any]:
     """Return the steps of a batch: (n, m, T_x), or (m, T_x) of numbers without a width."""
     found = values[places]
-    return found.transpose(2, 0, 1) if found.ndim == 3 else found
+    return np.ascontiguousarray(found.transpose(2, 0, 1)) if found.ndim == 3 else found
 
 
 @dataclass(slots=True)
@@ -119,12 +119,16 @@ def _last(network: Sequence[Any], states: list[Any]) -> list[Array]:
     return [state[0] if isinstance(state, tuple) else state for state in directions]
 
 
+def _joined(states: list[Array]) -> Array:
+    return states[0] if len(states) == 1 else np.concatenate(states)
+
+
 def _d_last(network: Sequence[Any], states: list[Any], da: Array) -> list[Any]:
     """Return the gradient of these hidden states, nested as the states are."""
-    both, count = isinstance(network[-2], tuple), len(_last(network, states))
-    parts = np.split(da, count)
+    both = isinstance(network[-2], tuple)
+    n_a = len(da) // (2 if both else 1)
     memory = isinstance(states[-1][0] if both else states[-1], tuple)
-    nested = [(part, None) if memory else part for part in parts]
+    nested = [(part, None) if memory else part for part in (da[:n_a], da[n_a:])]
     return [*[None] * (len(states) - 1), nested if both else nested[0]]
 
 
@@ -142,7 +146,7 @@ def outputs(network: Sequence[Any], examples: Examples) -> Array:
             found[:, places[inside]] = z[:, inside]
         else:
             _, _, states, _ = network_forward(x, network, lengths=lengths, output=None, cache=False, dtype=dtype)
-            found[:, which] = output_forward(np.vstack(_last(network, states)), network[-1])
+            found[:, which] = output_forward(_joined(_last(network, states)), network[-1])
     return found
 
 
@@ -179,7 +183,7 @@ def gradient_of(examples: Examples, network: Sequence[Any], which: Places) -> tu
         return loss, network_backward(caches, dz=dz)[0], total
     _, _, states, caches = network_forward(x, network, lengths=lengths, output=None, dtype=dtype)
     assert caches is not None
-    last = np.vstack(_last(network, states))
+    last = _joined(_last(network, states))
     z = output_forward(last, network[-1])
     loss, dz = examples.loss(softmax(z) if examples.classes else z, targets, None, weights)
     top = output_backward(dz, last, network[-1])
