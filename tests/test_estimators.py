@@ -471,6 +471,15 @@ def test_divergence_stops_and_keeps_the_last_good_network(rate):
     assert np.isfinite(model.predict(X)).all()
 
 
+def test_without_a_held_out_part_the_last_network_is_kept():
+    X, y = ragged()
+    fit = {"units": 8, "epochs": 3, "batch_size": 60, "random_state": 0, "clip_norm": None}
+    model = SequenceClassifier(schedule=lambda done: 1.0 if done < 0.3 else 60.0, **fit).fit(X, y)
+    assert model.history_["loss"][2] > model.history_["loss"][1]
+    assert model.best_epoch_ == model.n_iter_ == 3
+    assert not np.array_equal(model.network_[-1]["Wy"], model.set_params(epochs=2).fit(X, y).network_[-1]["Wy"])
+
+
 def test_small_targets_are_no_divergence():
     X, y = ragged()
     with warnings.catch_warnings():
@@ -669,8 +678,10 @@ def test_files(tmp_path, model, factor):
     assert again.history_ == model.history_
     assert_array_equal(np.concatenate(list(map(np.atleast_1d, again.predict(X)))),
                        np.concatenate(list(map(np.atleast_1d, model.predict(X)))))  # fmt: skip
-    same(again.fit(X, y).network_, model.fit(X, y).network_)
     assert cyrnn.load_checkpoint(path).step == 2 * 2
+    copied = pickle.loads(pickle.dumps(model))
+    same(type(model).load(path).fit(X, y).network_, model.fit(X, y).network_)
+    same(again.partial_fit(X, y).network_, copied.partial_fit(X, y).network_)  # whose batches go on
     with pytest.raises(ValueError, match="expected a file that"):
         (SequenceRegressor if factor != 1.0 or type(factor) is int else SequenceClassifier).load(path)
     if factor is None:
