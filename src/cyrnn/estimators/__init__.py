@@ -5,8 +5,8 @@
 
 try:
     import sklearn  # noqa: F401
-except ImportError as error:
-    raise ImportError("cyrnn.estimators needs scikit-learn: pip install 'cyrnn[sklearn]'") from error
+except ImportError as _error:
+    raise ImportError("cyrnn.estimators needs scikit-learn: pip install 'cyrnn[sklearn]'") from _error
 
 from ._models import SequenceClassifier, SequenceRegressor, SequenceTagger
 from ._preprocessing import SequenceIndexer, SequenceScaler

@@ -165,6 +165,10 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
 
     _each_step = False
     _vocabulary: Any  # the number of indices; None if X is of numbers
+    network_: list[Any]
+    history_: dict[str, list[float]]
+    n_iter_: int
+    best_epoch_: int
 
     def __init__(
         self,
@@ -379,7 +383,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             reset="after" if self.cell == "gru" else None, dtype=self.dtype,
         )  # fmt: skip
         self._training = Training(network, *initialize_adam(network))
-        self.history_: dict[str, list[float]] = {"loss": [], "validation_loss": [], "validation_score": []}
+        self.history_ = {"loss": [], "validation_loss": [], "validation_score": []}
         self.n_iter_ = self.best_epoch_ = 0
 
     def _gradients(self, examples: Examples, client: Any) -> Gradients:

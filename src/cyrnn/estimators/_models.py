@@ -1,6 +1,6 @@
 """The three estimators: one label of a sequence, one value of it, or a label or value of each of its steps."""
 
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,10 @@ X_FORMS = """X is an array (n_samples, n_steps, n_features), or (n_samples, n_st
     list of (n_steps_i,).  Sequences are not padded."""
 
 
-def documented(cls: type) -> type:
+C = TypeVar("C", bound=type)
+
+
+def documented(cls: C) -> C:
     """Put the common parts into a class's docstring."""
     assert cls.__doc__ is not None
     for name in ("PARAMETERS", "TRAINING", "ATTRIBUTES", "X_FORMS"):
@@ -92,6 +95,7 @@ class _ClassWeights(SequenceEstimator):
     """What needs `class_weight`."""
 
     class_weight: Any
+    classes_: NDArray[Any]
 
     def _read_classes(self, y: NDArray[Any], first: bool) -> NDArray[np.int64]:
         """Return labels as the places of their classes."""

@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .. import _checks
+from .._checks import Array
 from ..training.sequences import Indices, whole
 from ._base import is_ragged, read_sequences
 
@@ -71,10 +72,10 @@ class SequenceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         for name in ("with_mean", "with_std"):
             _checks.flag(name, getattr(self, name))
         values, _ = read_sequences(self, X, True)
-        self.mean_ = values.mean(axis=0)
+        self.mean_: Array = values.mean(axis=0)
         deviation = values.std(axis=0)
         constant = deviation <= 10 * np.finfo(float).eps * np.abs(self.mean_)
-        self.scale_ = np.where(constant | (deviation == 0), 1.0, deviation)
+        self.scale_: Array = np.where(constant | (deviation == 0), 1.0, deviation)
         return self
 
     def transform(self, X: Any) -> Any:
