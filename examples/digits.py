@@ -47,7 +47,8 @@ if arguments.picture:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 5, figsize=(16, 3.5), layout="constrained", width_ratios=[2, 1, 1.2, 1, 1.2])
-    model.plot(axes[0])
+    axes[0].plot(model.history_["loss"])
+    axes[0].set(title="cross-entropy of each epoch")
     for k, image in enumerate([X_test[y_test == 3][0], X_test[y_test == 7][0]]):
         axes[1 + 2 * k].imshow(image, cmap="gray_r")
         axes[2 + 2 * k].imshow(model.to_stream().run(image.T[:, None])[1][:, 0].T, vmin=0, vmax=1)

@@ -56,4 +56,4 @@ real = set(held_out.tolist()).intersection(new)
 print(f"{len(new)} of 1000 invented names are not in the training data; {len(real)} of those are real, held-out ones")
 print("a dozen of the new ones:", ", ".join(name.capitalize() for name in new[:12]))
 if arguments.picture:
-    model.plot().figure.savefig(arguments.picture, dpi=150)
+    model.plot().savefig(arguments.picture, dpi=150)

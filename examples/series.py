@@ -50,7 +50,7 @@ if arguments.picture:
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(14, 4), layout="constrained", width_ratios=[1, 3])
-    model.plot(left)
+    left.plot(model.history_["loss"])
     right.plot(years[YEARS:], roots[YEARS:] ** 2, color="0.3", label="sunspots")
     right.plot(years[YEARS:], predicted**2, color="C1", label="forecast from the years before")
     right.axvspan(years[held_out], years[-1], alpha=0.1, label="held out")

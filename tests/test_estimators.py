@@ -690,15 +690,16 @@ def test_files(tmp_path, model, factor):
 
 
 def test_plot():
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("Agg")
+    pytest.importorskip("matplotlib")
     X, y = ragged()
-    ax = SequenceClassifier(early_stopping=True, **QUICK).fit(X, y).plot()
-    lines = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
-    assert set(lines) == {"loss", "validation loss", "validation score", "network that is kept"}
-    assert len(lines["validation loss"]) == 3
-    assert SequenceClassifier(**QUICK).fit(X, y).plot(ax) is ax
-    matplotlib.pyplot.close("all")
+    model = SequenceClassifier(warm_start=True, **QUICK).fit(X, y)
+    lines = {line.get_label(): line.get_ydata() for line in model.plot().axes[0].get_lines()[:-1]}
+    assert list(lines) == ["loss"]
+    axes = model.set_params(early_stopping=True).fit(X, y).plot().axes[0]
+    lines = {line.get_label(): line.get_ydata() for line in axes.get_lines()[:-1]}
+    assert list(lines) == ["loss", "validation loss", "validation score"]
+    assert_array_equal(np.isnan(lines["validation loss"]), [True] * 3 + [False] * 3)
+    assert axes.get_lines()[-1].get_xdata()[0] == model.best_epoch_
 
 
 def test_without_scikit_learn():

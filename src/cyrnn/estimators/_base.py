@@ -28,6 +28,7 @@ from .._threads import get_num_threads, set_num_threads
 from ..interop.keras_weights import to_keras
 from ..interop.onnx import export_onnx
 from ..interop.torch_weights import to_torch
+from ..plots import plot_history
 from ..recurrent.stream import Stream
 from ..training.checkpoints import load_checkpoint, save_checkpoint
 from ..training.networks import initialize_network
@@ -588,17 +589,13 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     def _activation(self) -> str:
         return "linear"
 
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the loss of every epoch, and the validation's loss and score where there are.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-            Where to draw; None for a new figure.
+    def plot(self) -> Any:
+        """Draw the loss of every epoch, and the validation's loss and score where there are, by `cyrnn.plot_history`.
 
         Returns
         -------
-        matplotlib.axes.Axes
+        matplotlib.figure.Figure
+            With a dashed line at the epoch whose network is kept.
 
         Raises
         ------
@@ -606,18 +603,11 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             If matplotlib is not installed.
         """
         check_is_fitted(self, "network_")
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(layout="constrained")
-        for name, values in self.history_.items():
-            if values:
-                last = len(self.history_["loss"])  # with warm_start the validation may have begun later
-                ax.plot(range(last - len(values) + 1, last + 1), values, label=name.replace("_", " "))
-        ax.axvline(self.best_epoch_, color="0.7", linewidth=0.8, linestyle="--", label="network that is kept")
-        ax.set(xlabel="epoch")
-        ax.legend(frameon=False)
-        return ax
+        last = len(self.history_["loss"])  # with warm_start the validation may have begun later
+        padded = {name: [np.nan] * (last - len(values)) + values for name, values in self.history_.items() if values}
+        figure = plot_history({name.replace("_", " "): values for name, values in padded.items()}, ylabel="loss, score")
+        figure.axes[0].axvline(self.best_epoch_, color="0.7", linewidth=0.8, linestyle="--")
+        return figure
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to a file, without pickled objects; `load` reads it.
