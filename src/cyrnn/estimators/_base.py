@@ -326,6 +326,10 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         ------
         TypeError, ValueError
             If an argument or a parameter is of a wrong type, shape or range, or not finite; the message names it.
+
+        Examples
+        --------
+        See the class.
         """
         self._check_parameters()
         again = self.warm_start and hasattr(self, "network_")
@@ -351,8 +355,12 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X, y, sample_weight
-            As for `fit`.
+        X : array_like or list of array_like
+            Sequences.
+        y : array_like
+            What is to be predicted of them.
+        sample_weight : array_like, optional
+            Weights, as for `fit`.
 
         Returns
         -------
@@ -362,6 +370,10 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         ------
         TypeError, ValueError
             As `fit`.
+
+        Examples
+        --------
+        See the class.
         """
         self._check_parameters()
         first = not hasattr(self, "network_")
@@ -530,6 +542,10 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         ------
         ValueError
             If the network is bidirectional.
+
+        Examples
+        --------
+        See the class.
         """
         check_is_fitted(self, "network_")
         return Stream(self.network_, m, output=self._activation(), dtype=self.network_[-1]["Wy"].dtype)
@@ -551,6 +567,10 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         ------
         ImportError
             If PyTorch is not installed.
+
+        Examples
+        --------
+        See the class.
         """
         check_is_fitted(self, "network_")
         return to_torch(self.network_, layer=layer)
@@ -562,6 +582,10 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         -------
         list of numpy.ndarray
             For ``set_weights``.
+
+        Examples
+        --------
+        See the class.
         """
         check_is_fitted(self, "network_")
         return to_keras(self.network_)
@@ -582,6 +606,10 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         ------
         ImportError
             If the package onnx is not installed.
+
+        Examples
+        --------
+        See the class.
         """
         check_is_fitted(self, "network_")
         export_onnx(path, self.network_, output=self._activation(), dtype=dtype)
@@ -601,6 +629,10 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         ------
         ImportError
             If matplotlib is not installed.
+
+        Examples
+        --------
+        See the class.
         """
         check_is_fitted(self, "network_")
         last = len(self.history_["loss"])  # with warm_start the validation may have begun later
@@ -621,6 +653,10 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         ------
         TypeError
             If a parameter is a function or another object that no file can keep; the message names it.
+
+        Examples
+        --------
+        See the class.
         """
         check_is_fitted(self, "network_")
         parameters = self.get_params(deep=False)
@@ -655,6 +691,10 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         ------
         OSError, ValueError
             If the file cannot be opened, or is none of an estimator of this class; the message names the path.
+
+        Examples
+        --------
+        See the class.
         """
         found = load_checkpoint(path)
         kept = json.loads(str(found.arrays.pop("estimator", "{}")))

@@ -28,7 +28,7 @@ PARAMETERS = """cell : {"lstm", "gru", "rnn"}
         X is of indices from 0 to `vocabulary` - 1; "auto" for the largest of the training data.  None: X is of numbers.
     embedding : int, optional
         Size of the column that stands for an index and is trained too; None for one-hot columns.
-    epochs : int
+    <VALUES>epochs : int
         How many times the training reads all sequences.
     batch_size : int
         Sequences of an update.
@@ -44,6 +44,9 @@ PARAMETERS = """cell : {"lstm", "gru", "rnn"}
         Largest norm of the gradients; None not to clip them.
     alpha : float
         Weight decay (AdamW): the share of a weight, in units of the rate, that each update takes from it."""
+VALUES = """values : bool
+        Whether y is of values, whose squared error is made small, and not of labels.
+    """
 TRAINING = """early_stopping : bool
         Whether a part of the training data is held out.  Then the network of the epoch with the lowest loss on it is
         kept, and the training ends after `patience` epochs without a lower one.
@@ -88,6 +91,7 @@ def documented(cls: C) -> C:
     assert cls.__doc__ is not None
     for name in ("PARAMETERS", "TRAINING", "ATTRIBUTES", "X_FORMS"):
         cls.__doc__ = cls.__doc__.replace(f"<{name}>", globals()[name])
+    cls.__doc__ = cls.__doc__.replace("<VALUES>", VALUES if cls.__name__ == "SequenceTagger" else "")
     return cls
 
 
@@ -232,6 +236,10 @@ class SequenceClassifier(ClassifierMixin, _ClassWeights):  # type: ignore[misc]
         ------
         TypeError, ValueError
             As `fit`; "balanced" classes are refused, since they need all labels.
+
+        Examples
+        --------
+        See the class.
         """
         if self.class_weight == "balanced":
             raise ValueError("class_weight: expected weights of each class for partial_fit, got 'balanced'")
@@ -267,6 +275,10 @@ class SequenceClassifier(ClassifierMixin, _ClassWeights):  # type: ignore[misc]
         ------
         TypeError, ValueError
             If X is not as in `fit`.
+
+        Examples
+        --------
+        See the class.
         """
         _, z = self._predicted(X)
         return z[1] - z[0] if len(z) == 2 else np.ascontiguousarray(z.T)
@@ -287,6 +299,10 @@ class SequenceClassifier(ClassifierMixin, _ClassWeights):  # type: ignore[misc]
         ------
         TypeError, ValueError
             If X is not as in `fit`.
+
+        Examples
+        --------
+        See the class.
         """
         _, z = self._predicted(X)
         return np.ascontiguousarray(softmax(z).T)
@@ -307,6 +323,10 @@ class SequenceClassifier(ClassifierMixin, _ClassWeights):  # type: ignore[misc]
         ------
         TypeError, ValueError
             If X is not as in `fit`.
+
+        Examples
+        --------
+        See the class.
         """
         _, z = self._predicted(X)
         found: NDArray[Any] = self.classes_[z.argmax(axis=0)]
@@ -379,6 +399,10 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
         ------
         TypeError, ValueError
             If X is not as in `fit`.
+
+        Examples
+        --------
+        See the class.
         """
         _, z = self._predicted(X)
         found: Array = z[0] if self._single else np.ascontiguousarray(z.T)
@@ -397,8 +421,6 @@ class SequenceTagger(_ClassWeights):
     Parameters
     ----------
     <PARAMETERS>
-    values : bool
-        Whether y is of values, whose squared error is made small, and not of labels.
     class_weight : dict or "balanced", optional
         Weights of the labels; "balanced" for inverse frequencies.
     <TRAINING>
@@ -533,6 +555,10 @@ class SequenceTagger(_ClassWeights):
         ------
         TypeError, ValueError
             If X is not as in `fit`.
+
+        Examples
+        --------
+        See the class.
         """
         sequences, z = self._predicted(X)
         if self.values:
@@ -557,6 +583,10 @@ class SequenceTagger(_ClassWeights):
             If the tagger is of values.
         TypeError, ValueError
             If X is not as in `fit`.
+
+        Examples
+        --------
+        See the class.
         """
         check_is_fitted(self, "network_")
         if self.values:
@@ -569,8 +599,10 @@ class SequenceTagger(_ClassWeights):
 
         Parameters
         ----------
-        X, y
-            Sequences, and what is to be predicted at their steps.
+        X : array_like or list of array_like
+            Sequences.
+        y : array_like
+            What is to be predicted at their steps.
         sample_weight : array_like, optional
             Weight of each sequence, or of each step, nested as y.
 
@@ -582,6 +614,10 @@ class SequenceTagger(_ClassWeights):
         ------
         TypeError, ValueError
             If X or y is not as in `fit`.
+
+        Examples
+        --------
+        See the class.
         """
         sequences, z = self._predicted(X)
         weights = None if sample_weight is None else self._read_weights(sample_weight, sequences)

@@ -58,7 +58,8 @@ class SequenceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         ----------
         X : array_like or list of array_like
             Sequences.
-        y : ignored
+        y : None
+            Not used.
 
         Returns
         -------
@@ -68,6 +69,10 @@ class SequenceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         ------
         TypeError, ValueError
             If X is of a wrong type or shape, or not finite.
+
+        Examples
+        --------
+        See the class.
         """
         for name in ("with_mean", "with_std"):
             _checks.flag(name, getattr(self, name))
@@ -94,6 +99,10 @@ class SequenceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         ------
         TypeError, ValueError
             If X is not as in `fit`.
+
+        Examples
+        --------
+        See the class.
         """
         scale, mean = self.scale_ if self.with_std else 1.0, self.mean_ if self.with_mean else 0.0
         return self._each(X, lambda values: (values - mean) / scale)
@@ -114,6 +123,10 @@ class SequenceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         ------
         TypeError, ValueError
             If X is not as in `fit`.
+
+        Examples
+        --------
+        See the class.
         """
         scale, mean = self.scale_ if self.with_std else 1.0, self.mean_ if self.with_mean else 0.0
         return self._each(X, lambda values: values * scale + mean)
@@ -170,7 +183,8 @@ class SequenceIndexer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         X : list of sequences
             Lists of words, or strings.
-        y : ignored
+        y : None
+            Not used.
 
         Returns
         -------
@@ -180,6 +194,10 @@ class SequenceIndexer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ------
         TypeError, ValueError
             If `min_count` is no number of 1 or more.
+
+        Examples
+        --------
+        See the class.
         """
         least = whole("min_count", self.min_count)
         counts = Counter(word for sequence in X for word in sequence)
@@ -197,6 +215,10 @@ class SequenceIndexer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         list of numpy.ndarray of numpy.intp
+
+        Examples
+        --------
+        See the class.
         """
         check_is_fitted(self, "vocabulary_")
         places = {word: k for k, word in enumerate(self.vocabulary_)}
@@ -214,6 +236,10 @@ class SequenceIndexer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         -------
         list of lists
             None where the word was not in the vocabulary.
+
+        Examples
+        --------
+        See the class.
         """
         check_is_fitted(self, "vocabulary_")
         return [[self.vocabulary_[k] for k in sequence] for sequence in X]

@@ -55,7 +55,7 @@ def save_checkpoint(
     network : list
         As for `network_forward`.
     moments : tuple of two lists, optional
-        v and s, as `initialize_adam` returns them.
+        The lists v and s, as `initialize_adam` returns them.
     step : int
         The number of updates so far, which is the t of the last one.
     **arrays : array_like
