@@ -449,10 +449,16 @@ def test_interrupt_keeps_the_best_network(monkeypatch, at, early_stopping):
 
 def test_a_real_interrupt():
     X, y = ragged(200)
-    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    timers = []
+
+    def schedule(done):  # called in the training, so that the signal comes neither before nor after it
+        if not timers:
+            timers.append(threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)))
+            timers[0].start()
+        return 1.0
+
     with pytest.warns(UserWarning, match="interrupted in epoch"):
-        model = SequenceClassifier(units=64, epochs=100_000, random_state=0).fit(X, y)
+        model = SequenceClassifier(units=64, epochs=100_000, schedule=schedule, random_state=0).fit(X, y)
     assert model.predict(X).shape == (200,)
 
 
