@@ -326,6 +326,9 @@ def test_a_batch_without_weight_is_skipped():
     weight[:3] = 1
     model = SequenceClassifier(batch_size=4, **QUICK).fit(X, y, weight)
     assert np.isfinite(model.history_["loss"]).all()
+    late = np.zeros(60)
+    late[50:] = 1
+    assert SequenceClassifier(batch_size=4, **QUICK).fit(X, y, late).n_iter_ == 3
     with pytest.raises(ValueError, match=r"(?i)sample.weight.*zero"):
         model.fit(X, y, np.zeros(60))
 
@@ -404,6 +407,10 @@ def test_warm_start_and_partial_fit():
         first.partial_fit(X, y + 2)
     with pytest.raises(ValueError, match="classes: expected all labels of y"):
         SequenceClassifier(**fit).partial_fit(X, y, classes=[0, 2])
+    failed = SequenceClassifier(**fit)
+    with pytest.raises(ValueError, match=r"X\[0\]: expected one step"):
+        failed.partial_fit([x[:0] for x in X], y, classes=[0, 1, 2])
+    assert failed.fit(X, y).classes_.tolist() == [0, 1]
     with pytest.raises(ValueError, match="class_weight: expected weights of each class"):
         SequenceClassifier(class_weight="balanced", **fit).partial_fit(X, y)
     regressor = SequenceRegressor(**fit).partial_fit(X, y * 1.0)
@@ -484,6 +491,32 @@ def test_without_a_held_out_part_the_last_network_is_kept():
     assert model.history_["loss"][2] > model.history_["loss"][1]
     assert model.best_epoch_ == model.n_iter_ == 3
     assert not np.array_equal(model.network_[-1]["Wy"], model.set_params(epochs=2).fit(X, y).network_[-1]["Wy"])
+
+
+def test_an_interrupt_of_the_validation_leaves_the_history_whole(monkeypatch):
+    from cyrnn.estimators import _base
+
+    calls, loss_of = [], _base.loss_of
+
+    def interrupted(*arguments):
+        calls.append(0)
+        if len(calls) == 4:  # the first is that of the untrained network
+            raise KeyboardInterrupt
+        return loss_of(*arguments)
+
+    monkeypatch.setattr(_base, "loss_of", interrupted)
+    X, y = ragged()
+    with pytest.warns(UserWarning, match="interrupted in epoch 3 of 9"):
+        model = SequenceClassifier(units=4, epochs=9, early_stopping=True, random_state=0).fit(X, y)
+    assert [len(values) for values in model.history_.values()] == [2, 2, 2]
+    assert model.n_iter_ == 2
+
+
+def test_a_schedule_out_of_range_is_an_error():
+    X, y = ragged()
+    for result, alpha in ((-0.1, 0.0), (np.nan, 0.0), (1e4, 1.0), ("x", 0.0)):
+        with pytest.raises((TypeError, ValueError), match="schedule: expected"):
+            SequenceClassifier(schedule=lambda done, result=result: result, alpha=alpha, **QUICK).fit(X, y)
 
 
 def test_small_targets_are_no_divergence():

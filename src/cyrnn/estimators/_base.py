@@ -436,6 +436,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         lowest, patience, first = np.inf, 0, self.n_iter_
         best_epoch, gradients = first, self._gradients(examples, client)
         some = examples.subset(np.arange(min(len(examples.sequences), self.batch_size)))
+        some = Examples(some.sequences, some.targets, None, some.each_step)
         untrained = loss_of(now.network, some, outputs(now.network, some))
         hopeless = DIVERGED * max(untrained, self._loss_of_nothing(examples))
         batches = -(-len(examples.sequences) // self.batch_size)
@@ -444,18 +445,18 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         with threads(self.n_threads):
             try:
                 for epoch in range(epochs):
-                    factors = [factor((epoch + k / batches) / epochs) for k in range(batches)]
-                    loss = self._epoch(now, examples, gradients, factors)
-                    if not loss <= hopeless:
-                        raise _Diverged(f"the mean loss is {loss:.3g}")
-                    self.n_iter_ += 1
-                    self.history_["loss"].append(loss)
+                    rates = [self._rate(factor((epoch + k / batches) / epochs)) for k in range(batches)]
+                    found = {"loss": self._epoch(now, examples, gradients, rates)}
+                    if not found["loss"] <= hopeless:
+                        raise _Diverged(f"the mean loss is {found['loss']:.3g}")
                     if validation is not None:
                         z = outputs(now.network, validation)
-                        loss = loss_of(now.network, validation, z)
-                        self.history_["validation_loss"].append(loss)
-                        score = self._score(validation.targets, z, validation.weights)
-                        self.history_["validation_score"].append(score)
+                        found["validation_loss"] = loss_of(now.network, validation, z)
+                        found["validation_score"] = self._score(validation.targets, z, validation.weights)
+                    self.n_iter_ += 1
+                    for name, value in found.items():
+                        self.history_[name].append(value)
+                    loss = found.get("validation_loss", found["loss"])
                     if bar is not None:
                         bar.set_postfix({name: f"{values[-1]:.4g}" for name, values in self.history_.items() if values})
                         bar.update()
@@ -482,12 +483,19 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
             else:
                 warnings.warn(f"the training was interrupted {at}; {kept}", UserWarning, stacklevel=3)
 
-    def _epoch(self, now: Training, examples: Examples, gradients: Gradients, factors: list[float]) -> float:
+    def _rate(self, factor: Any) -> float:
+        """Return the rate of an update, from what the schedule says."""
+        rate = self.learning_rate * _checks.number("schedule", factor, "a result from 0 on", 0.0, MOST)
+        if not rate * self.alpha <= 1.0:
+            raise ValueError(f"schedule: expected rates of at most 1 / alpha = {1 / self.alpha}, got {rate}")
+        return rate
+
+    def _epoch(self, now: Training, examples: Examples, gradients: Gradients, rates: list[float]) -> float:
         """Make an update for each batch; return the mean loss."""
         total = count = 0.0
         pool = POOL if self.similar_lengths else 1
         batches = make_batches(examples.sequences.lengths, self.batch_size, self._rng, pool=pool)
-        for batch, factor in zip(batches, factors, strict=True):
+        for batch, rate in zip(batches, rates, strict=True):
             try:
                 found = gradients(now.network, batch)
                 if found is None:  # all of its weights are 0
@@ -496,9 +504,8 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
                 if self.clip_norm is not None:
                     gradient, _ = clip_gradients(gradient, norm=self.clip_norm)
                 update_parameters_with_adam(
-                    now.network, gradient, now.v, now.s, now.t + 1, self.learning_rate * factor,
-                    weight_decay=self.alpha,
-                )  # fmt: skip
+                    now.network, gradient, now.v, now.s, now.t + 1, rate, weight_decay=self.alpha
+                )
             except ValueError as error:  # all else has been checked: a number is not finite
                 raise _Diverged(f"at update {now.t + 1}: {error}") from error
             now.t += 1

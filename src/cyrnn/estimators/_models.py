@@ -249,10 +249,13 @@ class SequenceClassifier(ClassifierMixin, _ClassWeights):  # type: ignore[misc]
             if len(missing):
                 raise ValueError(f"classes: expected all labels of y, got none that is {missing[0]!r}")
             self._first_classes = np.unique(classes)
-        return super().partial_fit(X, y, sample_weight)
+        try:
+            return super().partial_fit(X, y, sample_weight)
+        finally:
+            self.__dict__.pop("_first_classes", None)
 
     def _read_classes(self, y: NDArray[Any], first: bool) -> NDArray[np.int64]:
-        known = self.__dict__.pop("_first_classes", None)
+        known = self.__dict__.get("_first_classes")
         if first and known is not None:
             self.classes_ = known
             return np.searchsorted(known, y)
