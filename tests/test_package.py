@@ -28,10 +28,14 @@ def python(code, **environment):
     )  # fmt: skip
 
 
-NEEDS = {"interop.torch_weights": "torch", "interop.onnx": "onnx", "plots": "matplotlib"}
+NEEDS = {
+    "interop.torch_weights": "torch", "interop.onnx": "onnx", "plots": "matplotlib", "estimators._models": "sklearn",
+    "estimators._preprocessing": "sklearn",
+}  # fmt: skip
 DOCUMENTED = [
     "recurrent.activations", "recurrent.rnn", "recurrent.lstm", "recurrent.stream", "training.losses",
-    "training.optimizers", "training.output_layer", "training.parameters", "_config", "interop.keras_weights", *NEEDS,
+    "training.optimizers", "training.output_layer", "training.parameters", "training.checkpoints", "training.networks",
+    "training.sequences", "_config", "interop.keras_weights", *NEEDS,
 ]  # fmt: skip
 
 
@@ -71,7 +75,8 @@ def test_version():
 def test_numpy_is_the_only_dependency():
     required = [r for r in importlib.metadata.requires("cyrnn") if "extra" not in r]
     assert [re.split(r"[^\w]", r)[0] for r in required] == ["numpy"]
-    code = "import sys, cyrnn; print([m for m in sys.modules if m.split('.')[0] in ('scipy', 'torch', 'Cython')])"
+    others = "'scipy', 'sklearn', 'torch', 'Cython'"
+    code = f"import sys, cyrnn; print([m for m in sys.modules if m.split('.')[0] in ({others})])"
     done = python(code)
     assert done.stdout.strip() == "[]", done.stderr
 
