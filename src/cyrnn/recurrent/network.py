@@ -249,11 +249,6 @@ def converted(parts: Layout, name: str, n_x: int | None, output: Any, dtype: DTy
     return Layout(embedding, layers, top)
 
 
-def checked_network(network: Any, name: str) -> Layout:
-    """Return the parts of a network whose layers fit each other, all of them float64 and C-contiguous."""
-    return converted(layout(network, name), name, None, "linear")
-
-
 @dataclass(slots=True)
 class NetworkCache:
     """What a forward pass over a network keeps for the backward pass."""
@@ -286,7 +281,7 @@ def _input(x: Any, parts: Layout, lengths: Any, dtype: DType) -> tuple[Any, Arra
     if parts.embedding is not None and not indices:
         got = f"{array.ndim} dimensions of dtype {array.dtype}"
         raise ValueError(f"x: expected integers of shape (m, T_x), indices for the embedding network[0], got {got}")
-    array = array if indices else _checks.dense("x", array, "n_x, m, T_x", dtype)
+    array = array if indices else _checks.dense("x", array, "n_x, m, T_x", dtype, _checks.used_steps(lengths))
     m, T_x = array.shape[-2:]
     _checks.columns_fit("x", m, T_x)
     kept = None if lengths is None else _checks.lengths(lengths, m, T_x)
@@ -297,7 +292,7 @@ def _input(x: Any, parts: Layout, lengths: Any, dtype: DType) -> tuple[Any, Arra
         return _checks.indices("x", array, spec.sizes(parameters, where)[1], kept).copy(), None, kept
     E = _checks.dimensions("network[0]['E']", parts.embedding["E"], "n_x, vocabulary", dtype)
     array = _checks.indices("x", array, E.shape[1], kept, "vocabulary").copy()
-    safe = array if kept is None else np.where(np.arange(T_x) < np.frombuffer(kept, np.intp)[:, None], array, 0)
+    safe = array if kept is None else np.where(_checks.within(kept, T_x), array, 0)
     return array, E[:, safe], kept
 
 
@@ -527,16 +522,17 @@ def network_backward(
     checked = converted(caches.parts, "network", None if dense is None else len(dense), read, kernels.dtype)
     sizes = [layer[0].spec.sizes(layer[0].parameters)[0] for layer in checked.layers]
     n_top = len(caches.a)
-    outside = None if kept is None else np.arange(T_x) >= np.frombuffer(kept, np.intp)[:, None]
+    outside = None if kept is None else ~_checks.within(kept, T_x)
+    used = _checks.used_steps(kept)
     gradients: list[Any] = []
     total = None
     if da is not None:
-        total = _checks.shaped("da", da, "n_a, m, T_x", (n_top, m, T_x), kernels.dtype)
+        total = _checks.shaped("da", da, "n_a, m, T_x", (n_top, m, T_x), kernels.dtype, used)
     if dz is not None:
         if checked.output is None:
             raise ValueError("dz: expected None for a network without an output layer, got a gradient")
         n_y = len(checked.output["Wy"])
-        dz = np.ascontiguousarray(_checks.shaped("dz", dz, "n_y, m, T_x", (n_y, m, T_x), kernels.dtype))
+        dz = np.ascontiguousarray(_checks.shaped("dz", dz, "n_y, m, T_x", (n_y, m, T_x), kernels.dtype, used))
         if outside is not None:
             dz = np.where(outside, dz.dtype.type(0), dz)
         da_output, dWy, dby = kernels.dense.backward(dz, caches.a, checked.output["Wy"])

@@ -19,6 +19,11 @@ FINITE: Range = "finite numbers", lambda array: ~np.isfinite(array)
 FROM_0_TO_1: Range = "numbers from 0 to 1", lambda array: ~((array >= 0) & (array <= 1))
 
 
+def _used_later(shape: tuple[int, ...]) -> bool:
+    """Let numbers become infinite in a conversion: those that are scored are refused then."""
+    return False
+
+
 def _run(kernel: Callable[..., Any], y_pred: Array, y_true: Any, lengths: Any, weights: Any) -> tuple[float, Array]:
     """Loss and gradient of a sequence, or of one step as a sequence of one."""
     if not isinstance(y_pred, np.ndarray) or not isinstance(y_true, np.ndarray):
@@ -105,7 +110,7 @@ def _scored(
         _refuse("lengths", f"integers from 0 to T_x = {T_x}", lengths, (lengths < 0) | (lengths > T_x))
         scored &= np.arange(T_x) < lengths[:, None]
     if weights is not None:
-        weights = _checks.real("weights", weights, dtype=dtype)
+        weights = _checks.real("weights", weights, dtype=dtype, used=_used_later)
         if weights.shape not in (columns, shape):
             expected = f"shape ({letters}) = {columns} or (n_y, {letters.strip(',')}) = {shape}"
             raise ValueError(f"weights: expected {expected}, got {weights.shape}")
@@ -153,7 +158,7 @@ def _of_classes(
 
 def _given(name: str, value: Any) -> tuple[Array, str]:
     """Return what the network gave, for a sequence or for one step, and the letters of its shape."""
-    array = _checks.real(name, value, dtype=_checks.kernels_for(value).dtype)
+    array = _checks.real(name, value, dtype=_checks.kernels_for(value).dtype, used=_used_later)
     if array.ndim not in (2, 3):
         raise ValueError(f"{name}: expected shape (n_y, m, T_x) or (n_y, m), got {array.shape}")
     if len(array) == 0:
@@ -235,7 +240,7 @@ def cross_entropy(
     lengths, weights, each = _scored(lengths, weights, y.shape, y.dtype)
     scored = np.any(each, axis=0) if each.ndim == y.ndim else each
     if _checks.any_array("labels", labels, letters[5:]).ndim == y.ndim:
-        labels = np.ascontiguousarray(_checks.shaped("labels", labels, letters, y.shape, y.dtype))
+        labels = np.ascontiguousarray(_checks.shaped("labels", labels, letters, y.shape, y.dtype, _used_later))
         _refuse("labels", NOT_NEGATIVE, labels, each & ~((labels >= 0) & (labels < np.inf)))
     else:
         labels = _integers("labels", labels, letters[5:] if y.ndim == 3 else "m,", y.shape[1:], flags=True)
@@ -280,7 +285,7 @@ def _loss_of_outputs(
         pass
     given, letters = _given(name, given)
     lengths, weights, scored = _scored(lengths, weights, given.shape, given.dtype)
-    targets = np.ascontiguousarray(_checks.shaped("targets", targets, letters, given.shape, given.dtype))
+    targets = np.ascontiguousarray(_checks.shaped("targets", targets, letters, given.shape, given.dtype, _used_later))
     for which, array, (words, wrong) in zip((name, "targets"), (given, targets), ranges, strict=True):
         _refuse(which, words, array, scored & wrong(array))
     try:
