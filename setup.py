@@ -62,6 +62,12 @@ class build_ext(setuptools_build_ext):
     def build_extensions(self) -> None:
         from Cython.Build import cythonize
 
+        if not self.compiles([]):
+            raise SystemExit(
+                "cyrnn: its kernels are compiled when it is installed, and no C compiler works here; install one "
+                "(Debian, Ubuntu: apt-get install gcc python3-dev; Fedora: dnf install gcc python3-devel; "
+                "macOS: xcode-select --install; Windows: Visual Studio Build Tools) and try again"
+            )
         c_extensions = cythonize(
             [extension(name) for name in NAMES + ONCE],
             build_dir=self.build_temp,
@@ -70,12 +76,6 @@ class build_ext(setuptools_build_ext):
             force=True,
         )
         c_files = {name: c.sources for name, c in zip(NAMES + ONCE, c_extensions, strict=True)}
-        if not self.compiles([]):
-            raise SystemExit(
-                "cyrnn: its kernels are compiled when it is installed, and no C compiler works here; install one "
-                "(Debian, Ubuntu: apt-get install gcc python3-dev; Fedora: dnf install gcc python3-devel; "
-                "macOS: xcode-select --install; Windows: Visual Studio Build Tools) and try again"
-            )
         openmp = next((flag for flag in OPENMP if self.compiles([flag], OPENMP_PROBE)), None)
         if openmp is None:
             print("cyrnn: this compiler has no OpenMP; every call will run on one thread")
@@ -87,7 +87,8 @@ class build_ext(setuptools_build_ext):
                 print(f"cyrnn: this compiler does not know {' '.join(extra)}; the build {build!r} is left out")
         self.extensions = [ext for ext in self.extensions if self.build_of(ext) in flags]
         for ext in self.extensions:
-            ext.sources = c_files[ext.name.split(".")[-1] if self.folder_of(ext) else ext.name.removeprefix("cyrnn._kernels.")]
+            name = ext.name.removeprefix("cyrnn._kernels.")
+            ext.sources = c_files[name.split(".")[-1] if self.folder_of(ext) else name]
             ext.extra_compile_args = flags[self.build_of(ext)]
             ext.extra_link_args = [openmp] * bool(openmp)
         super().build_extensions()

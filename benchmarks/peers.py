@@ -1,9 +1,9 @@
 """The contenders: one function for each library that makes the calls of one problem.
 
 Each gives a dict from "f" (a forward pass that keeps what the backward pass needs), "fb" (that and the
-backward pass from a gradient of every hidden state), "cell f" and "cell b" (one step) to a call without
-arguments; what a library cannot do is left out.  Every library gets its arrays in its own layout
-and weights in its own order, prepared beforehand.
+backward pass from a gradient of every hidden state), "h" (hidden states alone, for inference), "cell f" and
+"cell b" (one step) to a call without arguments; what a library cannot do is left out.  Every library gets
+its arrays in its own layout and weights in its own order, prepared beforehand.
 """
 
 import importlib.util
@@ -14,7 +14,10 @@ import numpy as np
 KINDS = ("rnn", "lstm", "gru_after", "gru_before")
 TITLES = {"rnn": "RNN", "lstm": "LSTM", "gru_after": "GRU", "gru_before": "GRU, reset before,"}
 GATES = {"rnn": "", "lstm": "fico", "gru_after": "urc", "gru_before": "urc"}
-WORDS = {"f": "forward", "fb": "forward + backward", "cell f": "cell forward", "cell b": "cell backward"}
+WORDS = {
+    "f": "forward", "fb": "forward + backward", "h": "hidden states",
+    "cell f": "cell forward", "cell b": "cell backward",
+}  # fmt: skip
 
 
 def problem(kind, n_x, n_a, n_y, m, T_x):
@@ -55,6 +58,20 @@ def functions(module, q):
         "fb": lambda: backward(q.da, forward(q.x, q.a0, q.p)[-1]),
         "cell f": lambda: cell(q.xt, *states, q.p),
         "cell b": lambda: cell_back(*states, cache),
+    }
+
+
+def in_dtype(q, dtype):
+    """`cyrnn` in one precision, all arrays of it."""
+    import cyrnn
+
+    forward, backward = (getattr(cyrnn, f"{q.prefix}_{name}") for name in ("forward", "backward"))
+    x, a0, da = (value.astype(dtype) for value in (q.x, q.a0, q.da))
+    p = {key: value.astype(dtype) for key, value in q.p.items()}
+    return {
+        "h": lambda: forward(x, a0, p, output=None, cache=False, dtype=dtype),
+        "f": lambda: forward(x, a0, p, dtype=dtype),
+        "fb": lambda: backward(da, forward(x, a0, p, dtype=dtype)[-1]),
     }
 
 
@@ -103,6 +120,10 @@ def torch_calls(q, dtype):
         a = net(x, start)[0]
         return a, torch.softmax(torch.nn.functional.linear(a, W_y, b_y), -1)
 
+    def hidden():
+        with torch.inference_mode():
+            return net(x, start)[0]
+
     def both():
         return torch.autograd.grad(forward()[0], [x, a0, *net.parameters()], da)
 
@@ -111,17 +132,17 @@ def torch_calls(q, dtype):
         a = out[0] if q.kind == "lstm" else out
         return out, torch.softmax(torch.nn.functional.linear(a, W_y, b_y), -1)
 
-    return {"f": forward, "fb": both, "cell f": step}
+    return {"f": forward, "fb": both, "h": hidden, "cell f": step}
 
 
-def jax_calls(q):
+def jax_calls(q, dtype="float64"):
     import jax
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", True)
     n_a = len(q.a0)
-    W_x, W_a, b, b_a, W_y, b_y = map(jnp.asarray, stacked(q, {"lstm": "fico", "gru": "urc"}))
-    x, xt, a0, c0, da = (jnp.asarray(v.T) for v in (q.x, q.xt, q.a0, q.c0, q.da))
+    W_x, W_a, b, b_a, W_y, b_y = (jnp.asarray(v, dtype) for v in stacked(q, {"lstm": "fico", "gru": "urc"}))
+    x, xt, a0, c0, da = (jnp.asarray(v.T, dtype) for v in (q.x, q.xt, q.a0, q.c0, q.da))
 
     def step(weights, state, z):
         a, c = state
@@ -158,10 +179,12 @@ def jax_calls(q):
         (a, c), _ = step(weights, (a0, c0), xt @ weights[0].T + weights[2])
         return a, c, jax.nn.softmax(a @ W_y.T + b_y)
 
+    hidden = jax.jit(lambda *v: states(*v)[0])
     weights = (W_x, W_a, b, b_a) if q.kind == "gru_after" else (W_x, W_a, b)
     return {
         "f": lambda: jax.block_until_ready(forward(weights, x, a0)),
         "fb": lambda: jax.block_until_ready(both(weights, x, a0, da)),
+        "h": lambda: jax.block_until_ready(hidden(weights, x, a0)),
         "cell f": lambda: jax.block_until_ready(cell(weights, xt, a0, c0)),
     }
 
@@ -201,7 +224,11 @@ def onnxruntime_calls(q, threads):
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would take the others' processors
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     feed = {"x": np.ascontiguousarray(q.x.T, np.float32), "a0": np.ascontiguousarray(q.a0.T[None], np.float32)}
-    return {"f": lambda: session.run(None, feed)}
+    return {"f": lambda: session.run(None, feed), "h": lambda: session.run(["a"], feed)}
+
+
+PEERS = ("PyTorch float64", "JAX float64", "PyTorch float32", "ONNX Runtime float32")
+PEERS_FLOAT32 = ("PyTorch float32", "ONNX Runtime float32", "JAX float32")
 
 
 def contenders(threads, names):
@@ -211,9 +238,11 @@ def contenders(threads, names):
         "JAX float64": ("jax", jax_calls),
         "PyTorch float32": ("torch", lambda q: torch_calls(q, "float32")),
         "ONNX Runtime float32": ("onnxruntime", lambda q: onnxruntime_calls(q, threads)),
+        "JAX float32": ("jax", lambda q: jax_calls(q, "float32")),
     }
-    found = {name: make for name, (module, make) in every.items() if names and importlib.util.find_spec(module)}
-    if "PyTorch float64" in found:
+    every = {name: every[name] for name in names}
+    found = {name: make for name, (module, make) in every.items() if importlib.util.find_spec(module)}
+    if any("PyTorch" in name for name in found):
         import torch
 
         torch.set_num_threads(threads)

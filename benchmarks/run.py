@@ -125,7 +125,7 @@ def measure(arguments, threads):
     if hasattr(os, "sched_setaffinity"):  # XLA has no other limit that holds
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     cyrnn.set_num_threads(threads)
-    makers = peers.contenders(threads, arguments.peers)
+    makers = peers.contenders(threads, peers.PEERS if arguments.peers else ())
     sizes = arguments.sizes or (SIZES[:5] if arguments.quick else SIZES)
     seconds = arguments.seconds or (0.12 if arguments.quick else 1.0)
     limit, rows = Limit(), []

@@ -1,5 +1,6 @@
 """Every numeric test runs once on each build of the kernels that this machine can run."""
 
+import gc
 import os
 
 import pytest
@@ -15,6 +16,12 @@ def _as_many_threads_on_a_busy_machine():
     before = threads.set_pause(0.0)
     yield
     threads.set_pause(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_stays_is_not_looked_at_again():
+    """By the collector, which the tests of memory call: it takes a third of a second beside PyTorch and JAX."""
+    gc.freeze()
 
 
 @pytest.fixture(params=_kernels.available())

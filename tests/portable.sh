@@ -6,8 +6,8 @@
 # processors  x86-64 without AVX-512 and without AVX2: which build is picked, that another is refused, the numbers
 # clang       the package and its tests by clang
 # serial      a compiler without OpenMP and without the flags of the other builds: a package of one thread and one build
-# aarch64     cross-compiled: the primitives, tested and vectorised; the package in Debian's Python for arm64, which
-#             apt-get fetches into a folder
+# aarch64     cross-compiled: the primitives and the functions of floats, tested and vectorised; the package in Debian's
+#             Python for arm64, which apt-get fetches into a folder
 #
 # Installs nothing but into folders of its own, and says what it misses.  On Debian:
 # apt-get install qemu-user clang libomp-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross
@@ -49,9 +49,21 @@ print(*sorted(flag for flag in found if flag != "-O1"))
 PYTHON
 )
 
-# primitives <name> <compiler and its options>
+# primitives <name> <compiler and its options>: <name>, and in float <name>-f32
 primitives() {
     "${@:2}" -Wall $flags -I src/cyrnn/_kernels tests/portable/primitives.c -lm -o "$work/$1"
+    "${@:2}" -Wall $flags -DCYRNN_F32 -I src/cyrnn/_kernels tests/portable/primitives.c -lm -o "$work/$1-f32"
+}
+
+# vectorised <program for aarch64> <shape of a vector> <fewest fused multiply-adds of such vectors in each> <functions>
+vectorised() {
+    for loop in "${@:4}"; do
+        count=$(aarch64-linux-gnu-objdump -d --no-show-raw-insn "$1" |
+            awk "/<$loop>:/ { inside = 1 } inside && /^\$/ { inside = 0 } inside" |
+            grep -cE "fml[as]\s+v[0-9]+\.$2" || true)
+        echo "  $loop: $count fused multiply-adds of vectors of $2"
+        [ "$count" -ge "$3" ]
+    done
 }
 
 on_processors() {
@@ -74,11 +86,13 @@ on_clang() {
     needs clang
     primitives clang clang -march=x86-64-v3
     "$work/clang"
+    "$work/clang-f32"
+    python3 tests/portable/float32.py --sample --compiler clang baseline v3
     package by-clang clang '[test]'
     # LLVM's OpenMP gives its threads the processors that the process had at first: two of them do not wait on one, so
     # that the tests of a process kept to one processor say nothing here.  What measures time is measured with gcc.
-    pytest -q tests/test_values.py tests/test_invariance.py tests/test_activations.py tests/test_gradients.py \
-        tests/test_semantics.py tests/test_openmp.py -k "not asleep and not slept and not for_a_while"
+    pytest -q -m "not alone" tests/test_values.py tests/test_invariance.py tests/test_activations.py \
+        tests/test_gradients.py tests/test_semantics.py tests/test_openmp.py
     deactivate
 }
 
@@ -98,7 +112,7 @@ SHELL
     python -c "from cyrnn import _kernels; assert _kernels.installed() == ['baseline']"
     cd ..
     if ldd "$(python -c 'import cyrnn._kernels.rnn as rnn; print(rnn.__file__)')" | grep gomp; then exit 1; fi
-    pytest -q tests/test_values.py tests/test_openmp.py tests/test_invariance.py
+    pytest -q -m "not alone" tests/test_values.py tests/test_openmp.py tests/test_invariance.py
     deactivate
 }
 
@@ -106,12 +120,11 @@ on_aarch64() {
     needs aarch64-linux-gnu-gcc aarch64-linux-gnu-objdump qemu-aarch64
     primitives arm aarch64-linux-gnu-gcc -static
     qemu-aarch64 "$work/arm"
-    for loop in exp_loop tanh_loop sigmoid_loop microkernel_4_6; do
-        count=$(aarch64-linux-gnu-objdump -d --no-show-raw-insn "$work/arm" | awk "/<$loop>:/ { inside = 1 } inside && /^\$/ { inside = 0 } inside" |
-            grep -cE 'fml[as]\s+v[0-9]+\.2d' || true)
-        echo "  $loop: $count fused multiply-adds of vectors"
-        [ "$count" -ge 10 ]
-    done
+    qemu-aarch64 "$work/arm-f32"
+    vectorised "$work/arm" 2d 10 exp_loop tanh_loop sigmoid_loop microkernel_4_6
+    python3 tests/portable/float32.py --sample --compiler "aarch64-linux-gnu-gcc -static" --run qemu-aarch64 \
+        --folder "$work" baseline
+    vectorised "$work/float-baseline" 4s 8 exp_loop tanh_loop sigmoid_loop log_loop
 
     # Debian's Python for arm64, unpacked beside this one; apt with a state of its own, so that nothing is installed
     needs apt-get apt-cache dpkg

@@ -17,7 +17,7 @@ cd "$work/checkout"
 python3 -m venv "$work/venv"
 . "$work/venv/bin/activate"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_QUIET=1
-CYRNN_DEBUG=1 CC="gcc -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer" pip install '.[test]' pytest-xdist
+CYRNN_DEBUG=1 CC="gcc -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer" pip install '.[test]'
 
 # The interpreter itself knows nothing of the sanitizer, so it comes first; it never frees all it has, so leaks
 # are looked for by tests/test_memory.py.  Python's own allocator would hide what runs over a small block.

@@ -48,7 +48,7 @@ def test_a_frozen_program_runs(tmp_path):
 def test_the_hook_names_every_compiled_module():
     """What is beside the kernels in files, whatever the import system sees."""
     found = {
-        f"cyrnn._kernels.{path.parent.name}.{path.name.split('.')[0]}"
+        ".".join(["cyrnn", *path.relative_to(PACKAGE).parent.parts, path.name.partition(".")[0]])
         for path in PACKAGE.rglob("*")
         if path.suffix in (".so", ".pyd", ".dylib")
     }
@@ -81,8 +81,10 @@ def test_without_kernels_the_import_says_so(package):
     refused(package, "builds: none")
     (package / "_kernels" / "baseline").mkdir()
     refused(package, "builds: none")
-    for path in (PACKAGE / "_kernels" / "baseline").iterdir():  # those of another Python
-        shutil.copy(path, package / "_kernels" / "baseline" / path.name.replace("cpython-3", "cpython-2"))
+    for path in (PACKAGE / "_kernels" / "baseline" / "f64").iterdir():  # those of another Python
+        folder = package / "_kernels" / "baseline" / "f64"
+        folder.mkdir(exist_ok=True)
+        shutil.copy(path, folder / path.name.replace("cpython-3", "cpython-2"))
     refused(package, "builds: none")
     (package / "_kernels" / "runtime" / next(PACKAGE.rglob("_memoryview.*")).name).unlink()
     refused(package, "No module named 'cyrnn._kernels.runtime._memoryview'")

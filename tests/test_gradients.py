@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from reference import problem
 
 import cyrnn
+from cyrnn import _kernels
 from cyrnn.demo import numpy_reference
 
 STEP = 1e-3  # its fourth power and the rounding of the loss divided by it are both near 1e-12
@@ -153,14 +154,18 @@ LARGE = [(40, 256, 2, 3, 200), (20, 100, 2, 1, 200), (7, 33, 5, 19, 120), (9, 20
 
 @pytest.mark.parametrize("size", LARGE, ids=str)
 def test_adjoint_at_large_sizes(cell, size):
-    """The directions lean towards the gradient, so that the products are no small remainder of large terms."""
+    """The directions lean towards the gradient, so that the products are no small remainder of large terms.
+
+    Each input by itself on one build, all together on the others too.
+    """
     q = problem(cell.name, *size)
     inputs = sequence_inputs(cell, q)
     gradients = cell.backward(q.da, cell.forward(q).caches)
     gradients = {name: gradients["d" + name] for name in inputs}
     length = np.sqrt(sum((g**2).sum() for g in gradients.values()))
     states = partial(sequence_states, cell, q)
-    for v in one_at_a_time(np.random.default_rng(1), inputs):
+    directions = one_at_a_time(np.random.default_rng(1), inputs)
+    for v in directions if _kernels.build == _kernels.available()[0] else directions[-1:]:
         v = {name: gradients[name] / length + 0.3 * v[name] for name in v}
         left = (q.da * along(states, inputs, v, STEP)).sum()
         assert left == pytest.approx(sum((gradients[name] * v[name]).sum() for name in v), rel=1e-9)

@@ -658,6 +658,7 @@ def test_calls_leave_nothing_behind():
     assert counts == [sys.getrefcount(value) for value in held]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_signal_ends_a_long_call(count, alarm, request):  # noqa: F811
     cyrnn.set_num_threads(count)

@@ -220,6 +220,7 @@ def test_new_results_are_new(cell):
     assert_array_equal(np.stack(stream.state), np.stack(state))
 
 
+@pytest.mark.alone
 @every_build
 @both
 @pytest.mark.parametrize("size", [(30, 40, 20, 1, 2), (30, 40, 20, 6, 2), (150, 140, 20, 1, 2)], ids=str)
@@ -576,6 +577,7 @@ def test_indices_keep_the_sign_of_zero(cell, sign):
         assert found.tobytes() == want.tobytes()
 
 
+@pytest.mark.alone
 @both
 def test_steps_by_index_allocate_nothing_with_out(cell):
     q = problem(cell.name, 5000, 16, 20, 1, 1)

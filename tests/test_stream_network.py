@@ -17,6 +17,7 @@ from numpy.testing import assert_array_equal
 from reference import problem
 
 import cyrnn
+from cyrnn._kernels.runtime import buffers
 
 every_build = pytest.mark.usefixtures("build")
 GRU = next(cell for cell in CELLS if cell.name == "gru_before")
@@ -377,6 +378,7 @@ def test_a_wrong_step_changes_nothing():
 # ---- memory, threads, interrupts
 
 
+@pytest.mark.alone
 @every_build
 @pytest.mark.parametrize("vocabulary", [None, 3000])
 @pytest.mark.parametrize("size", [(60, [70, 65], 20, 1), (60, [70, 65, 63], 20, 6), (150, [140, 140], 20, 1)], ids=str)
@@ -401,6 +403,7 @@ def test_a_step_with_out_allocates_nothing(size, vocabulary):
         steps(100)
         _, peak = tracemalloc.get_traced_memory()
         assert peak - before < 400  # the numbers above, the memoryview of xt; the smallest state is 504
+        buffers.release_pool()  # a buffer that is used again may be larger than what is asked for
         tracemalloc.reset_peak()
         results = stream.run(np.repeat(xt[..., None], 2000, -1))
         _, peak = tracemalloc.get_traced_memory()

@@ -28,6 +28,7 @@ def test_eight_threads(cell):
                     assert_array_equal(value, gradients_want[name])
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("cell", STAGES, ids=STAGE_IDS)
 def test_the_gil_is_let_go(cell):
     """Another thread goes on while one long call computes."""

@@ -55,8 +55,10 @@ def kernels(dtype: Any) -> _kernels.Kernels:
 
 def kernels_for(*arrays: Any) -> _kernels.Kernels:
     """Return the kernels for arrays: of float32 if all are arrays of float32, else of float64."""
-    single = all(isinstance(array, np.ndarray) and array.dtype == FLOAT32 for array in arrays)
-    return _kernels.f32 if single and arrays else _kernels.f64
+    for array in arrays:
+        if not isinstance(array, np.ndarray) or array.dtype != FLOAT32:
+            return _kernels.f64
+    return _kernels.f32 if arrays else _kernels.f64
 
 
 class Missing(KeyError):

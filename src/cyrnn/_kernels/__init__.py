@@ -70,6 +70,8 @@ PRECISIONS: dict[str, np.dtype[Any]] = {"f64": np.dtype(np.float64), "f32": FLOA
 class Kernels:
     """The kernels of one build in one precision: its modules are attributes, imported when they are first used."""
 
+    dtype: np.dtype[Any]
+
     def __init__(self, build: str, precision: str) -> None:
         self.dtype = PRECISIONS[precision]
         self._folder = f"{build}.{precision}"

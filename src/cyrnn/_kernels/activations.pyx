@@ -14,7 +14,7 @@ from .runtime.views cimport sequence, strided
 from .schedule.blocks cimport block_after, steps_of_block
 
 
-def exp(real[::1] x not None) -> None:         # IN/OUT
+def exp(real[::1] x not None) -> None:           # IN/OUT
     """x = exp(x)."""
     cdef Py_ssize_t u
     cdef fp_state before
@@ -25,7 +25,7 @@ def exp(real[::1] x not None) -> None:         # IN/OUT
         fp_leave(before)
 
 
-def tanh(real[::1] x not None) -> None:        # IN/OUT
+def tanh(real[::1] x not None) -> None:          # IN/OUT
     """x = tanh(x)."""
     cdef Py_ssize_t u
     cdef fp_state before
@@ -36,7 +36,7 @@ def tanh(real[::1] x not None) -> None:        # IN/OUT
         fp_leave(before)
 
 
-def sigmoid(real[::1] x not None) -> None:     # IN/OUT
+def sigmoid(real[::1] x not None) -> None:       # IN/OUT
     """x = 1 / (1 + exp(-x))."""
     cdef Py_ssize_t u
     cdef fp_state before
@@ -48,8 +48,8 @@ def sigmoid(real[::1] x not None) -> None:     # IN/OUT
 
 
 def softmax(
-    const real[:, :, :] x not None,       # IN   (n, m, T_x), any strides
-    real[:, :, ::1] y not None,           # OUT  (n, m, T_x)
+    const real[:, :, :] x not None,         # IN   (n, m, T_x), any strides
+    real[:, :, ::1] y not None,             # OUT  (n, m, T_x)
 ) -> None:
     """Softmax over the first axis."""
     cdef Py_ssize_t n = x.shape[0], m = x.shape[1], T_x = x.shape[2], t0 = 0, count

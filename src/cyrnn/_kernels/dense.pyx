@@ -11,8 +11,8 @@ n_y outputs, n_a hidden units, columns: m T_x.  One step is a sequence with T_x 
 """
 
 from .linalg.linalg cimport (
-    ZERO, as_matrix, matmul_t_unpacked, matmul_unpacked, outer_unpacked, panel_size, thread_rows, weights,
-    weights_init,
+    ZERO, as_matrix, matmul_t_unpacked, matmul_unpacked, outer_unpacked, outer_unpacked_workspace, panel_size,
+    thread_rows, weights, weights_init,
 )
 from .linalg.softmax cimport row_sum
 from .runtime.buffers cimport buffer_free, new_array, values_alloc, workspace_alloc
@@ -27,15 +27,17 @@ from .schedule.output cimport fill_rows
 cdef struct dense:
     Py_ssize_t n_y, n_a, columns
     weights W                           # (n_y, n_a)
-    const real *b                     # (n_y)
+    const real *b                       # (n_y)
     strided a                           # IN  (n_a, columns)
-    real *z                           # OUT (n_y, columns)
+    real *z                             # OUT (n_y, columns)
     # backward
     strided dz                          # IN  (n_y, columns)
-    real *da                          # OUT (n_a, columns)
-    real *dW                          # OUT (n_y, n_a)
-    real *db                          # OUT (n_y)
-    real *transposed                  # workspace (n_a, columns)
+    real *da                            # OUT (n_a, columns)
+    real *dW                            # OUT (n_y, n_a)
+    real *db                            # OUT (n_y)
+    real *transposed                    # workspace (n_a, columns)
+    real *outer                         # workspace of each thread
+    Py_ssize_t outer_size
 
 
 cdef void dense_forward(void *problem, thread thr) noexcept nogil:
@@ -55,15 +57,18 @@ cdef void dense_backward(void *problem, thread thr) noexcept nogil:
     cdef index_range own = thread_rows(task.n_y, task.columns, thr)
     cdef Py_ssize_t u
     matmul_t_unpacked(task.da, task.n_a, task.columns, &task.W, task.dz.data, ZERO, task.transposed, thr)
-    outer_unpacked(task.dW, task.n_a, task.n_a, task.dz.data, task.a.data, task.columns, own, thr)
+    outer_unpacked(
+        task.dW, task.n_a, task.n_a, task.dz.data, task.a.data, task.columns, own,
+        task.outer + thr.id * task.outer_size, thr,
+    )
     for u in range(own.begin, own.end):
         task.db[u] = row_sum(task.dz.data + u * task.columns, task.columns)
 
 
 cdef int dense_init(
     dense *task,
-    const real[:, :, :] a,            # IN  (n_a, m, T_x), C-contiguous, or one step of any strides
-    const real[:, ::1] W,             # IN  (n_y, n_a)
+    const real[:, :, :] a,              # IN  (n_a, m, T_x), C-contiguous, or one step of any strides
+    const real[:, ::1] W,               # IN  (n_y, n_a)
 ) except -1:
     task.n_y, task.n_a, task.columns = W.shape[0], W.shape[1], a.shape[1] * a.shape[2]
     task.W = weights_init(1, task.n_a, task.n_y, task.n_a, False, True)
@@ -72,9 +77,9 @@ cdef int dense_init(
 
 
 def forward(
-    const real[:, :, :] a not None,   # IN  (n_a, m, T_x), C-contiguous, or one step of any strides
-    const real[:, ::1] W not None,    # IN  (n_y, n_a)
-    const real[:, ::1] b not None,    # IN  (n_y, 1)
+    const real[:, :, :] a not None,     # IN  (n_a, m, T_x), C-contiguous, or one step of any strides
+    const real[:, ::1] W not None,      # IN  (n_y, n_a)
+    const real[:, ::1] b not None,      # IN  (n_y, 1)
 ) -> object:
     """z = W a + b, (n_y, m, T_x)."""
     cdef dense task
@@ -103,9 +108,9 @@ def forward(
 
 
 def backward(
-    const real[:, :, :] dz not None,  # IN  (n_y, m, T_x), C-contiguous, or one step of any strides
-    const real[:, :, :] a not None,   # IN  (n_a, m, T_x), C-contiguous, or one step of any strides
-    const real[:, ::1] W not None,    # IN  (n_y, n_a)
+    const real[:, :, :] dz not None,    # IN  (n_y, m, T_x), C-contiguous, or one step of any strides
+    const real[:, :, :] a not None,     # IN  (n_a, m, T_x), C-contiguous, or one step of any strides
+    const real[:, ::1] W not None,      # IN  (n_y, n_a)
 ) -> tuple:
     """The gradients, given that of z: da (n_a, m, T_x), dW (n_y, n_a), db (n_y, 1)."""
     cdef dense task
@@ -122,7 +127,10 @@ def backward(
     cdef double flops = 4.0 * task.columns * task.n_y * task.n_a
     cdef int threads = threads_for(flops, (task.n_y + NR - 1) // NR)
     cdef Py_ssize_t panel = panel_size(max(task.n_y, task.columns)) if task.columns > 1 else 0
-    cdef real *workspace = values_alloc(threads * panel + dz_copy + a_copy + task.n_a * task.columns + 4 * LINE)
+    task.outer_size = outer_unpacked_workspace(task.n_y, task.n_a, task.columns)
+    cdef real *workspace = values_alloc(
+        threads * (panel + task.outer_size) + dz_copy + a_copy + task.n_a * task.columns + 5 * LINE
+    )
     cdef real *rest = workspace
     cdef region state = region_init(flops)
     state.panels = <char *> workspace_alloc(&rest, threads * panel)
@@ -132,6 +140,7 @@ def backward(
         task.dz.data = <real *> as_matrix(task.dz, task.n_y, task.columns, workspace_alloc(&rest, dz_copy))
         task.a.data = <real *> as_matrix(task.a, task.n_a, task.columns, workspace_alloc(&rest, a_copy))
         task.transposed = workspace_alloc(&rest, task.n_a * task.columns)
+        task.outer = workspace_alloc(&rest, threads * task.outer_size)
         parallel_run(dense_backward, &task, threads, &state)
     release_threads(threads, &state)
     buffer_free(workspace)

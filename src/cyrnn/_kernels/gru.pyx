@@ -29,8 +29,8 @@ cdef inline cell gru(bint after) noexcept:
 
 cdef inline int set_weights(
     parameters *p, bint after,
-    const real[:, ::1] Wu, const real[:, ::1] Wr,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const real[:, ::1] Wc,                            # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wu, const real[:, ::1] Wr,       # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wc,                              # IN  (n_a, n_a + n_x)
 ) except -1:
     cdef Py_ssize_t ld = p.n_a + p.n_x
     cdef const real *candidate = matrix(Wc, p.n_a, ld)
@@ -43,8 +43,8 @@ cdef inline int set_weights(
 
 cdef inline int set_biases(
     parameters *p,
-    const real[:, ::1] bu, const real[:, ::1] br, const real[:, ::1] bc,      # IN  (n_a, 1)
-    const real[:, ::1] bca,                                                       # IN  (n_a, 1) or None
+    const real[:, ::1] bu, const real[:, ::1] br, const real[:, ::1] bc,            # IN  (n_a, 1)
+    const real[:, ::1] bca,                                                         # IN  (n_a, 1) or None
 ) except -1:
     p.b[UPDATE], p.b[RESET], p.b[CANDIDATE] = matrix(bu, p.n_a, 1), matrix(br, p.n_a, 1), matrix(bc, p.n_a, 1)
     if bca is not None:
@@ -54,8 +54,8 @@ cdef inline int set_biases(
 
 cdef inline void set_gradients(
     gradients *out, bint after,
-    real[:, :, ::1] dW,               # OUT (3, n_a, n_a + n_x), of the candidate, the update gate, the reset gate
-    real[:, :, ::1] db,               # OUT (4, n_a, 1), of the slots
+    real[:, :, ::1] dW,                 # OUT (3, n_a, n_a + n_x), of the candidate, the update gate, the reset gate
+    real[:, :, ::1] db,                 # OUT (4, n_a, 1), of the slots
 ) noexcept:
     cdef Py_ssize_t n_a = dW.shape[1], ld = dW.shape[2]
     cdef real *data = new_cube(dW)
@@ -68,18 +68,18 @@ cdef inline void set_gradients(
 
 
 def forward(
-    const real[:, :, :] x,            # IN  (n_x, m, T_x), or
+    const real[:, :, :] x,              # IN  (n_x, m, T_x), or
     const Py_ssize_t[:, :] index,       # IN  (m, T_x), places of the ones of one-hot columns; one of the two is None
-    const real[:, :] a0,              # IN  (n_a, m) or (n_a, 1); None for zeros
-    const real[:, ::1] Wu not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const real[:, ::1] Wr not None,   # IN  (n_a, n_a + n_x)
-    const real[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
-    const real[:, ::1] bu not None,   # IN  (n_a, 1)
-    const real[:, ::1] br not None,   # IN  (n_a, 1)
-    const real[:, ::1] bc not None,   # IN  (n_a, 1)
-    const real[:, ::1] bca,           # IN  (n_a, 1); None: reset before the product
-    const real[:, ::1] Wy,            # IN  (n_y, n_a); None without an output
-    const real[:, ::1] by,            # IN  (n_y, 1); None without an output
+    const real[:, :] a0,                # IN  (n_a, m) or (n_a, 1); None for zeros
+    const real[:, ::1] Wu not None,     # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wr not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wc not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] bu not None,     # IN  (n_a, 1)
+    const real[:, ::1] br not None,     # IN  (n_a, 1)
+    const real[:, ::1] bc not None,     # IN  (n_a, 1)
+    const real[:, ::1] bca,             # IN  (n_a, 1); None: reset before the product
+    const real[:, ::1] Wy,              # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,              # IN  (n_y, 1); None without an output
     activation f,                       # of the output
     bytes lengths,                      # IN  (m), as `lengths.copy` returns them; None if every example has all steps
     bint keep,                          # whether to return the cache for `backward`
@@ -107,15 +107,15 @@ def forward(
 
 
 def backward(
-    const real[:, :, :] da not None,  # IN  (n_a, m, T_x)
-    const real[:, :, :] x,            # IN  (n_x, m, T_cache), T_cache at least T_x, or
+    const real[:, :, :] da not None,    # IN  (n_a, m, T_x)
+    const real[:, :, :] x,              # IN  (n_x, m, T_cache), T_cache at least T_x, or
     const Py_ssize_t[:, :] index,       # IN  (m, T_cache); one of the two is None
     bytes lengths,                      # IN  as `forward` had them
-    const real[:, ::1] cache not None,    # IN  (cache_rows, n_a), as `forward` returned it
+    const real[:, ::1] cache not None,      # IN  (cache_rows, n_a), as `forward` returned it
     bint after,                         # whether the reset gate acts after the product
-    const real[:, ::1] Wu not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const real[:, ::1] Wr not None,   # IN  (n_a, n_a + n_x)
-    const real[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wu not None,     # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wr not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wc not None,     # IN  (n_a, n_a + n_x)
 ) -> tuple:
     """The backward pass, over the first T_x steps: dx (n_x, m, T_x) or None, da0 (n_a, m),
     dW (3, n_a, n_a + n_x) of cct, ut, rt, db (4, n_a, 1) of the slots."""
@@ -141,18 +141,18 @@ def backward(
 
 
 def cell_forward(
-    const real[:, :] xt,              # IN  (n_x, m), or
+    const real[:, :] xt,                # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m), the places of the ones of one-hot columns; one of the two is None
-    const real[:, :] a_prev not None,     # IN  (n_a, m) or (n_a, 1)
-    const real[:, ::1] Wu not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const real[:, ::1] Wr not None,   # IN  (n_a, n_a + n_x)
-    const real[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
-    const real[:, ::1] bu not None,   # IN  (n_a, 1)
-    const real[:, ::1] br not None,   # IN  (n_a, 1)
-    const real[:, ::1] bc not None,   # IN  (n_a, 1)
-    const real[:, ::1] bca,           # IN  (n_a, 1); None: reset before the product
-    const real[:, ::1] Wy,            # IN  (n_y, n_a); None without an output
-    const real[:, ::1] by,            # IN  (n_y, 1); None without an output
+    const real[:, :] a_prev not None,       # IN  (n_a, m) or (n_a, 1)
+    const real[:, ::1] Wu not None,     # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wr not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wc not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] bu not None,     # IN  (n_a, 1)
+    const real[:, ::1] br not None,     # IN  (n_a, 1)
+    const real[:, ::1] bc not None,     # IN  (n_a, 1)
+    const real[:, ::1] bca,             # IN  (n_a, 1); None: reset before the product
+    const real[:, ::1] Wy,              # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,              # IN  (n_y, 1); None without an output
     activation f,                       # of the output
 ) -> tuple:
     """One step: a_next (n_a, m), yt (n_y, m) or None, the slots (4, n_a, m)."""
@@ -176,18 +176,18 @@ def cell_forward(
 
 
 def cell_backward(
-    const real[:, :] da_next not None,    # IN  (n_a, m)
-    const real[:, :] a_prev not None,     # IN  (n_a, m) or (n_a, 1), the hidden state before the step
-    const real[:, :] cct not None,    # IN  (n_a, m), the slots after their activations
-    const real[:, :] ut not None,     # IN  (n_a, m)
-    const real[:, :] rt not None,     # IN  (n_a, m)
-    const real[:, :] hct not None,    # IN  (n_a, m)
-    const real[:, :] xt,              # IN  (n_x, m), or
+    const real[:, :] da_next not None,      # IN  (n_a, m)
+    const real[:, :] a_prev not None,       # IN  (n_a, m) or (n_a, 1), the hidden state before the step
+    const real[:, :] cct not None,      # IN  (n_a, m), the slots after their activations
+    const real[:, :] ut not None,       # IN  (n_a, m)
+    const real[:, :] rt not None,       # IN  (n_a, m)
+    const real[:, :] hct not None,      # IN  (n_a, m)
+    const real[:, :] xt,                # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m); one of the two is None
     bint after,                         # whether the reset gate acts after the product
-    const real[:, ::1] Wu not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const real[:, ::1] Wr not None,   # IN  (n_a, n_a + n_x)
-    const real[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wu not None,     # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wr not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wc not None,     # IN  (n_a, n_a + n_x)
 ) -> tuple:
     """The gradients of one step: dxt (n_x, m) or None, da_prev (n_a, m), dW (3, n_a, n_a + n_x), db (4, n_a, 1)."""
     cdef Py_ssize_t n_a = cct.shape[0], n_x = Wu.shape[1] - n_a, m = cct.shape[1]

@@ -34,18 +34,18 @@ from .linalg cimport linalg
 from .linalg.linalg cimport as_matrix
 from .linalg.softmax cimport row_sum
 from .runtime.buffers cimport array_type, buffer_free, new_array, values_alloc, workspace_alloc
-from .runtime.limits cimport ELEMENTWISE_FLOPS, LOSS_COLUMNS, LOSS_ROW, SUM_CHUNK
+from .runtime.limits cimport DISTRIBUTION_ERROR, ELEMENTWISE_FLOPS, LOSS_COLUMNS, LOSS_ROW, SUM_CHUNK
 from .runtime.parallel cimport (
     FP_PLAIN, cancelled, fp_enter, fp_leave, fp_state, poll_signals, region, serial, thread,
 )
-from .runtime.real cimport DISTRIBUTION_ERROR, REAL_MAX, REAL_MIN, fabs, half, one, real, two, zero
+from .runtime.real cimport REAL_MAX, REAL_MIN, fabs, half, one, real, two, zero
 from .runtime.threads cimport raise_if_cancelled, region_init
 from .runtime.views cimport (
     as_columns_view, column_copy, is_plain_1i, is_plain_2i, matrix, new_cube, refuse, strided,
 )
 
 
-def log(real[::1] x not None) -> None:        # IN/OUT
+def log(real[::1] x not None) -> None:          # IN/OUT
     """x = log(x), for normal positive numbers."""
     cdef Py_ssize_t u
     cdef fp_state before
@@ -58,9 +58,9 @@ def log(real[::1] x not None) -> None:        # IN/OUT
 
 # One long row of units by columns: adds the terms of the loss to `sums`; whether a value is not what it should be.
 ctypedef bint (*row_fn)(
-    const real *y_pred, const real *y_true, const real *scale,    # IN     (count)
-    real *sums,                                                       # IN/OUT (count)
-    real *dz,                                                         # OUT    (count)
+    const real *y_pred, const real *y_true, const real *scale,          # IN     (count)
+    real *sums,                                                         # IN/OUT (count)
+    real *dz,                                                           # OUT    (count)
     Py_ssize_t count,
 ) noexcept nogil
 
@@ -74,26 +74,26 @@ cdef struct loss:
     bint has_targets            # y_true is read, else classes
     strided pred, true          # y_pred and y_true as matrices
     thread thr                  # the caller's, which polls for signals
-    const real *y_pred        # (n, m T_x)
-    const real *y_true        # (n, m T_x), probabilities or targets; NULL for classes
+    const real *y_pred          # (n, m T_x)
+    const real *y_true          # (n, m T_x), probabilities or targets; NULL for classes
     const int64_t *classes      # (m, T_x), integer labels, or NULL
     const int64_t *lengths      # (m), or NULL
-    const real *weights       # (m, T_x), or NULL
-    real *dz                  # (n, m T_x)
-    real *scale               # workspace (joined, m T_x), w/W or w/(n W), the same in every row
-    real *sums                # workspace (joined, block), the terms of the loss
+    const real *weights         # (m, T_x), or NULL
+    real *dz                    # (n, m T_x)
+    real *scale                 # workspace (joined, m T_x), w/W or w/(n W), the same in every row
+    real *sums                  # workspace (joined, block), the terms of the loss
     real *totals                # workspace (joined, block), sums of y_pred over the units
-    real *label_totals        # workspace (joined, block), sums of the labels
-    real *copies[2]           # workspace for a strided step of y_pred and y_true
+    real *label_totals          # workspace (joined, block), sums of the labels
+    real *copies[2]             # workspace for a strided step of y_pred and y_true
 
 
 cdef int bind(
     loss *p,
-    const real[:, :, :] y_pred,       # IN   (n, m, T_x), C-contiguous, or one step of any strides
-    const real[:, :, :] y_true,       # IN   (n, m, T_x) likewise, or None
+    const real[:, :, :] y_pred,         # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const real[:, :, :] y_true,         # IN   (n, m, T_x) likewise, or None
     const int64_t[:, ::1] classes,      # IN   (m, T_x) or None
     const int64_t[::1] lengths,         # IN   (m) or None
-    const real[:, ::1] weights,       # IN   (m, T_x) or None
+    const real[:, ::1] weights,         # IN   (m, T_x) or None
 ) except -1:
     """Check the arrays and divide the work."""
     cdef Py_ssize_t n = y_pred.shape[0], m = y_pred.shape[1], T_x = y_pred.shape[2]
@@ -185,9 +185,9 @@ cdef real weighted(const real *sums, real *scale, Py_ssize_t columns) noexcept n
 
 
 cdef bint classes_row(
-    const real *restrict y, const real *restrict scale,     # IN     (count)
-    real *restrict totals,                                    # IN/OUT (count)
-    real *restrict dz,                                        # OUT    (count)
+    const real *restrict y, const real *restrict scale,         # IN     (count)
+    real *restrict totals,                                      # IN/OUT (count)
+    real *restrict dz,                                          # OUT    (count)
     Py_ssize_t count,
 ) noexcept nogil:
     """dz without the labels, and add y to the totals; whether a y is not a probability."""
@@ -240,9 +240,9 @@ cdef bint classes_block(loss *p, Py_ssize_t first, Py_ssize_t count, double *tot
 
 
 cdef bint probabilities_row(
-    const real *restrict y, const real *restrict labels, const real *restrict scale,  # IN     (count)
-    real *restrict sums, real *restrict totals,                                         # IN/OUT (count)
-    real *restrict label_totals,                                                          # IN/OUT (count)
+    const real *restrict y, const real *restrict labels, const real *restrict scale,        # IN     (count)
+    real *restrict sums, real *restrict totals,                                             # IN/OUT (count)
+    real *restrict label_totals,                                                            # IN/OUT (count)
     Py_ssize_t count,
 ) noexcept nogil:
     """Add -labels log(y), y and labels; whether a y is not a probability or a label negative or NaN."""
@@ -261,9 +261,9 @@ cdef bint probabilities_row(
 
 
 cdef void probabilities_gradient(
-    const real *restrict y, const real *restrict labels,        # IN  (count)
-    const real *restrict scale, const real *restrict totals,    # IN  (count)
-    real *restrict dz,                                            # OUT (count)
+    const real *restrict y, const real *restrict labels,            # IN  (count)
+    const real *restrict scale, const real *restrict totals,        # IN  (count)
+    real *restrict dz,                                              # OUT (count)
     Py_ssize_t count,
 ) noexcept nogil:
     cdef real off
@@ -301,9 +301,9 @@ cdef bint probabilities_block(loss *p, Py_ssize_t first, Py_ssize_t count, doubl
 
 
 cdef bint squares_row(
-    const real *restrict z, const real *restrict targets, const real *restrict scale,     # IN     (count)
-    real *restrict sums,                                                                      # IN/OUT (count)
-    real *restrict dz,                                                                        # OUT    (count)
+    const real *restrict z, const real *restrict targets, const real *restrict scale,           # IN     (count)
+    real *restrict sums,                                                                        # IN/OUT (count)
+    real *restrict dz,                                                                          # OUT    (count)
     Py_ssize_t count,
 ) noexcept nogil:
     """The squared error; what is not finite makes the loss so."""
@@ -325,9 +325,9 @@ cdef inline real log_1p(real x) noexcept nogil:
 
 
 cdef bint sigmoids_row(
-    const real *restrict y, const real *restrict targets, const real *restrict scale,     # IN     (count)
-    real *restrict sums,                                                                      # IN/OUT (count)
-    real *restrict dz,                                                                        # OUT    (count)
+    const real *restrict y, const real *restrict targets, const real *restrict scale,           # IN     (count)
+    real *restrict sums,                                                                        # IN/OUT (count)
+    real *restrict dz,                                                                          # OUT    (count)
     Py_ssize_t count,
 ) noexcept nogil:
     """The binary cross-entropy of probabilities; whether one, or a target, is not from 0 to 1."""
@@ -347,9 +347,9 @@ cdef bint sigmoids_row(
 
 
 cdef bint logits_row(
-    const real *restrict z, const real *restrict targets, const real *restrict scale,     # IN     (count)
-    real *restrict sums,                                                                      # IN/OUT (count)
-    real *restrict dz,                                                                        # OUT    (count)
+    const real *restrict z, const real *restrict targets, const real *restrict scale,           # IN     (count)
+    real *restrict sums,                                                                        # IN/OUT (count)
+    real *restrict dz,                                                                          # OUT    (count)
     Py_ssize_t count,
 ) noexcept nogil:
     """The binary cross-entropy of logits; whether a target is not from 0 to 1.  A logit that is not finite makes the
@@ -426,10 +426,10 @@ cdef tuple loss_and_gradient(loss *p, block_fn block, Py_ssize_t terms):
 
 
 def cross_entropy(
-    const real[:, :, :] y_pred not None,  # IN   (n, m, T_x), C-contiguous, or one step of any strides
-    const real[:, :, :] labels not None,  # IN   (n, m, T_x), likewise
+    const real[:, :, :] y_pred not None,    # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const real[:, :, :] labels not None,    # IN   (n, m, T_x), likewise
     const int64_t[::1] lengths,             # IN   (m) or None
-    const real[:, ::1] weights,           # IN   (m, T_x) or None
+    const real[:, ::1] weights,             # IN   (m, T_x) or None
 ) -> tuple:
     """The loss, and dz (n, m, T_x)."""
     cdef loss p
@@ -438,10 +438,10 @@ def cross_entropy(
 
 
 def cross_entropy_of_classes(
-    const real[:, :, :] y_pred not None,  # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const real[:, :, :] y_pred not None,    # IN   (n, m, T_x), C-contiguous, or one step of any strides
     const int64_t[:, ::1] classes not None,     # IN   (m, T_x)
     const int64_t[::1] lengths,             # IN   (m) or None
-    const real[:, ::1] weights,           # IN   (m, T_x) or None
+    const real[:, ::1] weights,             # IN   (m, T_x) or None
 ) -> tuple:
     """The loss, and dz (n, m, T_x)."""
     cdef loss p
@@ -461,30 +461,30 @@ cdef tuple loss_of_rows(
 
 
 def mean_squared_error(
-    const real[:, :, :] z not None,       # IN   (n, m, T_x), C-contiguous, or one step of any strides
-    const real[:, :, :] targets not None,     # IN   (n, m, T_x), likewise
+    const real[:, :, :] z not None,         # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const real[:, :, :] targets not None,       # IN   (n, m, T_x), likewise
     const int64_t[::1] lengths,             # IN   (m) or None
-    const real[:, ::1] weights,           # IN   (m, T_x) or None
+    const real[:, ::1] weights,             # IN   (m, T_x) or None
 ) -> tuple:
     """The loss, and dz (n, m, T_x)."""
     return loss_of_rows(squares_row, z, targets, lengths, weights)
 
 
 def binary_cross_entropy(
-    const real[:, :, :] y_pred not None,  # IN   (n, m, T_x), C-contiguous, or one step of any strides
-    const real[:, :, :] targets not None,     # IN   (n, m, T_x), likewise
+    const real[:, :, :] y_pred not None,    # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const real[:, :, :] targets not None,       # IN   (n, m, T_x), likewise
     const int64_t[::1] lengths,             # IN   (m) or None
-    const real[:, ::1] weights,           # IN   (m, T_x) or None
+    const real[:, ::1] weights,             # IN   (m, T_x) or None
 ) -> tuple:
     """The loss, and dz (n, m, T_x)."""
     return loss_of_rows(sigmoids_row, y_pred, targets, lengths, weights)
 
 
 def binary_cross_entropy_of_logits(
-    const real[:, :, :] z not None,       # IN   (n, m, T_x), C-contiguous, or one step of any strides
-    const real[:, :, :] targets not None,     # IN   (n, m, T_x), likewise
+    const real[:, :, :] z not None,         # IN   (n, m, T_x), C-contiguous, or one step of any strides
+    const real[:, :, :] targets not None,       # IN   (n, m, T_x), likewise
     const int64_t[::1] lengths,             # IN   (m) or None
-    const real[:, ::1] weights,           # IN   (m, T_x) or None
+    const real[:, ::1] weights,             # IN   (m, T_x) or None
 ) -> tuple:
     """The loss, and dz (n, m, T_x)."""
     return loss_of_rows(logits_row, z, targets, lengths, weights)

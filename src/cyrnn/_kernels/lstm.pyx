@@ -21,8 +21,8 @@ from .schedule.output cimport activation, new_output, new_step_output, output_in
 
 cdef inline int set_weights(
     parameters *p,
-    const real[:, ::1] Wf, const real[:, ::1] Wi,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const real[:, ::1] Wc, const real[:, ::1] Wo,   # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wf, const real[:, ::1] Wi,       # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wc, const real[:, ::1] Wo,       # IN  (n_a, n_a + n_x)
 ) except -1:
     set_gate(p, FORGET, Wf)
     set_gate(p, INPUT, Wi)
@@ -33,7 +33,7 @@ cdef inline int set_weights(
 
 cdef inline int set_biases(
     parameters *p,
-    const real[:, ::1] bf, const real[:, ::1] bi, const real[:, ::1] bc, const real[:, ::1] bo,  # IN (n_a, 1)
+    const real[:, ::1] bf, const real[:, ::1] bi, const real[:, ::1] bc, const real[:, ::1] bo,          # IN (n_a, 1)
 ) except -1:
     p.b[FORGET], p.b[INPUT] = matrix(bf, p.n_a, 1), matrix(bi, p.n_a, 1)
     p.b[CANDIDATE], p.b[OUTPUT] = matrix(bc, p.n_a, 1), matrix(bo, p.n_a, 1)
@@ -42,8 +42,8 @@ cdef inline int set_biases(
 
 cdef inline void set_gradients(
     gradients *out,
-    real[:, :, ::1] dW,               # OUT (4, n_a, n_a + n_x)
-    real[:, :, ::1] db,               # OUT (4, n_a, 1)
+    real[:, :, ::1] dW,                 # OUT (4, n_a, n_a + n_x)
+    real[:, :, ::1] db,                 # OUT (4, n_a, 1)
 ) noexcept:
     cdef Py_ssize_t n_a = dW.shape[1], ld = dW.shape[2]
     cdef int k
@@ -53,20 +53,20 @@ cdef inline void set_gradients(
 
 
 def forward(
-    const real[:, :, :] x,            # IN  (n_x, m, T_x), or
+    const real[:, :, :] x,              # IN  (n_x, m, T_x), or
     const Py_ssize_t[:, :] index,       # IN  (m, T_x), places of the ones of one-hot columns; one of the two is None
-    const real[:, :] a0,              # IN  (n_a, m) or (n_a, 1); None for zeros
-    const real[:, :] c0,              # IN  (n_a, m) or (n_a, 1); None for zeros
-    const real[:, ::1] Wf not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const real[:, ::1] Wi not None,   # IN  (n_a, n_a + n_x)
-    const real[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
-    const real[:, ::1] Wo not None,   # IN  (n_a, n_a + n_x)
-    const real[:, ::1] bf not None,   # IN  (n_a, 1)
-    const real[:, ::1] bi not None,   # IN  (n_a, 1)
-    const real[:, ::1] bc not None,   # IN  (n_a, 1)
-    const real[:, ::1] bo not None,   # IN  (n_a, 1)
-    const real[:, ::1] Wy,            # IN  (n_y, n_a); None without an output
-    const real[:, ::1] by,            # IN  (n_y, 1); None without an output
+    const real[:, :] a0,                # IN  (n_a, m) or (n_a, 1); None for zeros
+    const real[:, :] c0,                # IN  (n_a, m) or (n_a, 1); None for zeros
+    const real[:, ::1] Wf not None,     # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wi not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wc not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wo not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] bf not None,     # IN  (n_a, 1)
+    const real[:, ::1] bi not None,     # IN  (n_a, 1)
+    const real[:, ::1] bc not None,     # IN  (n_a, 1)
+    const real[:, ::1] bo not None,     # IN  (n_a, 1)
+    const real[:, ::1] Wy,              # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,              # IN  (n_y, 1); None without an output
     activation f,                       # of the output
     bytes lengths,                      # IN  (m), as `lengths.copy` returns them; None if every example has all steps
     bint keep,                          # whether to return the cache for `backward`
@@ -96,16 +96,16 @@ def forward(
 
 
 def backward(
-    const real[:, :, :] da not None,  # IN  (n_a, m, T_x)
-    const real[:, :, :] dc,           # IN  (n_a, m, T_x); None for zeros
-    const real[:, :, :] x,            # IN  (n_x, m, T_cache), T_cache at least T_x, or
+    const real[:, :, :] da not None,    # IN  (n_a, m, T_x)
+    const real[:, :, :] dc,             # IN  (n_a, m, T_x); None for zeros
+    const real[:, :, :] x,              # IN  (n_x, m, T_cache), T_cache at least T_x, or
     const Py_ssize_t[:, :] index,       # IN  (m, T_cache); one of the two is None
     bytes lengths,                      # IN  as `forward` had them
-    const real[:, ::1] cache not None,    # IN  (cache_rows, n_a), as `forward` returned it
-    const real[:, ::1] Wf not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const real[:, ::1] Wi not None,   # IN  (n_a, n_a + n_x)
-    const real[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
-    const real[:, ::1] Wo not None,   # IN  (n_a, n_a + n_x)
+    const real[:, ::1] cache not None,      # IN  (cache_rows, n_a), as `forward` returned it
+    const real[:, ::1] Wf not None,     # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wi not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wc not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wo not None,     # IN  (n_a, n_a + n_x)
 ) -> tuple:
     """The backward pass, over the first T_x steps: dx (n_x, m, T_x) or None, da0, dc0 (n_a, m),
     dW (4, n_a, n_a + n_x), db."""
@@ -135,20 +135,20 @@ def backward(
 
 
 def cell_forward(
-    const real[:, :] xt,              # IN  (n_x, m), or
+    const real[:, :] xt,                # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m), the places of the ones of one-hot columns; one of the two is None
-    const real[:, :] a_prev not None,     # IN  (n_a, m) or (n_a, 1)
-    const real[:, :] c_prev not None,     # IN  (n_a, m) or (n_a, 1)
-    const real[:, ::1] Wf not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const real[:, ::1] Wi not None,   # IN  (n_a, n_a + n_x)
-    const real[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
-    const real[:, ::1] Wo not None,   # IN  (n_a, n_a + n_x)
-    const real[:, ::1] bf not None,   # IN  (n_a, 1)
-    const real[:, ::1] bi not None,   # IN  (n_a, 1)
-    const real[:, ::1] bc not None,   # IN  (n_a, 1)
-    const real[:, ::1] bo not None,   # IN  (n_a, 1)
-    const real[:, ::1] Wy,            # IN  (n_y, n_a); None without an output
-    const real[:, ::1] by,            # IN  (n_y, 1); None without an output
+    const real[:, :] a_prev not None,       # IN  (n_a, m) or (n_a, 1)
+    const real[:, :] c_prev not None,       # IN  (n_a, m) or (n_a, 1)
+    const real[:, ::1] Wf not None,     # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wi not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wc not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wo not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] bf not None,     # IN  (n_a, 1)
+    const real[:, ::1] bi not None,     # IN  (n_a, 1)
+    const real[:, ::1] bc not None,     # IN  (n_a, 1)
+    const real[:, ::1] bo not None,     # IN  (n_a, 1)
+    const real[:, ::1] Wy,              # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,              # IN  (n_y, 1); None without an output
     activation f,                       # of the output
 ) -> tuple:
     """One step: a_next, c_next (n_a, m), yt (n_y, m) or None, the gates (4, n_a, m)."""
@@ -173,21 +173,21 @@ def cell_forward(
 
 
 def cell_backward(
-    const real[:, :] da_next not None,    # IN  (n_a, m)
-    const real[:, :] dc_next not None,    # IN  (n_a, m)
-    const real[:, :] c_next not None,     # IN  (n_a, m), the memory after the step
-    const real[:, :] a_prev not None,     # IN  (n_a, m) or (n_a, 1), the hidden state before it
-    const real[:, :] c_prev not None,     # IN  (n_a, m) or (n_a, 1), the memory before it
-    const real[:, :] ft not None,     # IN  (n_a, m), the gates after their activations
-    const real[:, :] it not None,     # IN  (n_a, m)
-    const real[:, :] cct not None,    # IN  (n_a, m)
-    const real[:, :] ot not None,     # IN  (n_a, m)
-    const real[:, :] xt,              # IN  (n_x, m), or
+    const real[:, :] da_next not None,      # IN  (n_a, m)
+    const real[:, :] dc_next not None,      # IN  (n_a, m)
+    const real[:, :] c_next not None,       # IN  (n_a, m), the memory after the step
+    const real[:, :] a_prev not None,       # IN  (n_a, m) or (n_a, 1), the hidden state before it
+    const real[:, :] c_prev not None,       # IN  (n_a, m) or (n_a, 1), the memory before it
+    const real[:, :] ft not None,       # IN  (n_a, m), the gates after their activations
+    const real[:, :] it not None,       # IN  (n_a, m)
+    const real[:, :] cct not None,      # IN  (n_a, m)
+    const real[:, :] ot not None,       # IN  (n_a, m)
+    const real[:, :] xt,                # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m); one of the two is None
-    const real[:, ::1] Wf not None,   # IN  (n_a, n_a + n_x), columns of a before columns of x
-    const real[:, ::1] Wi not None,   # IN  (n_a, n_a + n_x)
-    const real[:, ::1] Wc not None,   # IN  (n_a, n_a + n_x)
-    const real[:, ::1] Wo not None,   # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wf not None,     # IN  (n_a, n_a + n_x), columns of a before columns of x
+    const real[:, ::1] Wi not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wc not None,     # IN  (n_a, n_a + n_x)
+    const real[:, ::1] Wo not None,     # IN  (n_a, n_a + n_x)
 ) -> tuple:
     """The gradients of one step: dxt (n_x, m) or None, da_prev, dc_prev (n_a, m), dW (4, n_a, n_a + n_x),
     db (4, n_a, 1)."""

@@ -95,7 +95,7 @@ cdef int layer_input(
     cdef cell c = cell_named(form)
     if not weights:
         refuse()
-    cdef const real[:, ::1] W = weights[len(weights) - 1]     # (n_a, n_a + n_x), or (n_a, n_a) beside (n_a, n_x)
+    cdef const real[:, ::1] W = weights[len(weights) - 1]       # (n_a, n_a + n_x), or (n_a, n_a) beside (n_a, n_x)
     cdef Py_ssize_t n_a = W.shape[0], n_x = W.shape[1] - n_a
     if c.slot_is_state:
         W = weights[0]
@@ -116,15 +116,15 @@ cdef int layer_input(
 
 def forward(
     str form, bint reverse, Py_ssize_t m, Py_ssize_t T_x,
-    const real[:, :, :] x,            # IN  (n_x, m, T_x), or
+    const real[:, :, :] x,              # IN  (n_x, m, T_x), or
     const Py_ssize_t[:, :] index,       # IN  (m, T_x), the places of the ones of one-hot columns, or
     tuple below,                        # IN  (columns, width) of one or two layers below; the other two are None
     tuple initial,                      # IN  (n_a, m) or (n_a, 1) of each state; None for zeros
     list weights, list biases,          # IN  as `set_weights` and `set_biases` take them
-    real[:, :, ::1] a,                # OUT (n_a, m, T_x), or None
+    real[:, :, ::1] a,                  # OUT (n_a, m, T_x), or None
     bint inner,                         # whether a layer above needs the hidden states as columns
-    const real[:, ::1] Wy,            # IN  (n_y, n_a); None without an output
-    const real[:, ::1] by,            # IN  (n_y, 1); None without an output
+    const real[:, ::1] Wy,              # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,              # IN  (n_y, 1); None without an output
     activation f,                       # of the output
     bytes lengths,                      # IN  (m), as `lengths.copy` returns them; None if every example has all steps
     bint keep,                          # whether to return the cache for `backward`
@@ -174,14 +174,14 @@ def forward(
 
 def backward(
     str form, bint reverse, Py_ssize_t m, Py_ssize_t T_x,
-    const real[:, :, :] x,            # IN  as `forward` had them
+    const real[:, :, :] x,              # IN  as `forward` had them
     const Py_ssize_t[:, :] index,
     tuple below,
     list weights,
     bytes lengths,
-    const real[:, ::1] cache not None,    # IN  (cache_rows, n_a), as `forward` returned it
-    const real[:, :, :] da,           # IN  (n_a, m, T_x), gradient of the hidden states, or
-    const real[:, ::1] d_hidden,      # IN  (columns, n_a), the same as columns; one of the two is None
+    const real[:, ::1] cache not None,      # IN  (cache_rows, n_a), as `forward` returned it
+    const real[:, :, :] da,             # IN  (n_a, m, T_x), gradient of the hidden states, or
+    const real[:, ::1] d_hidden,        # IN  (columns, n_a), the same as columns; one of the two is None
     tuple d_last,                       # IN  (n_a, m) of each state after the last steps; None for zeros
     tuple d_below,                      # IN/OUT (columns, width) of the layers below, added to; None for new ones
 ) -> tuple:

@@ -17,11 +17,9 @@ from libc.math cimport frexp, ldexp, sqrt as sqrt_double
 
 from .linalg.softmax cimport row_sum
 from .runtime.buffers cimport buffer_alloc, buffer_free
-from .runtime.limits cimport SUM_CHUNK
+from .runtime.limits cimport POWER_MIN, SQUARE_MAX, SQUARES_MAX, SQUARES_MIN, SUM_CHUNK
 from .runtime.parallel cimport FP_PLAIN, fp_enter, fp_leave, fp_state
-from .runtime.real cimport (
-    REAL_POWER_MIN, REAL_SQUARE_MAX, REAL_SUM_MAX, REAL_SUM_MIN, fabs, one, real, sqrt, zero,
-)
+from .runtime.real cimport fabs, one, real, sqrt, zero
 from .runtime.views cimport matrix, new_matrix
 
 from numpy import ndarray
@@ -29,14 +27,14 @@ from numpy import ndarray
 cdef enum:
     KINDS = 4           # arrays of an entry at most: g, then what is written
 
-LARGEST: float = REAL_SQUARE_MAX    # no gradient may be larger: its square is finite
+LARGEST: float = SQUARE_MAX    # no gradient may be larger: its square is finite
 cdef object ndarray_type = ndarray
 
 
 cdef struct Entry:
     real *at[KINDS]
     Py_ssize_t count            # values in each
-    real keep                 # 1, or what decay leaves of the parameter
+    real keep                   # 1, or what decay leaves of the parameter
 
 
 cdef real *bind(object value, bint written, Py_ssize_t *count) except? NULL:
@@ -76,7 +74,7 @@ cdef bint apart(const Entry *entries, Py_ssize_t n, int kinds) noexcept nogil:
 cdef bint finite(const Entry *entries, Py_ssize_t n) noexcept nogil:
     """Whether every gradient is a number whose square is finite."""
     cdef const real *g
-    cdef real bad = zero, most = REAL_SQUARE_MAX
+    cdef real bad = zero, most = SQUARE_MAX
     cdef Py_ssize_t i, k
     for i in range(n):
         g = entries[i].at[0]
@@ -113,8 +111,8 @@ cdef Entry *entries_of(tuple lists, bint check, Py_ssize_t *n) except NULL:
 
 
 cdef void adam_row(
-    const real *restrict g,                                                   # IN     (count)
-    real *restrict parameter, real *restrict v, real *restrict s,         # IN/OUT (count)
+    const real *restrict g,                                                     # IN     (count)
+    real *restrict parameter, real *restrict v, real *restrict s,               # IN/OUT (count)
     Py_ssize_t count, real keep, real rate, real beta1, real rest1, real beta2, real rest2, real root, real epsilon,
 ) noexcept nogil:
     """One array; rest1 and rest2 are 1 - beta1 and 1 - beta2; rate and root have the corrections for the bias of v and s
@@ -173,7 +171,7 @@ cdef double norm_of(const Entry *entries, Py_ssize_t n) noexcept nogil:
     cdef const real *g
     cdef Py_ssize_t i, k
     cdef int power
-    if REAL_SUM_MIN < total < REAL_SUM_MAX:
+    if SQUARES_MIN < total < SQUARES_MAX:
         return sqrt_double(total)
     if not finite(entries, n):
         return -1.0
@@ -182,7 +180,7 @@ cdef double norm_of(const Entry *entries, Py_ssize_t n) noexcept nogil:
         for k in range(entries[i].count):
             biggest = max(biggest, <double> fabs(g[k]))
     frexp(biggest, &power)
-    scale = ldexp(1.0, -max(power, REAL_POWER_MIN))
+    scale = ldexp(1.0, -max(power, POWER_MIN))
     return sqrt_double(squares(entries, n, scale)) / scale
 
 
@@ -247,7 +245,7 @@ def clip(
         found = norm_of(entries, n)
         factor = norm / found if found > norm else 1.0
         for i in range(n if found >= 0.0 else 0):
-            if value < <double> REAL_SQUARE_MAX:
+            if value < <double> SQUARE_MAX:
                 clip_row(entries[i].at[0], entries[i].at[1], entries[i].count, value)
             else:
                 scale_row(entries[i].at[0], entries[i].at[1], entries[i].count, factor)

@@ -9,9 +9,9 @@ from .runtime.views cimport matrix, new_matrix, refuse
 
 def forward(
     str name, int stage,
-    real[:, ::1] slots not None,          # IN/OUT (n_slots, n), sums, activations; not used where a slot is a state
-    const real[:, ::1] before not None,   # IN     (n_states, n)
-    real[:, ::1] after not None,          # OUT    (n_states, n); IN/OUT where a slot is a state
+    real[:, ::1] slots not None,            # IN/OUT (n_slots, n), sums, activations; not used where a slot is a state
+    const real[:, ::1] before not None,     # IN     (n_states, n)
+    real[:, ::1] after not None,            # OUT    (n_states, n); IN/OUT where a slot is a state
 ) -> None:
     """One stage of a step."""
     cdef cell c = cell_named(name)
@@ -34,11 +34,11 @@ def forward(
 
 def backward(
     str name, int stage,
-    real[:, ::1] slots not None,          # IN     (n_slots, n), activations
-    const real[:, ::1] before not None,   # IN     (n_states, n)
-    real[:, ::1] after not None,          # IN     (n_states, n)
-    real[:, ::1] d_slots not None,        # IN/OUT (n_slots, n), the gradient of a from outside in `da_slot`
-    real[:, ::1] d_states not None,       # IN/OUT (n_states, n), gradients from the next step, to the one before
+    real[:, ::1] slots not None,            # IN     (n_slots, n), activations
+    const real[:, ::1] before not None,     # IN     (n_states, n)
+    real[:, ::1] after not None,            # IN     (n_states, n)
+    real[:, ::1] d_slots not None,          # IN/OUT (n_slots, n), the gradient of a from outside in `da_slot`
+    real[:, ::1] d_states not None,         # IN/OUT (n_states, n), gradients from the next step, to the one before
 ) -> int:
     """One stage of a step, backward; returns da_slot, the slot in which the gradient of a comes in."""
     cdef cell c = cell_named(name)

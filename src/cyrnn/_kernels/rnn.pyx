@@ -21,8 +21,8 @@ from .schedule.output cimport activation, new_output, new_step_output, output_in
 
 cdef inline int set_weights(
     parameters *p,
-    const real[:, ::1] Wax,           # IN  (n_a, n_x)
-    const real[:, ::1] Waa,           # IN  (n_a, n_a)
+    const real[:, ::1] Wax,             # IN  (n_a, n_x)
+    const real[:, ::1] Waa,             # IN  (n_a, n_a)
 ) except -1:
     set_input_weights(p, 0, matrix(Wax, p.n_a, p.n_x), p.n_x)
     set_recurrent_weights(p, 0, matrix(Waa, p.n_a, p.n_a), p.n_a)
@@ -39,14 +39,14 @@ cdef inline void set_gradients(
 
 
 def forward(
-    const real[:, :, :] x,            # IN  (n_x, m, T_x), or
+    const real[:, :, :] x,              # IN  (n_x, m, T_x), or
     const Py_ssize_t[:, :] index,       # IN  (m, T_x), places of the ones of one-hot columns; one of the two is None
-    const real[:, :] a0,              # IN  (n_a, m) or (n_a, 1); None for zeros
-    const real[:, ::1] Wax not None,  # IN  (n_a, n_x)
-    const real[:, ::1] Waa not None,  # IN  (n_a, n_a)
-    const real[:, ::1] ba not None,   # IN  (n_a, 1)
-    const real[:, ::1] Wya,           # IN  (n_y, n_a); None without an output
-    const real[:, ::1] by,            # IN  (n_y, 1); None without an output
+    const real[:, :] a0,                # IN  (n_a, m) or (n_a, 1); None for zeros
+    const real[:, ::1] Wax not None,    # IN  (n_a, n_x)
+    const real[:, ::1] Waa not None,    # IN  (n_a, n_a)
+    const real[:, ::1] ba not None,     # IN  (n_a, 1)
+    const real[:, ::1] Wya,             # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,              # IN  (n_y, 1); None without an output
     activation f,                       # of the output
     bytes lengths,                      # IN  (m), as `lengths.copy` returns them; None if every example has all steps
     bint keep,                          # whether to return the cache for `backward`
@@ -73,13 +73,13 @@ def forward(
 
 
 def backward(
-    const real[:, :, :] da not None,  # IN  (n_a, m, T_x)
-    const real[:, :, :] x,            # IN  (n_x, m, T_cache), T_cache at least T_x, or
+    const real[:, :, :] da not None,    # IN  (n_a, m, T_x)
+    const real[:, :, :] x,              # IN  (n_x, m, T_cache), T_cache at least T_x, or
     const Py_ssize_t[:, :] index,       # IN  (m, T_cache); one of the two is None
     bytes lengths,                      # IN  as `forward` had them
-    const real[:, ::1] cache not None,    # IN  (cache_rows, n_a), as `forward` returned it
-    const real[:, ::1] Wax not None,  # IN  (n_a, n_x)
-    const real[:, ::1] Waa not None,  # IN  (n_a, n_a)
+    const real[:, ::1] cache not None,      # IN  (cache_rows, n_a), as `forward` returned it
+    const real[:, ::1] Wax not None,    # IN  (n_a, n_x)
+    const real[:, ::1] Waa not None,    # IN  (n_a, n_a)
 ) -> tuple:
     """The backward pass, over the first T_x steps: dx (n_x, m, T_x) or None, da0 (n_a, m), dWax, dWaa,
     dba."""
@@ -105,14 +105,14 @@ def backward(
 
 
 def cell_forward(
-    const real[:, :] xt,              # IN  (n_x, m), or
+    const real[:, :] xt,                # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m), the places of the ones of one-hot columns; one of the two is None
-    const real[:, :] a_prev not None,     # IN  (n_a, m) or (n_a, 1)
-    const real[:, ::1] Wax not None,  # IN  (n_a, n_x)
-    const real[:, ::1] Waa not None,  # IN  (n_a, n_a)
-    const real[:, ::1] ba not None,   # IN  (n_a, 1)
-    const real[:, ::1] Wya,           # IN  (n_y, n_a); None without an output
-    const real[:, ::1] by,            # IN  (n_y, 1); None without an output
+    const real[:, :] a_prev not None,       # IN  (n_a, m) or (n_a, 1)
+    const real[:, ::1] Wax not None,    # IN  (n_a, n_x)
+    const real[:, ::1] Waa not None,    # IN  (n_a, n_a)
+    const real[:, ::1] ba not None,     # IN  (n_a, 1)
+    const real[:, ::1] Wya,             # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,              # IN  (n_y, 1); None without an output
     activation f,                       # of the output
 ) -> tuple:
     """One step: a_next (n_a, m), yt (n_y, m) or None."""
@@ -134,13 +134,13 @@ def cell_forward(
 
 
 def cell_backward(
-    const real[:, :] da_next not None,    # IN  (n_a, m)
-    const real[:, :] a_next not None,     # IN  (n_a, m)
-    const real[:, :] a_prev not None,     # IN  (n_a, m) or (n_a, 1)
-    const real[:, :] xt,              # IN  (n_x, m), or
+    const real[:, :] da_next not None,      # IN  (n_a, m)
+    const real[:, :] a_next not None,       # IN  (n_a, m)
+    const real[:, :] a_prev not None,       # IN  (n_a, m) or (n_a, 1)
+    const real[:, :] xt,                # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m); one of the two is None
-    const real[:, ::1] Wax not None,  # IN  (n_a, n_x)
-    const real[:, ::1] Waa not None,  # IN  (n_a, n_a)
+    const real[:, ::1] Wax not None,    # IN  (n_a, n_x)
+    const real[:, ::1] Waa not None,    # IN  (n_a, n_a)
 ) -> tuple:
     """The gradients of one step: dxt (n_x, m) or None, da_prev (n_a, m), dWax, dWaa, dba."""
     cdef Py_ssize_t n_x = Wax.shape[1], n_a = a_next.shape[0], m = a_next.shape[1]

@@ -59,16 +59,16 @@ cdef struct prepared:
     Py_ssize_t values                   # of a state: m n_a
     bint joined                         # W and h are used
     weights W                           # of which W_x and W_h are parts
-    real *h                           # (m, n_x + n_a)
-    const real *below                 # (m, n_x), the hidden state of the layer below, of one step; NULL: the input
-    real *saved[MAX_STATES]           # (m, n_a), before `run`
+    real *h                             # (m, n_x + n_a)
+    const real *below                   # (m, n_x), the hidden state of the layer below, of one step; NULL: the input
+    real *saved[MAX_STATES]             # (m, n_a), before `run`
     strided given[MAX_STATES]           # (n_a, m) or (n_a, 1), in a call that sets the states
 
 
 cdef int prepared_init(
     prepared *one, str name, Py_ssize_t m,
-    const real[:, :, ::1] W,          # IN  (n_gates, n_a, n_a + n_x), columns of a before columns of x
-    const real[:, :, ::1] b,          # IN  (n_biases, n_a, 1), of the first slots
+    const real[:, :, ::1] W,            # IN  (n_gates, n_a, n_a + n_x), columns of a before columns of x
+    const real[:, :, ::1] b,            # IN  (n_biases, n_a, 1), of the first slots
 ) except -1:
     """The sizes and weights of a layer; the weights are still to be packed."""
     cdef cell c = cell_named(name)
@@ -142,26 +142,26 @@ cdef class Stream:
     cdef prepared *layers                       # (n_layers), from the one that reads the input on
     cdef layer *first                           # of them
     cdef layer *top
-    cdef const real[:, ::1] E                 # (vocabulary, n_x), the embedding transposed; None without one
-    cdef const real *vectors                  # its address; NULL without one
+    cdef const real[:, ::1] E                   # (vocabulary, n_x), the embedding transposed; None without one
+    cdef const real *vectors                    # its address; NULL without one
     cdef Py_ssize_t vocabulary                  # the indices: of the embedding, or of the one-hot input
-    cdef real *embedded                       # (columns of a block, n_x), with an embedding
+    cdef real *embedded                         # (columns of a block, n_x), with an embedding
     cdef Py_ssize_t values                      # of a hidden state of the top layer: m n_a
     cdef Py_ssize_t block_steps, max_columns    # of all layers
     cdef bint busy
     cdef double flops                           # of a step
     cdef real *memory
-    cdef real *by                             # (n_y)
+    cdef real *by                               # (n_y)
     cdef tuple a_shape, y_shape
     cdef tuple out                              # of the last step that was given one, and its views: acquiring two
-    cdef real[:, ::1] a_view, y_view          # typed memoryviews takes as long as a small step
+    cdef real[:, ::1] a_view, y_view            # typed memoryviews takes as long as a small step
 
     def __cinit__(
         self, Py_ssize_t m,
         list layers not None,                   # IN  the cell's name, W and b of each, as `prepared_init` takes them
-        const real[:, ::1] E,                 # IN  (vocabulary, n_x), which is kept; None without an embedding
-        const real[:, ::1] Wy,                # IN  (n_y, n_a); None without an output
-        const real[:, ::1] by,                # IN  (n_y, 1); None without an output
+        const real[:, ::1] E,                   # IN  (vocabulary, n_x), which is kept; None without an embedding
+        const real[:, ::1] Wy,                  # IN  (n_y, n_a); None without an output
+        const real[:, ::1] by,                  # IN  (n_y, 1); None without an output
         activation f,                           # of the output
     ):
         cdef layer *task
@@ -384,7 +384,7 @@ cdef class Stream:
 
     def step(
         self,
-        const real[:, :] xt not None,         # IN   (n_x, m), any strides
+        const real[:, :] xt not None,           # IN   (n_x, m), any strides
         tuple out,                              # OUT  (n_a, m), (n_y, m) or None; None for new arrays
     ) -> tuple:
         """One step; a and y, `out` itself where it is given."""
@@ -405,7 +405,7 @@ cdef class Stream:
 
     def run(
         self,
-        const real[:, :, :] x not None,       # IN   (n_x, m, T_x), any strides
+        const real[:, :, :] x not None,         # IN   (n_x, m, T_x), any strides
     ) -> tuple:
         """All steps of a block: a (n_a, m, T_x) and y (n_y, m, T_x) or None."""
         cdef strided x_in

@@ -574,10 +574,10 @@ def network_backward(
         d_initial.append(begins)
         d_hidden = d_below
     if checked.embedding is not None:
-        dE = np.zeros_like(checked.embedding["E"])
+        dE = np.zeros(checked.embedding["E"].shape)  # float64: an index may come often
         inside = np.ones((m, T_x), bool) if outside is None else ~outside
         np.add.at(dE.T, x[inside], dx[:, inside].T)
-        gradients.append({"dE": dE})
+        gradients.append({"dE": dE.astype(kernels.dtype, copy=False)})
         dx = None
     return gradients[::-1], dx, _nested(d_initial[::-1])
 

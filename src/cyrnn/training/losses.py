@@ -11,7 +11,7 @@ from .._checks import Array
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "mean_squared_error"]
 
-ROUNDING = {_checks.FLOAT64: 1e-6, _checks.FLOAT32: 1e-4}  # as in _kernels/runtime/real.h
+ROUNDING: dict[_checks.DType, float] = {_checks.FLOAT64: 1e-6, _checks.FLOAT32: 1e-4}  # as in _kernels/runtime/limits.h
 NOT_NEGATIVE = "finite numbers that are not negative"
 
 Range = tuple[str, Callable[[Array], NDArray[np.bool_]]]  # of numbers: in words, and a function that finds what is not

@@ -22,12 +22,12 @@ cdef enum:
 
 cdef struct step:
     # what a pointwise function gets: n values of each array
-    real *slot[MAX_SLOTS]                 # forward: IN sums, OUT activations; backward: IN activations
-    const real *before[MAX_STATES]        # IN      the states before the step
-    real *after[MAX_STATES]               # forward: OUT, backward: IN, the states after it
-    real *d_slot[MAX_SLOTS]               # OUT     gradients of the sums; da_slot is IN/OUT: the gradient of a from
+    real *slot[MAX_SLOTS]                   # forward: IN sums, OUT activations; backward: IN activations
+    const real *before[MAX_STATES]          # IN      the states before the step
+    real *after[MAX_STATES]                 # forward: OUT, backward: IN, the states after it
+    real *d_slot[MAX_SLOTS]                 # OUT     gradients of the sums; da_slot is IN/OUT: the gradient of a from
     #                                                 outside comes in there
-    real *d_state[MAX_STATES]             # IN/OUT  gradients of the states that come from the next step
+    real *d_state[MAX_STATES]               # IN/OUT  gradients of the states that come from the next step
 
 
 ctypedef void (*pointwise)(const step *s, Py_ssize_t n) noexcept nogil

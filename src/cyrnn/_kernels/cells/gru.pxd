@@ -45,9 +45,9 @@ cdef enum:
 
 
 cdef inline void update(
-    const real *restrict g, const real *restrict u,     # IN  (n), activations
-    const real *restrict before,                          # IN  (n), the state
-    real *restrict after,                                 # OUT (n)
+    const real *restrict g, const real *restrict u,         # IN  (n), activations
+    const real *restrict before,                            # IN  (n), the state
+    real *restrict after,                                   # OUT (n)
     Py_ssize_t begin, Py_ssize_t end,
 ) noexcept nogil:
     """The state after the step."""
@@ -57,10 +57,10 @@ cdef inline void update(
 
 
 cdef inline void gates_after(
-    real *restrict g, real *restrict u, real *restrict r,     # IN/OUT (n), sums, activations
-    const real *restrict q,                                       # IN     (n)
-    const real *restrict before,                                  # IN     (n), the state
-    real *restrict after,                                         # OUT    (n)
+    real *restrict g, real *restrict u, real *restrict r,           # IN/OUT (n), sums, activations
+    const real *restrict q,                                         # IN     (n)
+    const real *restrict before,                                    # IN     (n), the state
+    real *restrict after,                                           # OUT    (n)
     Py_ssize_t n,
 ) noexcept nogil:
     """The forward equations of n units, reset after the product: one simple loop a line, which the compiler
@@ -79,9 +79,9 @@ cdef inline void gates_after(
 
 
 cdef inline void gates_before(
-    real *restrict u, real *restrict r,     # IN/OUT (n), sums, activations
-    real *restrict s,                         # OUT    (n)
-    const real *restrict before,              # IN     (n), the state
+    real *restrict u, real *restrict r,         # IN/OUT (n), sums, activations
+    real *restrict s,                           # OUT    (n)
+    const real *restrict before,                # IN     (n), the state
     Py_ssize_t n,
 ) noexcept nogil:
     """The gates of n units, reset before the product, and the source of that product."""
@@ -98,10 +98,10 @@ cdef inline void gates_before(
 
 
 cdef inline void candidate_before(
-    real *restrict g,                         # IN/OUT (n), sum, activation
-    const real *restrict u,                   # IN     (n)
-    const real *restrict before,              # IN     (n), the state
-    real *restrict after,                     # OUT    (n)
+    real *restrict g,                           # IN/OUT (n), sum, activation
+    const real *restrict u,                     # IN     (n)
+    const real *restrict before,                # IN     (n), the state
+    real *restrict after,                       # OUT    (n)
     Py_ssize_t n,
 ) noexcept nogil:
     """The candidate of n units, reset before the product, and the state after the step."""
@@ -115,11 +115,11 @@ cdef inline void candidate_before(
 
 
 cdef inline void d_update(
-    const real *restrict g, const real *restrict u,     # IN     (n), activations
-    const real *restrict before,                          # IN     (n), the state
-    real *restrict d_a,                                   # IN/OUT (n), from the next step; da * (1 - u)
-    real *restrict dg,                                    # IN/OUT (n), da from outside comes in
-    real *restrict du,                                    # OUT    (n)
+    const real *restrict g, const real *restrict u,         # IN     (n), activations
+    const real *restrict before,                            # IN     (n), the state
+    real *restrict d_a,                                     # IN/OUT (n), from the next step; da * (1 - u)
+    real *restrict dg,                                      # IN/OUT (n), da from outside comes in
+    real *restrict du,                                      # OUT    (n)
     Py_ssize_t n,
 ) noexcept nogil:
     """The backward equations that both forms share."""
@@ -133,9 +133,9 @@ cdef inline void d_update(
 
 
 cdef inline void d_reset_after(
-    const real *restrict r, const real *restrict q,     # IN  (n), activations
-    const real *restrict dg,                              # IN  (n)
-    real *restrict dr, real *restrict dq,               # OUT (n)
+    const real *restrict r, const real *restrict q,         # IN  (n), activations
+    const real *restrict dg,                                # IN  (n)
+    real *restrict dr, real *restrict dq,                   # OUT (n)
     Py_ssize_t n,
 ) noexcept nogil:
     """The gradients of the reset gate and of q, reset after the product."""
@@ -146,10 +146,10 @@ cdef inline void d_reset_after(
 
 
 cdef inline void d_reset_before(
-    const real *restrict r, const real *restrict before,    # IN     (n), activation, state
-    const real *restrict ds,                                  # IN     (n), Wca' dg
-    real *restrict d_a,                                       # IN/OUT (n), da * (1 - u); ds * r is added
-    real *restrict dr,                                        # OUT    (n)
+    const real *restrict r, const real *restrict before,        # IN     (n), activation, state
+    const real *restrict ds,                                    # IN     (n), Wca' dg
+    real *restrict d_a,                                         # IN/OUT (n), da * (1 - u); ds * r is added
+    real *restrict dr,                                          # OUT    (n)
     Py_ssize_t n,
 ) noexcept nogil:
     """The gradient of the reset gate, reset before the product."""

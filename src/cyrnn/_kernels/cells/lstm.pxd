@@ -38,9 +38,9 @@ cdef enum:
 
 
 cdef inline void gates(
-    real *restrict f, real *restrict i, real *restrict g, real *restrict o,     # IN/OUT (n), sums, activations
-    const real *restrict c_before,                                                    # IN     (n)
-    real *restrict c, real *restrict a,                                             # OUT    (n)
+    real *restrict f, real *restrict i, real *restrict g, real *restrict o,             # IN/OUT (n), sums, activations
+    const real *restrict c_before,                                                      # IN     (n)
+    real *restrict c, real *restrict a,                                                 # OUT    (n)
     Py_ssize_t n,
 ) noexcept nogil:
     """The forward equations of n units: one simple loop a line, which the compiler vectorises."""
@@ -63,13 +63,13 @@ cdef inline void gates(
 
 
 cdef inline void d_gates(
-    const real *restrict f, const real *restrict i,                     # IN     (n), activations
-    const real *restrict g, const real *restrict o,                     # IN     (n)
-    const real *restrict c_before, const real *restrict c,              # IN     (n)
-    const real *restrict da_next,                                         # IN     (n), of a from step t+1
-    real *restrict dc,                                                    # IN/OUT (n), dc_next + dc<t>; dc_prev
-    real *restrict df, real *restrict di, real *restrict dg,          # OUT    (n)
-    real *restrict do,                                                    # IN/OUT (n), da<t>; do
+    const real *restrict f, const real *restrict i,                         # IN     (n), activations
+    const real *restrict g, const real *restrict o,                         # IN     (n)
+    const real *restrict c_before, const real *restrict c,                  # IN     (n)
+    const real *restrict da_next,                                           # IN     (n), of a from step t+1
+    real *restrict dc,                                                      # IN/OUT (n), dc_next + dc<t>; dc_prev
+    real *restrict df, real *restrict di, real *restrict dg,                # OUT    (n)
+    real *restrict do,                                                      # IN/OUT (n), da<t>; do
     Py_ssize_t n,
 ) noexcept nogil:
     """The backward equations of n units, without the products."""

@@ -28,9 +28,9 @@ cdef inline void rnn_forward(const step *s, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void gradient_of_sum(
-    const real *restrict a,           # IN      (n), the state after the step
-    const real *restrict da_next,     # IN      (n), the gradient of a from the next step
-    real *restrict dz,                # IN/OUT  (n), the gradient of a from outside comes in
+    const real *restrict a,             # IN      (n), the state after the step
+    const real *restrict da_next,       # IN      (n), the gradient of a from the next step
+    real *restrict dz,                  # IN/OUT  (n), the gradient of a from outside comes in
     Py_ssize_t n,
 ) noexcept nogil:
     """dz<t>, without the product: through tanh, whose derivative is 1 - a^2."""

@@ -73,13 +73,21 @@ cdef extern from "linalg/weights.h" nogil:
     )
     bint exceeds_cache(const weights *W)
     bint split_by_units(const weights *W, Py_ssize_t m, Py_ssize_t *max_threads)
-    Py_ssize_t add_outer_workspace(Py_ssize_t K, Py_ssize_t cols)
+    ctypedef struct accumulator:
+        real *sum
+        real *lost
+        Py_ssize_t ld
+        Py_ssize_t ld_lost
+
+    accumulator rows_from(accumulator a, Py_ssize_t row)
+    void add_lost(accumulator a, Py_ssize_t n, Py_ssize_t K)
+    Py_ssize_t add_outer_workspace(Py_ssize_t n, Py_ssize_t K, Py_ssize_t cols, bint compensated)
     void add_outer(
-        real *dW, Py_ssize_t lddW, const real *d, Py_ssize_t ldd, Py_ssize_t n,
+        accumulator dW, const real *d, Py_ssize_t ldd, Py_ssize_t n,
         const real *x, Py_ssize_t ldx, const Py_ssize_t *at, Py_ssize_t K, Py_ssize_t cols, start how,
         real *workspace, thread thr,
     )
-    void add_rows(real *db, const real *d, Py_ssize_t ldd, Py_ssize_t n, Py_ssize_t cols)
+    void add_rows(accumulator db, const real *d, Py_ssize_t ldd, Py_ssize_t n, Py_ssize_t cols)
 
 
 cdef extern from "linalg/unpacked.h" nogil:
@@ -95,8 +103,9 @@ cdef extern from "linalg/unpacked.h" nogil:
     void sum_rows(real *db, const real *d, Py_ssize_t m, index_range own)
     void outer_unpacked(
         real *dW, Py_ssize_t lddW, Py_ssize_t K, const real *d, const real *x, Py_ssize_t m, index_range own,
-        thread thr,
+        real *workspace, thread thr,
     )
+    Py_ssize_t outer_unpacked_workspace(Py_ssize_t n, Py_ssize_t K, Py_ssize_t m)
 
 
 cdef extern from "linalg/one_hot.h" nogil:
@@ -105,8 +114,8 @@ cdef extern from "linalg/one_hot.h" nogil:
         const real *bias, thread thr,
     )
     void add_outer_one_hot(
-        real *dW, Py_ssize_t lddW, const real *d, Py_ssize_t ldd, Py_ssize_t n, const Py_ssize_t *at, Py_ssize_t K,
-        Py_ssize_t cols, start how, thread thr,
+        accumulator dW, const real *d, Py_ssize_t ldd, Py_ssize_t n, const Py_ssize_t *at, Py_ssize_t K, Py_ssize_t cols,
+         start how, thread thr,
     )
     void matmul_one_hot_unpacked(
         real *c, Py_ssize_t m, const real *w, Py_ssize_t ld, Py_ssize_t K, const Py_ssize_t *at, index_range own,

@@ -46,15 +46,22 @@ static inline void matmul_one_hot(real *c, Py_ssize_t sc, Py_ssize_t ldc, const 
 }
 
 /* dW (n, K) = start + D' X, the sum over the rows of D (cols, n) and X (cols, K) one-hot.  start: ZERO or ADD. */
-static inline void add_outer_one_hot(real *dW, Py_ssize_t lddW, const real *d, Py_ssize_t ldd, Py_ssize_t n,
+static inline void add_outer_one_hot(accumulator dW, const real *d, Py_ssize_t ldd, Py_ssize_t n,
                                      const Py_ssize_t *at, Py_ssize_t K, Py_ssize_t cols, enum start start, thread thr)
 {
+    const int compensated = COMPENSATED && dW.lost;
     for (Py_ssize_t r = 0; r < n && !cancelled(thr); r += LINE) {
         const int rows = n - r < LINE ? (int)(n - r) : LINE;
-        real *to = dW + r * lddW;
-        for (int i = 0; i < rows && start == ZERO; i++) memset(to + i * lddW, 0, (size_t)K * sizeof *to);
+        const accumulator to = rows_from(dW, r);
+        for (int i = 0; i < rows && start == ZERO; i++) {
+            memset(to.sum + i * to.ld, 0, (size_t)K * sizeof *to.sum);
+            if (compensated) memset(to.lost + i * to.ld_lost, 0, (size_t)K * sizeof *to.sum);
+        }
         for (Py_ssize_t j = 0; j < cols; j++)
-            for (int i = 0; i < rows; i++) to[i * lddW + at[j]] += d[j * ldd + r + i];
+            for (int i = 0; i < rows; i++)
+                if (compensated)
+                    add_compensated(to.sum + i * to.ld + at[j], to.lost + i * to.ld_lost + at[j], d + j * ldd + r + i, 1);
+                else to.sum[i * to.ld + at[j]] += d[j * ldd + r + i];
     }
 }
 

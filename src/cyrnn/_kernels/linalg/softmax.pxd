@@ -66,8 +66,8 @@ cdef inline void softmax_rows(real *z, Py_ssize_t rows, Py_ssize_t n) noexcept n
 
 
 cdef inline void softmax_columns(
-    const real *restrict x,           # IN  (n, m)
-    real *restrict y,                 # OUT (n, m)
+    const real *restrict x,             # IN  (n, m)
+    real *restrict y,                   # OUT (n, m)
     Py_ssize_t n, Py_ssize_t m,
 ) noexcept nogil:
     """Softmax of every column, for n < SOFTMAX_FEW: a row of examples, not of classes, fills the vectors."""

@@ -1,6 +1,6 @@
-/* A sum of exponentials that loses nothing: what each addition rounds off is summed beside it.
+/* Sums that lose nothing: what each addition rounds off is summed beside it.
  *
- * That loss is exact where the sum is no smaller than what is added (Dekker, Numer. Math. 18, 1971).  No
+ * Of exponentials: that loss is exact where the sum is no smaller than what is added (Dekker, Numer. Math. 18, 1971).  No
  * value here is above 1, so a sum that starts at 1 never is smaller, and the 1 comes off exactly at the end.
  * In intrinsics, since a compiler keeps eight such lanes in memory: twice the time.  A product with 1 or -1
  * is exact, so vec_fma adds and subtracts.
@@ -45,6 +45,17 @@ static inline real sum_of_lanes(const real *z, Py_ssize_t n)
     for (int half = LANES / 2; half >= 4; half /= 2)
         for (int v = 0; v < half; v++) s[v] += s[v + half];
     return ((total - 1) + rest) + ((s[0] + s[1]) + (s[2] + s[3]));
+}
+
+/* sum += term, value by value; what that rounds off, exactly (Knuth, The Art of Computer Programming 2, 4.2.2), is
+ * added to `lost`. */
+static inline void add_compensated(real *restrict sum, real *restrict lost, const real *restrict term, Py_ssize_t n)
+{
+    for (Py_ssize_t u = 0; u < n; u++) {
+        const real next = sum[u] + term[u], added = next - sum[u];
+        lost[u] += (sum[u] - (next - added)) + (term[u] - added);
+        sum[u] = next;
+    }
 }
 
 #endif

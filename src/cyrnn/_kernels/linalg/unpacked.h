@@ -90,11 +90,26 @@ static inline int sums_in_lanes(Py_ssize_t m, Py_ssize_t K) { return m >= DOT_FR
 
 /* dW (n, K) with row length lddW = D X' for the rows of `own`; D (n, m), X (K, m). */
 static inline void outer_part(real *restrict dW, Py_ssize_t lddW, Py_ssize_t K, const real *d, const real *x,
-                              Py_ssize_t m, index_range own, real *panel)
+                              Py_ssize_t m, index_range own, real *workspace, real *panel)
 {
     if (m == 1) { /* by rows: consecutive addresses */
         for (Py_ssize_t u = own.begin; u < own.end; u++)
             for (Py_ssize_t k = 0; k < K; k++) dW[u * lddW + k] = d[u] * x[k];
+        return;
+    }
+    if (COMPENSATED && m > SUM_COLUMNS) {
+        const Py_ssize_t most = outer_rows(K, 1);
+        for (Py_ssize_t g = own.begin, rows; g < own.end; g += rows) {
+            rows = own.end - g < most ? own.end - g : most;
+            const accumulator to = {dW + g * lddW, workspace, lddW, K};
+            for (Py_ssize_t j = 0, nk, part; j < m; j += nk) {
+                part = j % SUM_COLUMNS;
+                nk = kblock(m - j < SUM_COLUMNS - part ? m - j : SUM_COLUMNS - part);
+                outer_block(to, rows, d + g * m + j, m, 1, x + j, m, 1, K, nk, NULL, j < SUM_COLUMNS ? ZERO : ADD,
+                            part == 0, part + nk == SUM_COLUMNS || j + nk == m, workspace + rows * K, panel);
+            }
+            add_lost(to, rows, K);
+        }
         return;
     }
     if (!sums_in_lanes(m, K)) {
@@ -127,12 +142,19 @@ static inline void outer_part(real *restrict dW, Py_ssize_t lddW, Py_ssize_t K, 
         }
 }
 
+/* Values of workspace that `outer_unpacked` needs in each thread. */
+static inline Py_ssize_t outer_unpacked_workspace(Py_ssize_t n, Py_ssize_t K, Py_ssize_t m)
+{
+    const Py_ssize_t most = outer_rows(K, 1);
+    return COMPENSATED && m > SUM_COLUMNS ? 2 * (n < most ? n : most) * K : 0;
+}
+
 static inline void outer_unpacked(real *dW, Py_ssize_t lddW, Py_ssize_t K, const real *d, const real *x,
-                                  Py_ssize_t m, index_range own, thread thr)
+                                  Py_ssize_t m, index_range own, real *workspace, thread thr)
 {
     index_range part = {own.begin, own.begin};
     while (next_part(&part, own, MC, 2.0 * (double)K * (double)m, thr))
-        outer_part(dW, lddW, K, d, x, m, part, thr.panel);
+        outer_part(dW, lddW, K, d, x, m, part, workspace, thr.panel);
 }
 
 #endif

@@ -7,6 +7,7 @@
 #define CYRNN_WEIGHTS_H
 
 #include "matvec.h"
+#include "sum.h"
 #include "runtime/parallel.h"
 
 #define MAX_GATES 4
@@ -25,7 +26,7 @@ typedef struct {
     real *packed;
 } weights;
 
-/* Doubles that the packed form takes, by rows or by columns. */
+/* Values that the packed form takes, by rows or by columns. */
 static inline Py_ssize_t weights_size(const weights *W)
 {
     Py_ssize_t rows = W->n_gates * packed_size(W->n, W->K), cols = packed_size(W->K, W->n_gates * W->n);
@@ -143,43 +144,95 @@ static inline int split_by_units(const weights *W, Py_ssize_t m, Py_ssize_t *max
     return by_units;
 }
 
-/* Doubles of workspace that `add_outer` needs for a gradient of K columns, of at most so many columns of D. */
-static inline Py_ssize_t add_outer_workspace(Py_ssize_t K, Py_ssize_t cols)
+/* A sum over many columns, n rows of K values, and in float32 what its additions rounded off; `lost` NULL if that is not
+ * kept.  Then a value is the sum of SUM_COLUMNS terms at most in plain float32, and these sums are added exactly but for the end. */
+typedef struct {
+    real *sum, *lost;
+    Py_ssize_t ld, ld_lost;
+} accumulator;
+
+/* The accumulator of its rows from `row` on. */
+static inline accumulator rows_from(accumulator a, Py_ssize_t row)
 {
-    return K < TRANSPOSE_FROM ? 0 : (Py_ssize_t)MC * (cols < KC ? cols : KC);
+    return (accumulator){a.sum + row * a.ld, a.lost ? a.lost + row * a.ld_lost : NULL, a.ld, a.ld_lost};
+}
+
+/* sum += lost, at the end. */
+static inline void add_lost(accumulator a, Py_ssize_t n, Py_ssize_t K)
+{
+    for (Py_ssize_t r = 0; r < n && a.lost; r++)
+        for (Py_ssize_t k = 0; k < K; k++) a.sum[r * a.ld + k] += a.lost[r * a.ld_lost + k];
+}
+
+/* Rows of a gradient of K columns that `add_outer` computes at a time. */
+static inline Py_ssize_t outer_rows(Py_ssize_t K, int compensated)
+{
+    Py_ssize_t rows = compensated && K ? TILE_BYTES / (Py_ssize_t)sizeof(real) / K / NR * NR : MC;
+    return rows > MC ? MC : rows < 4 * NR ? 4 * NR : rows;
+}
+
+/* start + the sum of nk columns, KC at most, for `rows` rows of K values.  Row r of D' is from[r * sxj + k * sxk], row c of
+ * X' x[c * s_row + k * s_k], `at` as in `add_outer`.  Where what is rounded off is kept, the sums of several calls, from
+ * `first` to `last`, are made in `tile` (rows, K) and then added. */
+static inline void outer_block(accumulator to, Py_ssize_t rows, const real *from, Py_ssize_t sxj, Py_ssize_t sxk,
+                               const real *x, Py_ssize_t s_row, Py_ssize_t s_k, Py_ssize_t K, Py_ssize_t nk,
+                               const Py_ssize_t *at, enum start start, int first, int last, real *tile, real *panel)
+{
+    const int compensated = COMPENSATED && to.lost, apart = compensated && start == ADD;
+    gemm_unpacked(apart ? tile : to.sum, apart ? K : to.ld, K, x, s_row, s_k, nk, from, sxj, sxk, rows,
+                  apart && first ? ZERO : first ? start : ADD, NULL, at, panel);
+    for (Py_ssize_t r = 0; r < rows && compensated && last; r++)
+        if (apart) add_compensated(to.sum + r * to.ld, to.lost + r * to.ld_lost, tile + r * K, K);
+        else memset(to.lost + r * to.ld_lost, 0, (size_t)K * sizeof(real));
+}
+
+/* Values of workspace that `add_outer` needs for n rows of K columns, of at most so many columns of D. */
+static inline Py_ssize_t add_outer_workspace(Py_ssize_t n, Py_ssize_t K, Py_ssize_t cols, int compensated)
+{
+    const Py_ssize_t most = outer_rows(K, compensated), rows = n < most ? n : most;
+    return (K < TRANSPOSE_FROM ? 0 : rows * (cols < KC ? cols : KC)) + (compensated ? rows * K : 0);
 }
 
 /* dW (n, K) = start + D' X, the sum over the rows of D (cols, n) and X (cols, K); row k of X is x + at[k] ldx where `at`
  * is given.  MC rows of dW at a time, so that their pages stay in the TLB until the next panel.  Where many panels
  * follow, that block of D is transposed first, into `workspace`. */
-static inline void add_outer(real *dW, Py_ssize_t lddW, const real *d, Py_ssize_t ldd, Py_ssize_t n,
+static inline void add_outer(accumulator dW, const real *d, Py_ssize_t ldd, Py_ssize_t n,
                              const real *x, Py_ssize_t ldx, const Py_ssize_t *at, Py_ssize_t K,
                              Py_ssize_t cols, enum start start, real *workspace, thread thr)
 {
-    for (Py_ssize_t k0 = 0, nk; k0 < cols && !cancelled(thr); k0 += nk) {
-        nk = kblock(cols - k0);
-        for (Py_ssize_t g = 0; g < n; g += MC) {
-            Py_ssize_t rows = n - g < MC ? n - g : MC, sxj = 1, sxk = ldd;
-            const real *from = d + k0 * ldd + g;
-            if (K >= TRANSPOSE_FROM) {
-                transpose(workspace, nk, from, ldd, nk, rows);
-                from = workspace;
-                sxj = nk;
-                sxk = 1;
+    const int compensated = COMPENSATED && dW.lost;
+    const Py_ssize_t most = outer_rows(K, compensated);
+    real *const tile = workspace + (K < TRANSPOSE_FROM ? 0 : (n < most ? n : most) * (cols < KC ? cols : KC));
+    for (Py_ssize_t s0 = 0, end; s0 < cols && !cancelled(thr); s0 = end) {
+        end = s0 + (!compensated ? kblock(cols - s0) : cols - s0 > SUM_COLUMNS ? SUM_COLUMNS : cols - s0);
+        for (Py_ssize_t g = 0; g < n; g += most) {
+            const Py_ssize_t rows = n - g < most ? n - g : most;
+            for (Py_ssize_t k0 = s0, nk; k0 < end; k0 += nk) {
+                Py_ssize_t sxj = 1, sxk = ldd;
+                const real *from = d + k0 * ldd + g;
+                nk = kblock(end - k0);
+                if (K >= TRANSPOSE_FROM) {
+                    transpose(workspace, nk, from, ldd, nk, rows);
+                    from = workspace;
+                    sxj = nk;
+                    sxk = 1;
+                }
+                outer_block(rows_from(dW, g), rows, from, sxj, sxk, at ? x : x + k0 * ldx, 1, ldx, K, nk,
+                            at ? at + k0 : NULL, start, k0 == s0, k0 + nk == end, tile, thr.panel);
             }
-            gemm_unpacked(dW + g * lddW, lddW, K, x, 1, ldx, nk, from, sxj, sxk, rows, start, NULL, at, thr.panel);
         }
-        if (at) at += nk;
-        else x += nk * ldx;
         start = ADD;
     }
 }
 
 /* db (n) += the sum over the rows of D (cols, n). */
-static inline void add_rows(real *db, const real *d, Py_ssize_t ldd, Py_ssize_t n, Py_ssize_t cols)
+static inline void add_rows(accumulator db, const real *d, Py_ssize_t ldd, Py_ssize_t n, Py_ssize_t cols)
 {
-    for (Py_ssize_t j = 0; j < cols; j++)
-        for (Py_ssize_t u = 0; u < n; u++) db[u] += d[j * ldd + u];
+    if (COMPENSATED && db.lost)
+        for (Py_ssize_t j = 0; j < cols; j++) add_compensated(db.sum, db.lost, d + j * ldd, n);
+    else
+        for (Py_ssize_t j = 0; j < cols; j++)
+            for (Py_ssize_t u = 0; u < n; u++) db.sum[u] += d[j * ldd + u];
 }
 
 #endif

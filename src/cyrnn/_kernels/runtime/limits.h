@@ -22,6 +22,8 @@
 #define KC (PANEL_BYTES / (int)sizeof(real) / MR)       /* terms of a sum per visit of a panel */
 #define MC (6 * MR)                       /* rows of a weight gradient per pass over the panels */
 #define AXPY_ROWS 8                       /* rows of W that one column reads side by side */
+#define SUM_COLUMNS 640                   /* terms of a sum in plain float32, where more of them are compensated */
+#define TILE_BYTES (512 * 1024)           /* of a weight gradient that is summed apart before it is added */
 #define TRANSPOSE_FROM (8 * MR)           /* columns of dW from which D is transposed first */
 #define WEIGHTS_IN_L1 (32 * 1024)         /* bytes of packed weights up to which two panels are read side by side */
 #define WEIGHTS_IN_L2 800000              /* bytes of weights that one core keeps in its caches */
@@ -54,6 +56,23 @@
 #define ELEMENTWISE_FLOPS 30.0            /* that a value of a softmax or a loss counts when it polls for signals */
 #define LOSS_COLUMNS 8192                 /* columns of a loss at a time */
 #define LOSS_ROW 64                       /* values that make a row long enough for the vectors */
+
+/* Numbers (losses, updates) */
+#ifdef CYRNN_F32
+#define SQUARE_MAX 1.8e19f                /* the square of a number up to here is finite */
+#define SQUARES_MIN 1e-30                 /* a sum of squares between these has lost nothing to subnormal numbers */
+#define SQUARES_MAX 1e30
+#define POWER_MIN (-120)                  /* 2 to the minus of it is finite */
+#define COMPENSATED 1                     /* whether sums over columns keep what each addition rounds off */
+#define DISTRIBUTION_ERROR 1e-4f          /* of a probability outside 0 ... 1, and of a sum of those away from 1 */
+#else
+#define SQUARE_MAX 1.3e154
+#define SQUARES_MIN 1e-280
+#define SQUARES_MAX 1e280
+#define POWER_MIN (-1000)
+#define COMPENSATED 0
+#define DISTRIBUTION_ERROR 1e-6
+#endif
 
 /* Threads (runtime) */
 #define FLOPS_PER_THREAD 4e6              /* that pay for one more thread */

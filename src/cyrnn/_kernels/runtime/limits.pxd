@@ -1,9 +1,12 @@
 """The block sizes and thresholds that Cython code reads: see limits.h."""
 
+from .real cimport real
+
 
 cdef extern from "runtime/limits.h" nogil:
     enum:
         CACHE_LINE
+        COMPENSATED
         LINE
         MANY_COLUMNS
         PADDED_LD_FROM
@@ -30,6 +33,12 @@ cdef extern from "runtime/limits.h" nogil:
     const Py_ssize_t MAX_COLUMNS
     const Py_ssize_t MR
     const Py_ssize_t NR
+    const Py_ssize_t SUM_COLUMNS
+    const int POWER_MIN
+    const real SQUARE_MAX
+    const real DISTRIBUTION_ERROR
+    const double SQUARES_MIN
+    const double SQUARES_MAX
     const double WORKSPACE_SHARE
     const double TABLE_SHARE
     const double ELEMENTWISE_FLOPS

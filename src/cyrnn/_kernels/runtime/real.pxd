@@ -6,11 +6,6 @@ cdef extern from "runtime/real.h" nogil:
 
     const real REAL_MIN
     const real REAL_MAX
-    const real REAL_SQUARE_MAX
-    const double REAL_SUM_MIN
-    const double REAL_SUM_MAX
-    const int REAL_POWER_MIN
-    const real DISTRIBUTION_ERROR
     real fabs "REAL_FABS"(real x)
     real sqrt "REAL_SQRT"(real x)
     const real zero "((real)0)"

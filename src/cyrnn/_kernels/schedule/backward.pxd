@@ -8,11 +8,11 @@ from libc.string cimport memcpy, memset
 
 from ..cells.cell cimport adds_to, cell, gets_input, product, step
 from ..linalg.linalg cimport (
-    ADD, ZERO, add_outer, add_outer_one_hot, add_outer_workspace, add_rows, matmul_t, padded_ld, panel_size, start,
-    weights_alloc, weights_pack_t,
+    ADD, ZERO, accumulator, add_lost, add_outer, add_outer_one_hot, add_outer_workspace, add_rows, matmul_t, padded_ld,
+    panel_size, rows_from, start, weights_alloc, weights_pack_t,
 )
 from ..runtime.buffers cimport index_alloc, values_alloc, workspace_alloc
-from ..runtime.limits cimport BACKWARD_COLUMNS, LINE, MR, NR
+from ..runtime.limits cimport BACKWARD_COLUMNS, COMPENSATED, LINE, MR, NR, SUM_COLUMNS
 from ..runtime.parallel cimport (
     barrier, clamp, full_range, index_range, interrupted, one_thread, poll_signals, publish, thread, thread_range,
 )
@@ -24,7 +24,7 @@ from .batch cimport (
 )
 from .blocks cimport next_block, set_block
 from .layer cimport (
-    MAX_INPUTS, backward_flops, input_columns, input_size, layer, packed_size, projected_once, split_work, state_column,
+    MAX_INPUTS, backward_flops, in_product, input_columns, input_size, layer, packed_size, projected_once, split_work, state_column,
 )
 
 
@@ -32,7 +32,7 @@ cdef inline void backward_pointwise(
     const layer *task, int stage,
     Py_ssize_t before, Py_ssize_t after,        # the first columns of the states before and after the step
     Py_ssize_t first,                           # the first column of the slots
-    real *d,                                  # the first column of d_slots at this step
+    real *d,                                    # the first column of d_slots at this step
     index_range columns,
 ) noexcept nogil:
     """The pointwise function of a stage for some columns of a step: one call for all of them where the rows of d_slots
@@ -60,7 +60,7 @@ cdef inline void backward_pointwise(
 
 cdef inline void backward_step(
     const layer *task,
-    Py_ssize_t before, Py_ssize_t after, Py_ssize_t first, real *d,   # as `backward_pointwise`
+    Py_ssize_t before, Py_ssize_t after, Py_ssize_t first, real *d,     # as `backward_pointwise`
     index_range pointwise_columns,              # this thread's for the pointwise part
     index_range columns,                        # and for the products
     thread thr,
@@ -88,10 +88,36 @@ cdef inline void backward_step(
         barrier(thr)
 
 
+cdef inline accumulator dW_h_of(const layer *task, int slot) noexcept nogil:
+    """The gradient of the recurrent weights of a slot."""
+    cdef accumulator found
+    found.sum, found.ld = task.out.dW_h[slot], task.out.ld_h
+    found.lost, found.ld_lost = task.lost_h[slot], task.p.n_a
+    return found
+
+
+cdef inline accumulator dW_x_of(const layer *task, int slot) noexcept nogil:
+    """The gradient of the weights of the input of a slot."""
+    cdef accumulator found
+    found.sum, found.ld = task.out.dW_x[slot], task.out.ld_x
+    found.lost, found.ld_lost = task.lost_x[slot], task.p.n_x
+    return found
+
+
+cdef inline accumulator db_of(const layer *task, int slot) noexcept nogil:
+    """The gradient of the bias of a slot: a value a row."""
+    cdef accumulator found
+    cdef Py_ssize_t first = slot * task.p.n_a
+    found.sum, found.lost, found.ld, found.ld_lost = task.out.db + first, NULL, 1, 1
+    if task.lost_b != NULL:
+        found.lost = task.lost_b + first
+    return found
+
+
 cdef inline void add_weight_gradients(
     const layer *task,
-    const real **x, const Py_ssize_t *ldx,    # the block as columns, of each input
-    const real *before,                       # the hidden states before the first column
+    const real **x, const Py_ssize_t *ldx,      # the block as columns, of each input
+    const real *before,                         # the hidden states before the first column
     const Py_ssize_t *at,                       # and where the others are, counted from there
     Py_ssize_t first, Py_ssize_t columns, start how, thread thr,
 ) noexcept nogil:
@@ -103,7 +129,7 @@ cdef inline void add_weight_gradients(
     cdef const product *p
     cdef const real *source
     cdef real *d
-    cdef real *dW
+    cdef accumulator dW
     cdef int k, stage, i
     rows = units.end - units.begin
     for k in range(c.n_slots):
@@ -111,24 +137,35 @@ cdef inline void add_weight_gradients(
         for stage in range(c.n_stages):
             p = &c.products[stage]
             if adds_to(p, k):
-                dW = task.out.dW_h[k] + units.begin * task.out.ld_h
+                dW = rows_from(dW_h_of(task, k), units.begin)
                 if p.source < 0:
-                    add_outer(dW, task.out.ld_h, d, ld, rows, before, n_a, at, n_a, columns, how, workspace, thr)
+                    add_outer(dW, d, ld, rows, before, n_a, at, n_a, columns, how, workspace, thr)
                 else:
                     source = task.slots + p.source * task.slot_stride + first * task.slot_ld
-                    add_outer(
-                        dW, task.out.ld_h, d, ld, rows, source, task.slot_ld, NULL, n_a, columns, how, workspace, thr,
-                    )
+                    add_outer(dW, d, ld, rows, source, task.slot_ld, NULL, n_a, columns, how, workspace, thr)
         if gets_input(c, k):
-            dW = task.out.dW_x[k] + units.begin * task.out.ld_x
+            dW = rows_from(dW_x_of(task, k), units.begin)
             if task.p.one_hot:
-                add_outer_one_hot(dW, task.out.ld_x, d, ld, rows, task.x_picked, task.p.n_x, columns, how, thr)
+                add_outer_one_hot(dW, d, ld, rows, task.x_picked, task.p.n_x, columns, how, thr)
             for i in range(0 if task.p.one_hot else task.p.n_inputs):
-                add_outer(
-                    dW, task.out.ld_x, d, ld, rows, x[i], ldx[i], NULL, task.p.widths[i], columns, how, workspace, thr,
-                )
-                dW += task.p.widths[i]
-        add_rows(task.out.db + k * n_a + units.begin, d, ld, rows, columns)
+                add_outer(dW, d, ld, rows, x[i], ldx[i], NULL, task.p.widths[i], columns, how, workspace, thr)
+                dW.sum += task.p.widths[i]
+                if dW.lost != NULL:
+                    dW.lost += task.p.widths[i]
+        add_rows(rows_from(db_of(task, k), units.begin), d, ld, rows, columns)
+
+
+cdef inline void end_sums(const layer *task, index_range units) noexcept nogil:
+    """Add to the sums over all columns what they rounded off."""
+    cdef const cell *c = &task.p.cell
+    cdef Py_ssize_t rows = units.end - units.begin
+    cdef int k
+    for k in range(c.n_slots):
+        if in_product(c, k):
+            add_lost(rows_from(dW_h_of(task, k), units.begin), rows, task.p.n_a)
+        if gets_input(c, k):
+            add_lost(rows_from(dW_x_of(task, k), units.begin), rows, task.p.n_x)
+        add_lost(rows_from(db_of(task, k), units.begin), rows, 1)
 
 
 cdef inline void clear_gradients(const layer *task) noexcept nogil:
@@ -210,6 +247,8 @@ cdef inline void backward_pass(void *problem, thread thr) noexcept nogil:
         clear_gradients(task)
     for k in range(c.n_slots):
         memset(task.out.db + k * n_a + units.begin, 0, (units.end - units.begin) * sizeof(real))
+        if task.compensated:
+            memset(task.lost_b + k * n_a + units.begin, 0, (units.end - units.begin) * sizeof(real))
     for k in range(c.n_states):
         if task.d_last[k].data != NULL:
             pack_state(task.d_state[k], n_a, task.d_last[k], b, thread_range(n_a, LINE, thr))
@@ -255,6 +294,8 @@ cdef inline void backward_pass(void *problem, thread thr) noexcept nogil:
         if not task.p.one_hot:      # indices have no gradient
             input_gradients(task, t0, t1, of, block_threads)
         barrier(thr)
+    if task.compensated:
+        end_sums(task, units)
     for k in range(c.n_states):
         unpack_state(task.d_initial[k], task.d_state[k], n_a, b, units)
 
@@ -275,8 +316,18 @@ cdef inline real *backward_alloc(layer *task, real *workspace, int threads) noex
     task.columns_before = index_alloc(&workspace, 0 if task.batch.lengths == NULL else columns)
     for k in range(task.p.cell.n_states):
         task.d_state[k] = workspace_alloc(&workspace, task.batch.n_active * task.p.n_a)
-    task.outer_size = add_outer_workspace(max(input_size(&task.p), task.p.n_a), columns)
+    task.compensated = COMPENSATED and task.batch.columns > SUM_COLUMNS
+    task.outer_size = add_outer_workspace(
+        task.p.n_a, max(input_size(&task.p), task.p.n_a), columns, task.compensated
+    )
     task.outer_workspace = workspace_alloc(&workspace, threads * task.outer_size)
+    for k in range(task.p.cell.n_slots if task.compensated else 0):
+        if in_product(&task.p.cell, k):
+            task.lost_h[k] = workspace_alloc(&workspace, task.p.n_a * task.p.n_a)
+        if gets_input(&task.p.cell, k):
+            task.lost_x[k] = workspace_alloc(&workspace, task.p.n_a * task.p.n_x)
+    if task.compensated:
+        task.lost_b = workspace_alloc(&workspace, task.p.cell.n_slots * task.p.n_a)
     return workspace
 
 

@@ -78,7 +78,7 @@ cdef inline void forward_step(
 
 cdef inline void project_block(
     const layer *task,
-    const real **x, const Py_ssize_t *ldx,    # the block as columns, of each input; not read if they are one-hot
+    const real **x, const Py_ssize_t *ldx,      # the block as columns, of each input; not read if they are one-hot
     Py_ssize_t first, Py_ssize_t t0, Py_ssize_t t1, index_range of, thread thr,
 ) noexcept nogil:
     """Every slot of the block, whose columns begin at `first`, becomes its bias and the projection of the input."""

@@ -38,14 +38,14 @@ cdef struct parameters:
     Py_ssize_t widths[MAX_INPUTS]       # their sizes, n_x together
     weights W_x[MAX_INPUTS]             # of the slots that get the input
     weights W_h[MAX_STAGES]             # of the recurrent product of each stage
-    const real *b[MAX_SLOTS]          # (n_a) of each slot; NULL for a slot that is no sum
+    const real *b[MAX_SLOTS]            # (n_a) of each slot; NULL for a slot that is no sum
 
 
 cdef struct gradients:
-    real *dW_x[MAX_SLOTS]             # (n_a, n_x) of each slot that gets the input
-    real *dW_h[MAX_SLOTS]             # (n_a, n_a) of each slot that a product is added to
+    real *dW_x[MAX_SLOTS]               # (n_a, n_x) of each slot that gets the input
+    real *dW_h[MAX_SLOTS]               # (n_a, n_a) of each slot that a product is added to
     Py_ssize_t ld_x, ld_h               # their row lengths
-    real *db                          # (n_slots, n_a)
+    real *db                            # (n_slots, n_a)
 
 
 cdef struct layer:
@@ -57,11 +57,11 @@ cdef struct layer:
     bint reverse                        # from the last step of each example to the first
     strided x                           # IN  (n_x, m, T_x), or
     indices x_indices                   # IN  (m, T_x), or
-    const real *below[MAX_INPUTS]     # IN  (columns, widths[i]), the hidden states of the layers below; else NULL
+    const real *below[MAX_INPUTS]       # IN  (columns, widths[i]), the hidden states of the layers below; else NULL
     Py_ssize_t *x_picked                # workspace (columns of a block), the indices of its columns
-    real *x_columns                   # workspace (columns of a block, n_x); backward: dx, when x is done with
-    real *state[MAX_STATES]           # as at the top
-    real *slots                       # as at the top
+    real *x_columns                     # workspace (columns of a block, n_x); backward: dx, when x is done with
+    real *state[MAX_STATES]             # as at the top
+    real *slots                         # as at the top
     Py_ssize_t slot_stride, slot_ld     # from slot to slot, from column to column
     bint slots_apart                    # slots that are states have a place of their own, for one block at a time
     Py_ssize_t panel_size               # values of workspace of each thread for products with unpacked matrices
@@ -71,26 +71,30 @@ cdef struct layer:
     strided initial[MAX_STATES]         # IN  (n_a, m)
     strided states[MAX_STATES]          # OUT (n_a, m, T_x); no address: not wanted
     strided last[MAX_STATES]            # OUT (n_a, m), after the last step of each example; no address: not wanted
-    real *carry[MAX_STATES]           # workspace (n_active, n_a), with `reverse` or `last`
-    real *hidden                      # OUT (columns, n_a), the hidden states as the layer above reads them, or NULL
+    real *carry[MAX_STATES]             # workspace (n_active, n_a), with `reverse` or `last`
+    real *hidden                        # OUT (columns, n_a), the hidden states as the layer above reads them, or NULL
     bint hidden_all                     # else workspace, of one block at a time
     output output
-    real *bias                        # workspace (n_slots, n_a)
+    real *bias                          # workspace (n_slots, n_a)
     # backward
     bint d_given[MAX_STATES]            # else zeros
     strided d_states[MAX_STATES]        # IN  (n_a, m, T_x)
-    const real *d_hidden              # IN  (columns, n_a), in place of d_states[0], or NULL
+    const real *d_hidden                # IN  (columns, n_a), in place of d_states[0], or NULL
     strided d_last[MAX_STATES]          # IN  (n_a, m), of the last states; no address: zeros
     strided dx                          # OUT (n_x, m, T_x), or
-    real *d_below[MAX_INPUTS]         # OUT (columns, widths[i])
+    real *d_below[MAX_INPUTS]           # OUT (columns, widths[i])
     bint adds_below                     # IN/OUT: they are added to what is there
     strided d_initial[MAX_STATES]       # OUT (n_a, m)
     gradients out
-    real *d_slots                     # workspace, as slots; the gradients of the states come in there
+    real *d_slots                       # workspace, as slots; the gradients of the states come in there
     Py_ssize_t d_stride, d_ld           # from slot to slot, from column to column
-    real *d_state[MAX_STATES]         # workspace (n_active, n_a), from the next step
+    real *d_state[MAX_STATES]           # workspace (n_active, n_a), from the next step
     Py_ssize_t *columns_before          # workspace (columns of a block), with lengths
-    real *outer_workspace             # workspace of each thread
+    bint compensated                    # sums over the columns keep what they round off, of each slot:
+    real *lost_x[MAX_SLOTS]             # workspace (n_a, n_x)
+    real *lost_h[MAX_SLOTS]             # workspace (n_a, n_a)
+    real *lost_b                        # workspace (n_slots, n_a)
+    real *outer_workspace               # workspace of each thread
     Py_ssize_t outer_size
 
 
@@ -137,7 +141,7 @@ cdef inline void set_recurrent_weights(parameters *p, int slot, const real *W, P
 
 cdef inline int set_gate(
     parameters *p, int slot,
-    const real[:, ::1] W,             # IN  (n_a, n_a + n_x), columns of the hidden state before columns of the input
+    const real[:, ::1] W,               # IN  (n_a, n_a + n_x), columns of the hidden state before columns of the input
 ) except -1:
     """Both weights of a slot."""
     cdef Py_ssize_t ld = p.n_a + p.n_x
@@ -245,7 +249,7 @@ cdef inline int input_shape(
 
 cdef inline int set_input(
     layer *task,
-    const real[:, :, :] x,            # IN  (n_x, m, T_cache), or
+    const real[:, :, :] x,              # IN  (n_x, m, T_cache), or
     const Py_ssize_t[:, :] index,       # IN  (m, T_cache)
     Py_ssize_t T_cache,
 ) except -1:
@@ -308,7 +312,7 @@ cdef inline object new_cache(layer *task):
 
 cdef inline int read_cache(
     layer *task,
-    const real[:, ::1] cache,         # IN  (cache_rows, n_a), as the forward pass returned it
+    const real[:, ::1] cache,           # IN  (cache_rows, n_a), as the forward pass returned it
 ) except -1:
     """States and slots of all steps, for the backward pass."""
     cdef Py_ssize_t rows = cache_rows(&task.p.cell, &task.batch, task.batch.cached_columns)

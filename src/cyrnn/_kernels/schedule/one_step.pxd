@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 from ..cells.cell cimport MAX_SLOTS, MAX_STATES, adds_to, cell, gets_input, product, step
 from ..linalg.linalg cimport (
     ADD, ZERO, as_matrix, matmul_one_hot_unpacked, matmul_t_unpacked, matmul_unpacked, outer_one_hot_unpacked,
-    outer_unpacked, panel_size, sum_rows, thread_rows,
+    outer_unpacked, outer_unpacked_workspace, panel_size, sum_rows, thread_rows,
 )
 from ..runtime.buffers cimport buffer_free, index_alloc, values_alloc, workspace_alloc
 from ..runtime.limits cimport LINE, MR
@@ -32,7 +32,7 @@ cdef struct one_step:
     Py_ssize_t *x_picked                # workspace (m), the same
     strided before[MAX_STATES]          # IN  (n_a, m), the states before the step
     strided after[MAX_STATES]           # forward: OUT, backward: IN (n_a, m), the states after it
-    real *slots                       # forward: OUT (n_slots, n_a, m), unless the slot is the state
+    real *slots                         # forward: OUT (n_slots, n_a, m), unless the slot is the state
     output output                       # forward
     # backward
     strided slot[MAX_SLOTS]             # IN  (n_a, m), activations, unless the slot is the state
@@ -40,8 +40,10 @@ cdef struct one_step:
     strided dx                          # OUT (n_x, m)
     strided d_before[MAX_STATES]        # OUT (n_a, m), gradients of the states before it
     gradients out
-    real *d_slots                     # workspace (n_slots, n_a, m)
-    real *transposed                  # workspace (max(n_x, n_a), m)
+    real *d_slots                       # workspace (n_slots, n_a, m)
+    real *transposed                    # workspace (max(n_x, n_a), m)
+    real *outer                         # workspace of each thread
+    Py_ssize_t outer_size
 
 
 cdef inline Py_ssize_t step_examples(const real[:, :] xt, const Py_ssize_t[:] index) except -1:
@@ -53,7 +55,7 @@ cdef inline Py_ssize_t step_examples(const real[:, :] xt, const Py_ssize_t[:] in
 
 cdef inline int set_step_input(
     one_step *task,
-    const real[:, :] xt,              # IN  (n_x, m), or
+    const real[:, :] xt,                # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m)
 ) except -1:
     """The input of a step that has its sizes: one of the two is None."""
@@ -129,6 +131,7 @@ cdef inline void step_forward(void *problem, thread thr) noexcept nogil:
 cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
     """One thread's part of the backward equations."""
     cdef one_step *task = <one_step *> problem
+    cdef real *outer = task.outer + thr.id * task.outer_size
     cdef const cell *c = &task.p.cell
     cdef Py_ssize_t n_x = task.p.n_x, n_a = task.p.n_a, m = task.m, row = n_a * m
     cdef index_range own = thread_rows(n_a, m, thr)
@@ -161,13 +164,14 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
             if adds_to(p, k):
                 outer_unpacked(
                     task.out.dW_h[k], task.out.ld_h, n_a, d,
-                    task.before[0].data if stage == 0 else task.slot[p.source].data, m, own, thr,
+                    task.before[0].data if stage == 0 else task.slot[p.source].data, m, own,
+                    outer, thr,
                 )
         if gets_input(c, k):
             if task.p.one_hot:
                 outer_one_hot_unpacked(task.out.dW_x[k], task.out.ld_x, n_x, d, task.x_picked, m, own, thr)
             else:
-                outer_unpacked(task.out.dW_x[k], task.out.ld_x, n_x, d, task.x.data, m, own, thr)
+                outer_unpacked(task.out.dW_x[k], task.out.ld_x, n_x, d, task.x.data, m, own, outer, thr)
     barrier(thr)
     if not task.p.one_hot:
         matmul_t_unpacked(
@@ -214,7 +218,10 @@ cdef inline int run_step_backward(one_step *task) except -1:
     cdef double flops = backward_flops(&task.p)
     cdef int threads = threads_for(step_flops(m, flops), n_a // MR)
     cdef Py_ssize_t panel = panel_size(max(n_a, m)) if m > 1 else 0
-    cdef real *workspace = values_alloc(threads * panel + arrays * (row + LINE) + (n_x + 1 + max(n_x, n_a)) * m + 3 * LINE)
+    task.outer_size = outer_unpacked_workspace(n_a, max(n_x, n_a), m)
+    cdef real *workspace = values_alloc(
+        threads * (panel + task.outer_size) + arrays * (row + LINE) + (n_x + 1 + max(n_x, n_a)) * m + 4 * LINE
+    )
     cdef real *rest = workspace
     cdef region call = region_init(m * flops)
     call.panels = <char *> workspace_alloc(&rest, threads * panel)
@@ -223,6 +230,7 @@ cdef inline int run_step_backward(one_step *task) except -1:
     with nogil:
         task.d_slots = workspace_alloc(&rest, c.n_slots * row)
         task.transposed = workspace_alloc(&rest, max(n_x, n_a) * m)
+        task.outer = workspace_alloc(&rest, threads * task.outer_size)
         flatten_input(task, &rest)
         for k in range(c.n_states):
             flatten(&task.before[k], n_a, m, &rest)

@@ -26,15 +26,15 @@ cdef struct output:
     Py_ssize_t n_y
     activation f
     weights Wy
-    const real *by                    # (n_y)
-    real *z                           # workspace (columns of a block, n_y), or (n_y, m) of one step
+    const real *by                      # (n_y)
+    real *z                             # workspace (columns of a block, n_y), or (n_y, m) of one step
     strided y                           # (n_y, m, T_x)
 
 
 cdef inline int output_init(
     output *o,
-    const real[:, ::1] Wy,            # IN  (n_y, n_a); None without an output
-    const real[:, ::1] by,            # IN  (n_y, 1); None without an output
+    const real[:, ::1] Wy,              # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,              # IN  (n_y, 1); None without an output
     activation f,
     Py_ssize_t n_a,
 ) except -1:
@@ -83,7 +83,7 @@ cdef inline void activate_rows(activation f, real *z, Py_ssize_t rows, Py_ssize_
 
 cdef inline void output_block(
     output *o,
-    const real *a,                    # IN  (columns of the block, n_a)
+    const real *a,                      # IN  (columns of the block, n_a)
     Py_ssize_t n_a, const batch *b, Py_ssize_t t0, Py_ssize_t t1, index_range own, thread thr,
 ) noexcept nogil:
     """y at steps t0 ... t1 - 1 of the examples `own`: all of them by all threads together, some by one thread."""
@@ -118,7 +118,7 @@ cdef inline void fill_rows(real *z, const real *bias, Py_ssize_t m, index_range 
 
 cdef inline void output_step(
     output *o,
-    const real *a,                    # IN  (n_a, m), complete: a barrier is behind it
+    const real *a,                      # IN  (n_a, m), complete: a barrier is behind it
     Py_ssize_t n_a, Py_ssize_t m, thread thr,
 ) noexcept nogil:
     """y of one step in the caller's order."""
