@@ -25,7 +25,6 @@ import numpy as np
 from cells import CELLS
 from fuzz_oracle import compare, largest, plain_backward, plain_forward, same
 from layouts import WRONG, disguised
-from reference import problem
 
 import cyrnn
 from cyrnn import _kernels
@@ -90,7 +89,7 @@ EDITS = (_reverse, _repeat, _delete_and_append, _splice, write, write_before, _b
 
 def draw(pick, cell, size):
     """A problem, and how the functions of a sequence are called with it: `padded` holds their x, da and dc."""
-    q = problem(cell.name, *size, seed=pick.randrange(1 << 30))
+    q = cell.problem(*size, seed=pick.randrange(1 << 30))
     _, m, T_x = q.da.shape
     q.dc = np.random.default_rng(pick.randrange(1 << 30)).standard_normal(q.da.shape)
     q.t = pick.randrange(max(T_x, 1))

@@ -28,7 +28,7 @@ def refuse(error, message, function, *args):
 
 @pytest.fixture
 def q(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     q.before = copy.deepcopy(q)
     q.out = cell.forward(q)
     q.step = cell.cell_forward(q.x[:, :, 0], q.a0, q.c0, q.p)
@@ -115,7 +115,7 @@ def test_every_parameter_is_checked(cell, q):
 @both
 def test_a_bias_along_the_wrong_axis_is_refused(cell, q):
     """NumPy would broadcast a row of n_a over the batch where m happens to equal n_a."""
-    r = problem(cell.name, 3, 5, 5, 5, 4)
+    r = cell.problem(3, 5, 5, 5, 4)
     for name in (name for name in r.p if name.startswith("b")):
         for wrong in (r.p[name][:, 0], r.p[name].T, r.p[name][0], np.float64(1.0), r.p[name][:1]):
             p = {**r.p, name: wrong}
@@ -231,7 +231,7 @@ def test_wrong_caches(cell, q):
         cell.backward, q.da, ([1, 2, 3, 4], q.x),
     )  # fmt: skip
     mixed = list(q.out.caches[0])
-    narrow = problem(cell.name, 2, *SHAPE[1:])
+    narrow = cell.problem(2, *SHAPE[1:])
     mixed[1] = cell.forward(narrow).caches[0][1]
     refuse(
         ValueError, r"caches\[0\]\[1\]: expected n_x = 3 as in the step after, got 2",
@@ -281,7 +281,7 @@ def test_a_cell_of_too_many_examples(cell, q):
 
 @both
 def test_no_parameter_is_taken_for_none(cell):
-    q = problem(cell.name, 0, 0, 0, 0, 3)
+    q = cell.problem(0, 0, 0, 0, 3)
     p = dict.fromkeys(q.p)
     p[cell.output[0]] = q.p[cell.output[0]]
     with pytest.raises(TypeError, match="expected real numbers, got None"):

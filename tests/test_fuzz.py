@@ -10,7 +10,6 @@ from fuzz_oracle import compare
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule
-from reference import problem
 
 import cyrnn
 from cyrnn.demo import numpy_reference
@@ -45,7 +44,7 @@ class Caches(RuleBasedStateMachine):
         seed=st.integers(0, 2**20),
     )
     def forward(self, cell, size, seed):
-        q = problem(cell.name, *size, seed=seed)
+        q = cell.problem(*size, seed=seed)
         q.cell, q.copied, q.plain_x = cell, False, q.x.copy()
         q.steps = cell.forward(q).caches[0]
         q.plain_steps = cell.function("forward", numpy_reference)(q.plain_x, q.a0.copy(), q.p)[-1][0]

@@ -8,7 +8,6 @@ import pytest
 from cells import CELLS, IDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import problem
 
 import cyrnn
 from cyrnn import _kernels
@@ -41,7 +40,7 @@ def check(loss, pairs):
 
 
 def test_sequence(cell):
-    q = problem(cell.name, 3, 5, 2, 4, 6)
+    q = cell.problem(3, 5, 2, 4, 6)
     gradients = cell.backward(q.da, cell.forward(q).caches)
     pairs = {"x": (q.x, gradients["dx"]), "a0": (q.a0, gradients["da0"])}
     pairs |= {name: (q.p[name], gradients["d" + name]) for name in cell.inputs}
@@ -49,7 +48,7 @@ def test_sequence(cell):
 
 
 def test_cell(cell):
-    q = problem(cell.name, 3, 5, 2, 4, 1)
+    q = cell.problem(3, 5, 2, 4, 1)
     xt, da = q.x[:, :, 0], q.da[:, :, 0]
 
     def loss():
@@ -118,7 +117,7 @@ SIZES = st.tuples(st.integers(0, 9), st.integers(1, 20), st.integers(1, 5), st.i
 @random_shapes
 @given(size=SIZES, seed=st.integers(0, 2**20), fewer=st.integers(0, 2))
 def test_every_input_of_a_sequence(cell, size, seed, fewer):
-    q = problem(cell.name, *size, seed=seed)
+    q = cell.problem(*size, seed=seed)
     T_x = max(1, size[4] - fewer)  # da may have fewer steps
     caches, inputs = cell.forward(q).caches, sequence_inputs(cell, q)
     directions = one_at_a_time(np.random.default_rng(seed), inputs)
@@ -135,7 +134,7 @@ def test_every_input_of_a_sequence(cell, size, seed, fewer):
 @random_shapes
 @given(size=SIZES, seed=st.integers(0, 2**20))
 def test_every_input_of_a_cell(cell, size, seed):
-    q = problem(cell.name, *size[:4], 1, seed=seed)
+    q = cell.problem(*size[:4], 1, seed=seed)
     one = cell.cell_forward(q.x[:, :, 0], q.a0, q.c0, q.p)
     back = cell.cell_backward(q.da[:, :, 0], q.dc, one.cache)
     inputs = sequence_inputs(cell, q)
@@ -158,7 +157,7 @@ def test_adjoint_at_large_sizes(cell, size):
 
     Each input by itself on one build, all together on the others too.
     """
-    q = problem(cell.name, *size)
+    q = cell.problem(*size)
     inputs = sequence_inputs(cell, q)
     gradients = cell.backward(q.da, cell.forward(q).caches)
     gradients = {name: gradients["d" + name] for name in inputs}
@@ -175,7 +174,7 @@ def training(module, cell, steps):
     """The losses of a net that learns to say what it heard a step ago."""
     n, n_a, m, T_x = 5, 16, 8, 12
     rng = np.random.default_rng(3)
-    p = {name: value * 0.5 for name, value in problem(cell.name, n, n_a, n, m, T_x).p.items()}
+    p = {name: value * 0.5 for name, value in cell.problem(n, n_a, n, m, T_x).p.items()}
     heard = rng.integers(n, size=(m, T_x))
     x = np.eye(n)[heard].transpose(2, 0, 1).copy()
     target = np.zeros_like(x)

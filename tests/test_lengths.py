@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cells import CELLS, IDS, STAGES
+from cells import STAGES, each_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
-from reference import close, problem
+from reference import close
 from test_gradients import check
 from test_openmp import _every_call_is_worth_it, needs_openmp  # noqa: F401
 
@@ -20,7 +20,7 @@ from cyrnn import _kernels
 from cyrnn._kernels.runtime import buffers
 from cyrnn._kernels.runtime import lengths as kernel_lengths
 
-pytestmark = pytest.mark.parametrize("cell", CELLS, ids=IDS)
+pytestmark = each_row
 every_build = pytest.mark.usefixtures("build")
 
 # One block and several, shared by examples and by units (tests/test_openmp.py); blocks of more columns than a product
@@ -54,8 +54,8 @@ def backward(cell, q, caches):
 
 
 def draw(cell, *shape, seed=0):
-    q = problem(cell.name, *shape, seed=seed)
-    q.dc = np.random.default_rng([seed, *shape]).standard_normal(q.da.shape)
+    q = cell.problem(*shape, seed=seed)
+    q.dc = np.random.default_rng([seed, *shape]).standard_normal(q.da.shape).astype(cell.dtype)
     return q
 
 
@@ -63,7 +63,7 @@ def spoil(q, lengths):
     """Put something into the padding that would show."""
     for array in (q.x, q.da, q.dc):
         for j, length in enumerate(lengths):
-            array[:, j, length:] = [np.nan, np.inf, -1e300][j % 3]
+            array[:, j, length:] = [np.nan, np.inf, np.finfo(array.dtype).min][j % 3]
 
 
 def part(q, j, length):

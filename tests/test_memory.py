@@ -26,7 +26,7 @@ SMALL = 3, 5, 2, 10, 4
 
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
 def test_calls_leave_nothing_behind(cell):
-    q = problem(cell.name, 3, 5, 2, 10, 4)
+    q = cell.problem(3, 5, 2, 10, 4)
 
     def calls():
         for _ in range(50):
@@ -115,7 +115,7 @@ def misfits(args):
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
 def test_references_are_balanced_on_every_path(cell):
     """Of every argument and what it holds: after a call, after a conversion, after every kind of error."""
-    q = problem(cell.name, 3, 5, 2, 4, 3)
+    q = cell.problem(3, 5, 2, 4, 3)
     refused = 0
     for name, args in functions(cell, q).items():
         converted = [value.astype(np.float32) if isinstance(value, np.ndarray) else value for value in args]
@@ -136,7 +136,7 @@ def test_references_are_balanced_on_every_path(cell):
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
 def test_references_of_optional_arguments_are_balanced(cell):
     refused = 0
-    for function, args, options in with_options(cell, problem(cell.name, 3, 5, 2, 4, 3)):
+    for function, args, options in with_options(cell, cell.problem(3, 5, 2, 4, 3)):
         things = referred([*args, *options.values()])
         function(*args, **options)
         before = [sys.getrefcount(thing) for thing in things]
@@ -156,7 +156,7 @@ def test_small_calls_do_not_grow_the_process():
     calls = [
         (getattr(cyrnn, name), args)
         for cell in CELLS
-        for name, args in functions(cell, problem(cell.name, *SMALL)).items()
+        for name, args in functions(cell, cell.problem(*SMALL)).items()
     ]
     calls += [(cyrnn.softmax, ["text"]), (cyrnn.rnn_forward, [*calls[0][1][:2], {}]), (cyrnn.sigmoid, [3])]
 
@@ -194,8 +194,8 @@ cyrnn.set_num_threads(1)
 hard = resource.getrlimit(resource.RLIMIT_AS)[1]
 refused = {}
 for cell in STAGES:
-    q = problem(cell.name, 90, 250, 120, 90, 9)
-    small = problem(cell.name, 3, 5, 2, 4, 3)
+    q = cell.problem(90, 250, 120, 90, 9)
+    small = cell.problem(3, 5, 2, 4, 3)
     for name, args in functions(cell, q).items():
         function = getattr(cyrnn, name)
         for given in (args, [a.astype(np.float32) if isinstance(a, np.ndarray) else a for a in args]):
@@ -260,7 +260,7 @@ def test_no_memory_for_any_one_object(cell):
     """
     hooks = pytest.importorskip("_testcapi")
     failed = 0
-    q = problem(cell.name, 3, 5, 2, 4, 3)
+    q = cell.problem(3, 5, 2, 4, 3)
     calls = [(getattr(cyrnn, name), args) for name, args in functions(cell, q).items()]
     calls += [(partial(function, **options), args) for function, args, options in with_options(cell, q)]
     for function, args in calls:
@@ -335,7 +335,7 @@ def calls_of(cell, q, lengths=None):
 @pytest.mark.parametrize("short", [None, "none", "one", "all"])
 def test_a_call_needs_little_beside_what_it_returns(cell, size, short):
     n_x, n_a, n_y, m, T_x = size
-    q = problem(cell.name, *size)
+    q = cell.problem(*size)
     steps = {"none": np.full(m, T_x), "one": T_x - (np.arange(m) == m // 2), "all": np.arange(m) * T_x // m}
     lengths = steps.get(short)
     packed = 8 * (cell.n_gates * (n_a + 40) * (n_a + n_x) + (n_y + 40) * n_a)
@@ -356,7 +356,7 @@ def test_a_call_needs_little_beside_what_it_returns(cell, size, short):
 def test_what_is_not_returned_does_not_grow_with_the_sequence(cell, way):
     extra = []
     for T_x in (2400, 4800):
-        q = problem(cell.name, 20, 40, 10, 8, T_x)
+        q = cell.problem(20, 40, 10, 8, T_x)
         peak, returned = peak_and_kept(calls_of(cell, q)[way], q.x, q.da)
         extra.append(peak - returned)
     assert extra[1] < 1.05 * extra[0]
@@ -374,7 +374,7 @@ def test_what_waits_for_its_next_use_is_bounded():
 @pytest.mark.parametrize("cell", CELLS, ids=IDS)
 def test_without_caches(cell):
     for size in ((3, 5, 2, 10, 4), (5, 40, 7, 1, 300), (20, 33, 30, 50, 30), (4, 6, 3, 0, 5), (4, 6, 3, 5, 0)):
-        q = problem(cell.name, *size)
+        q = cell.problem(*size)
         want, out = cell.forward(q), cell.forward_only(q)
         assert out.caches is None
         assert_array_equal(out.a, want.a)
