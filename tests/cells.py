@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 import reference
 
 import cyrnn
@@ -129,6 +128,8 @@ class Cell:
 def _wide(value):
     if isinstance(value, dict):
         return {name: _wide(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_wide(each) for each in value]
     return value.astype(np.float64) if isinstance(value, np.ndarray) and value.dtype == np.float32 else value
 
 
@@ -202,7 +203,6 @@ IDS = [cell.name for cell in CELLS]
 # The same in float32, whose promises are the same: bits are bits, and tolerances are as many units in the last place.
 FLOAT32 = [replace(cell, dtype=np.float32, reference=in_float64(cell.reference)) for cell in CELLS]
 ROWS = [*CELLS, *FLOAT32]
-each_row = pytest.mark.parametrize("cell", ROWS, ids=[cell.id for cell in ROWS])
 TORCH_CELLS = [cell for cell in CELLS if cell.torch]  # PyTorch has one form of the GRU alone
 TORCH_IDS = [cell.name for cell in TORCH_CELLS]
 # For long tests of what knows no cell: one stage with one state and with two, two stages.

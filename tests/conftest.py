@@ -12,7 +12,7 @@ from cyrnn._kernels.runtime import threads
 os.environ.setdefault("KERAS_BACKEND", "torch")  # read when a test imports Keras
 
 
-EVERY_BUILD = {"test_values", "test_invariance"}  # in float32 too
+EVERY_BUILD = {"test_values", "test_gradients", "test_invariance"}  # in float32 too
 
 
 def pytest_collection_modifyitems(config, items):

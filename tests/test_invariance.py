@@ -14,10 +14,11 @@ import sys
 
 import numpy as np
 import pytest
-from cells import ROWS, each_row
+from cells import ROWS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+from rows import each_row
 
 import cyrnn
 from cyrnn import _kernels

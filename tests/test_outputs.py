@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from cells import each_row
 from numpy.testing import assert_array_equal
+from rows import each_row
 
 import cyrnn
 

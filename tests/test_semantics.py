@@ -9,10 +9,10 @@ from collections import ChainMap
 
 import numpy as np
 import pytest
-from cells import each_row
 from layouts import LAYOUTS, field
 from numpy.testing import assert_array_equal
 from reference import close
+from rows import each_row
 
 import cyrnn
 from cyrnn.demo import numpy_reference

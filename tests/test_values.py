@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from cells import each_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import close
+from rows import each_row
 
 from cyrnn import _kernels
 from cyrnn.demo import numpy_reference
