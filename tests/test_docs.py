@@ -25,5 +25,5 @@ def test_examples(page, capsys, tmp_path, monkeypatch):
 
 
 def test_every_page_with_examples_is_found():
-    names = {"README.md", "guide.md", "networks.md", "onnx.md", "streaming.md", "weights.md"}
+    names = {"README.md", "float32.md", "guide.md", "networks.md", "onnx.md", "streaming.md", "weights.md"}
     assert {page.name for page in PAGES} >= names

@@ -136,6 +136,23 @@ def test_losses_follow_what_the_network_gave():
         assert found[0] == cyrnn.mean_squared_error(z, targets, weights=weights)[0]
 
 
+def test_the_loss_of_a_saturated_prediction():
+    """A probability below the smallest normal number counts as that one; logits are exact."""
+    most = -np.log(f8(np.finfo(f4).tiny))  # 87.3
+    for z in (-200.0, -95.0):  # whose softmax is 0 and subnormal
+        z = np.array([[z], [0.0]], f4)
+        loss, dz = cyrnn.cross_entropy(cyrnn.softmax(z), [0])
+        assert loss == pytest.approx(most, rel=1e-7)
+        assert_array_equal(dz, np.array([[-1.0], [1.0]], f4))
+        assert cyrnn.binary_cross_entropy(z[:1], np.ones((1, 1)), from_logits=True)[0] == -z[0, 0]
+    wrong = np.array([[0.0, 1.0]], f4), np.array([[1.0, 0.0]])
+    assert cyrnn.binary_cross_entropy(*wrong)[0] == pytest.approx(most, rel=1e-7)
+    close_to_1 = np.array([[0.5], [0.5 + 5e-5]], f4)
+    cyrnn.cross_entropy(close_to_1, [0])
+    for wrong in (close_to_1.astype(f8), close_to_1 * f4(1.001)):
+        refuse(ValueError, "y_pred: expected probabilities that sum to 1 .*", cyrnn.cross_entropy, wrong, [0])
+
+
 # Numbers too large for float32
 
 
