@@ -125,6 +125,12 @@ def in_disguise(pick, q):
     return r
 
 
+def own(cell, value):
+    """The argument of a function that follows its dtype: in that of the cell, else as it is."""
+    other = cell.dtype is not np.float64 or getattr(value, "dtype", None) == np.float32
+    return np.asarray(value, cell.dtype) if other else value
+
+
 class Fuzzer:
     """Cases 0, 1, ... of a seed; `done` counts the calls by function, and what else was done."""
 
@@ -216,8 +222,8 @@ class Fuzzer:
             results |= zip(("a_next", "c_next", "yt") if lstm else ("a_next", "yt"), found, strict=True)
             back = self.call(f"{kind}_cell_backward", da[:, :, q.t], *[dc[:, :, q.t]][:lstm], cell_cache)
             results |= {f"{name} of a cell": value for name, value in back.items()}
-        results["softmax"] = self.call("softmax", q.x)
-        results["sigmoid"] = self.call("sigmoid", q.p[cell.output[0]])
+        results["softmax"] = self.call("softmax", own(cell, q.x))
+        results["sigmoid"] = self.call("sigmoid", own(cell, q.p[cell.output[0]]))
         return results
 
     def notebook(self, pick, cell, q, found):
@@ -284,8 +290,7 @@ class Fuzzer:
         wide.whole = True
         for one in (wide, in_disguise(pick, wide)):
             for name, value in self.every_function(row, one, cache=pick.random() < 0.8).items():
-                if name not in ("softmax", "sigmoid"):  # which follow their argument
-                    same(f"float32, {name}", value, found[name])
+                same(f"float32, {name}", value, found[name])
         if r.lengths is not None:
             self.each_alone(pick, row, r, found)
 
