@@ -1,12 +1,15 @@
 """float32: which dtype follows which, mixtures, numbers too large for it, layouts, models of other libraries."""
 
 import copy
+import math
 import pickle
 import re
 import warnings
 
 import numpy as np
 import pytest
+import test_losses
+import test_updates
 from cells import CELLS, FLOAT32, IDS
 from layouts import LAYOUTS
 from networks import build, changed, leaves
@@ -151,6 +154,93 @@ def test_the_loss_of_a_saturated_prediction():
     cyrnn.cross_entropy(close_to_1, [0])
     for wrong in (close_to_1.astype(f8), close_to_1 * f4(1.001)):
         refuse(ValueError, "y_pred: expected probabilities that sum to 1 .*", cyrnn.cross_entropy, wrong, [0])
+
+
+# Values: against float64 of the same numbers, or its oracle
+
+EPS = float(np.finfo(f4).eps)
+
+
+@pytest.mark.parametrize("kind", test_losses.LOSSES)
+@pytest.mark.parametrize("scored", test_losses.SCORED)
+def test_values_of_losses(build, kind, scored):
+    for shape in ((2, 10, 4), (100, 3, 5), (3, 50, 170), (17, 1, 1)):
+        q = test_losses.case(kind, *shape, scored=scored)
+        q.z = q.z.astype(f4)
+        given, weights = test_losses.given_of(q), q.weights if q.weights is None else q.weights.astype(f4)
+        wanted = q.wanted if kind == "classes" else q.wanted.astype(f4)
+        loss, dz = test_losses.LOSSES[kind](given, wanted, q.lengths, weights=weights)
+        wide = [value if value is None else value.astype(f8) for value in (given, weights)]
+        exact, dz_exact = test_losses.LOSSES[kind](
+            wide[0], wanted if kind == "classes" else wanted.astype(f8), q.lengths, weights=wide[1]
+        )
+        assert (given.dtype, dz.dtype, dz_exact.dtype) == (f4, f4, f8)
+        assert loss == pytest.approx(exact, rel=8 * EPS)
+        assert np.abs(dz - dz_exact).max() <= 4 * EPS * np.abs(dz_exact).max()
+        assert_array_equal(dz == 0, dz_exact == 0)
+
+
+@pytest.mark.parametrize("cell", test_updates.SIZES)
+def test_values_of_updates(build, cell):
+    arrays = [changed(value, lambda v: v.astype(f4)) for value in test_updates.case(cell)]
+    wide = [changed(value, lambda v: v.astype(f8)) for value in arrays]
+    p, g, v, s = arrays
+    for t in (1, 2, 3, 4000):
+        cyrnn.update_parameters_with_adam(p, g, v, s, t, weight_decay=0.01)
+        test_updates.oracle(*wide, t, decay=0.01)
+    for found, want in zip(leaves([p, v, s]), leaves([wide[0], *wide[2:]]), strict=True):
+        assert found.dtype == f4
+        np.testing.assert_allclose(found, want, rtol=16 * EPS, atol=8 * EPS)
+    exact = changed(p, lambda v: v.astype(f8))
+    cyrnn.update_parameters_with_gd(p, g, 0.3)
+    for name, value in p.items():
+        assert value.dtype == f4
+        np.testing.assert_allclose(value, exact[name] - 0.3 * g["d" + name].astype(f8), rtol=4 * EPS, atol=2 * EPS)
+
+
+def test_clipping(build):
+    _, g, _, _ = test_updates.case()
+    g = {name: value.astype(f4) for name, value in g.items() if name[1] in "Wb"}
+    exact = np.sqrt(sum((value.astype(f8) ** 2).sum() for value in g.values()))
+    clipped, norm = cyrnn.clip_gradients(g, norm=0.5)
+    assert type(norm) is float
+    assert norm == pytest.approx(exact, rel=EPS)
+    for name, value in clipped.items():
+        assert value.dtype == f4
+        np.testing.assert_allclose(value, g[name].astype(f8) * (0.5 / exact), rtol=4 * EPS)
+    for scale in (1e-38, 1e-30, 1e18):  # whose squares float32 cannot hold
+        tiny = {"dW": np.full((3, 1), f4(scale))}
+        assert cyrnn.clip_gradients(tiny, norm=1e30)[1] == pytest.approx(np.sqrt(3) * f8(f4(scale)), rel=1e-5)
+    clipped, _ = cyrnn.clip_gradients({**g, "dba": np.ones((2, 1))}, norm=0.5)
+    assert dtypes(clipped) == {np.dtype(f8)}
+    large = {"dW": np.full((3, 1), f4(1e20))}
+    refuse(ValueError, r"gradients\['dW'\]: expected .*", cyrnn.clip_gradients, large, norm=1)
+
+
+def test_softmax_sums_to_one(build):
+    for n in (2, 7, 15, 16, 23, 64, 257, 1000, 10_000):
+        rng = np.random.default_rng(n)
+        large = np.repeat(-rng.uniform(0, 9, 20)[None], n, axis=0)
+        large[n // 2] = 0.0
+        for x in (large, rng.normal(size=(n, 3)) * 8, rng.choice([0.0, -np.inf, 3e38, -3e38, 80.0], (n, 4))):
+            y = cyrnn.softmax(x.astype(f4))
+            assert y.dtype == f4
+            assert (y >= 0).all()
+            for column in y[:, ~np.isnan(y).any(axis=0)].T:
+                assert abs(math.fsum(column) - 1) <= 4 * EPS
+            assert_array_equal(cyrnn.softmax(np.asfortranarray(x.astype(f4))), y)
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.5])
+def test_dropout_and_the_output_layer(rate):
+    q = FLOAT32[1].problem(*SHAPE)
+    dropped, mask = cyrnn.dropout(q.da, rate, 3)
+    assert set(np.unique(mask)) == {0.0, f4(1 / (1 - rate))}
+    assert_array_equal(dropped, q.da * mask)
+    z = cyrnn.output_forward(q.da, q.p)
+    exact = np.einsum("ya,amt->ymt", q.p["Wy"].astype(f8), q.da.astype(f8)) + q.p["by"][:, :, None]
+    assert z.dtype == f4
+    within(z, exact, 4 * EPS)
 
 
 # Numbers too large for float32
