@@ -2,7 +2,7 @@
 
     pip install '.[bench]'
     python benchmarks/run.py --quick             within a minute, NumPy alone
-    python benchmarks/run.py --peers --threads 1 2 --readme      everything; writes the README's table
+    python benchmarks/run.py --peers --docs      everything; writes the table and the picture of docs/speed.md
 
 All contenders of a row run in one process, in turn, round after round; what is shown is the median of
 the ratios of each round (the peer's time over ours: above 1 we are ahead) with its quartiles, so that a
@@ -10,7 +10,7 @@ change of the machine's pace does not count.  Each number of threads has a proce
 
 The limit is the time of the same floating-point operations at the speed of a large matrix product of
 NumPy's BLAS, plus that of the tanh, sigmoid and exp at the speed of our own loop over 4,096 values,
-both measured beside each row; the share of the limit is that time over ours.
+both measured beside each row; the fraction of peak is that time over ours.
 """
 
 import argparse
@@ -37,6 +37,7 @@ SIZES = [  # n_x, n_a, n_y, m, T_x, from the notebook's own to a real network
     (512, 1024, 256, 64, 8),
 ]
 ROOT = Path(__file__).parent.parent
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito, for colour-blind readers
 
 
 def one_process(threads):
@@ -148,7 +149,9 @@ def measure(arguments, threads):
                 row["share"] = limit.time(kind, what, size, threads) / row["seconds"]
                 row["GFLOP/s"] = limit.flops / 1e9
             rows.append(row)
-    return {"rows": rows, "build": _kernels.build, "cyrnn": cyrnn.__version__}
+    modules = ("numpy", *(("torch", "jax", "onnxruntime") if arguments.peers else ()))
+    versions = {name: sys.modules[name].__version__ for name in modules if name in sys.modules}
+    return {"rows": rows, "build": _kernels.build, "cyrnn": cyrnn.__version__, "versions": versions}
 
 
 def name_of(row):
@@ -164,10 +167,10 @@ def text(row):
 
 
 def markdown(result):
-    """The README's table, and where a peer is ahead."""
+    """The table of docs/speed.md, and where a peer is ahead."""
     rows = [row for row in result["rows"] if row["kind"] != "gru_before"]
     names = list(dict.fromkeys(name for row in rows for name in row["ratios"]))
-    head = ["n_x, n_a, n_y, m, T_x", "", "threads", "time", "share of the limit", *names]
+    head = ["n_x, n_a, n_y, m, T_x", "", "threads", "time", "fraction of peak", *names]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
         if row["what"] in ("f", "fb"):
@@ -196,19 +199,47 @@ def forms(rows):
 
 
 def behind(rows, names):
-    """Where a peer is ahead, a line for each peer and number of threads."""
+    """Where a peer is faster, a line for each peer and number of threads."""
     lines = []
     for name in names:
         for threads in dict.fromkeys(row["threads"] for row in rows):
             mine = [row for row in rows if row["threads"] == threads and name in row["ratios"]]
-            ahead = [
-                f"{name_of(row)} at {tuple(row['size'])}: {row['ratios'][name][1]:.2f}"
-                for row in mine if row["ratios"][name][1] < 1
-            ]  # fmt: skip
+            ahead = [row for row in mine if row["ratios"][name][1] < 1]
             if ahead:
-                where = f"on {threads} thread{'s' * (threads > 1)} in {len(ahead)} of {len(mine)}"
-                lines.append(f"- {name} is ahead {where}: {'; '.join(ahead)}.")
-    return lines or ["No peer is ahead at any of these sizes."]
+                most = min(ahead, key=lambda row: row["ratios"][name][1])
+                lines.append(
+                    f"- {name} is faster on {threads} thread{'s' * (threads > 1)} in {len(ahead)} of {len(mine)} "
+                    f"cases, by up to {1 / most['ratios'][name][1]:.1f} ({name_of(most)} at {tuple(most['size'])})."
+                )
+    return lines or ["No peer is faster at any of these sizes."]
+
+
+def overview(result, path):
+    """Draw the speed-up of the LSTM against each peer over the sizes: the picture of README.md and docs/speed.md."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    threads = result["rows"][0]["threads"]
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
+    for axis, what in zip(axes, ("f", "fb"), strict=True):
+        rows = [r for r in result["rows"] if (r["kind"], r["what"], r["threads"]) == ("lstm", what, threads)]
+        names = list(dict.fromkeys(name for row in rows for name in row["ratios"]))
+        for k, name in enumerate(names):
+            points = [(i, row["ratios"][name][1]) for i, row in enumerate(rows) if name in row["ratios"]]
+            axis.plot(*zip(*points, strict=True), color=COLOURS[k], marker="osD^vP"[k], label=name)
+        axis.axhline(1, color="black", linewidth=1)
+        units, m = ([row["size"][k] for row in rows] for k in (1, 3))
+        axis.set_xticks(range(len(rows)), [f"{n}\n{j}" for n, j in zip(units, m, strict=True)])
+        axis.set(yscale="log", title=f"LSTM, {WORDS[what]}", xlabel="units (upper row), batch size (lower row)")
+        axis.grid(axis="y", alpha=0.3)
+    axes[0].set_yticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
+    axes[0].minorticks_off()
+    axes[0].set(ylabel="speed-up of cyrnn\n(time of the other / time of cyrnn)")
+    axes[0].legend(frameon=False)
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=100)
 
 
 def picture(result, path):
@@ -242,6 +273,23 @@ def picture(result, path):
     figure.savefig(path, dpi=110)
 
 
+def about(result):
+    """Return what was measured where: versions, kernels, processor."""
+    peers = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    cpus = f"{result['processors']} CPUs"
+    return f"cyrnn {result['cyrnn']}, build {result['build']}; {peers}; {result['processor']}, {cpus}."
+
+
+def processor():
+    """Return the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
 def write_table(page, table):
     """Put a table where a page has its benchmark."""
     before, rest = page.read_text().split("<!-- benchmark -->\n")
@@ -264,13 +312,13 @@ def main():
     parser.add_argument("--seconds", type=float, help="time for each contender of a row")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     parser.add_argument("--picture", type=Path, help="write a picture to this file")
-    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.add_argument("--docs", action="store_true", help="write the table into docs/speed.md, and its picture")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         arguments.child.write_text(json.dumps(measure(arguments, arguments.threads[0])))
         return
-    result = {"rows": [], "processor": platform.processor() or platform.machine(), "processors": os.cpu_count()}
+    result = {"rows": [], "processor": processor(), "processors": os.cpu_count()}
     with tempfile.TemporaryDirectory() as folder:
         for threads in arguments.threads:
             path = Path(folder, "rows.json")
@@ -282,7 +330,7 @@ def main():
             part = json.loads(path.read_text())
             rows = result["rows"] + part.pop("rows")
             result |= part | {"rows": rows}
-    print(f"cyrnn {result['cyrnn']}, build {result['build']}, {result['processor']}, {result['processors']} CPUs")
+    print(about(result))
     if "OPENBLAS_CORETYPE" in os.environ:  # as one wants for a build of ours that is not the best either
         print(f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} holds NumPy, and so the limit, to those kernels.")
     print(f"{'n_x, n_a, n_y, m, T_x':<24}{'function':<40}{'cyrnn':>15} share   the peer's time / ours (quartiles)")
@@ -293,8 +341,9 @@ def main():
         arguments.json.write_text(json.dumps(result, indent=1))
     if arguments.picture:
         picture(result, arguments.picture)
-    if arguments.readme:
-        write_table(ROOT / "README.md", markdown(result))
+    if arguments.docs:
+        write_table(ROOT / "docs/speed.md", about(result) + "\n\n" + markdown(result))
+        overview(result, ROOT / "docs/pictures/speed.png")
 
 
 if __name__ == "__main__":

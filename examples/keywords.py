@@ -89,7 +89,7 @@ def picture(path, losses, parameters, x, labels):
     order = np.argsort(ut.mean(axis=1))
     figure, axes = plt.subplots(6, 1, figsize=(13, 12), layout="constrained", height_ratios=[1.2, 1.2, 1, 1, 1, 1])
     axes[0].semilogy(1 + np.arange(len(losses)), losses, linewidth=0.8)
-    axes[0].set(title="cross-entropy of a batch", xlabel="update")
+    axes[0].set(title="training loss, one batch per update", xlabel="update", ylabel="loss (nats)")
     axes[1].imshow(x[:, 0], aspect="auto", origin="lower", cmap="magma", interpolation="nearest")
     axes[1].set(title="a clip: energy in 16 bands", ylabel="band")
     axes[2].plot(labels[0], color="0.6", label="label")

@@ -1,29 +1,97 @@
-"""The pages' examples: every block of Python runs, in order, and prints what the block after it shows."""
+"""The pages: every block of Python runs and prints what the block after it shows; every link has a target."""
 
+import importlib.util
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
+import cyrnn
+
 ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"```python\n(.*?)```(?:\s*```\n(.*?)```)?", re.DOTALL)
-PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if BLOCK.search(page.read_text())]
+ALL = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def module(path):
+    """Import a file of the documentation, which is no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+blocks = module(ROOT / "docs" / "blocks.py")
+PAGES = [page for page in ALL if blocks.BLOCK.search(page.read_text())]
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't:DeprecationWarning")  # Keras on PyTorch
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_examples(page, capsys, tmp_path, monkeypatch):
-    blocks = BLOCK.findall(page.read_text())
-    for module in set(re.findall(r"^(?:import|from) (\w+)", "\n".join(code for code, _ in blocks), re.MULTILINE)):
-        pytest.importorskip(module)
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    for code, shown in blocks:
-        exec(code, names)
-        assert capsys.readouterr().out == shown
-    assert blocks
+def test_examples(page):
+    text = page.read_text()
+    if missing := blocks.missing(text):
+        pytest.skip(f"{', '.join(missing)}: not installed")
+    for _, shown, printed in blocks.run(text):
+        assert printed == shown
 
 
 def test_every_page_with_examples_is_found():
-    names = {"README.md", "float32.md", "guide.md", "networks.md", "onnx.md", "streaming.md", "weights.md"}
+    names = {"float32.md", "guide.md", "networks.md", "onnx.md", "streaming.md", "training.md", "weights.md"}
+    names.add("README.md")
     assert {page.name for page in PAGES} >= names
+    for page in PAGES:  # none that the pattern overlooks
+        assert len(blocks.BLOCK.findall(page.read_text())) == page.read_text().count("```python\n")
+
+
+def anchors(page):
+    """The headings of a page as links name them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", ALL, ids=lambda page: page.name)
+def test_links(page):
+    """Links between the pages and to files, and to headings, as a reader of the repository follows them."""
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists() or "_generated" in path, target
+        if anchor:
+            found = anchors(ROOT / "CONTRIBUTING.md" if file.name == "contributing.md" else file)
+            assert anchor in found, target
+
+
+def test_every_public_name_has_a_page():
+    api = (ROOT / "docs" / "api.md").read_text()
+    listed = re.findall(r"^   (\w+)$", api, re.MULTILINE)
+    assert sorted(listed) == sorted(name for name in cyrnn.__all__ if name != "__version__")
+    calls = dict(re.findall(r"`(\w+)\(([^`]*)\)`", api.split("| call | returns |")[1]))
+    for name in listed:
+        shown = [argument.partition("=")[0] for argument in calls[name].split(", ") if argument not in ("*", "")]
+        arguments = list(inspect.signature(getattr(cyrnn, name)).parameters)
+        rest = shown.index("...") if "..." in shown else None  # stands for some
+        assert set(shown) - {"..."} <= set(arguments), name
+        assert shown[:rest] == arguments[:rest], name
+
+
+def test_every_page_is_in_the_site():
+    trees = re.findall(r"```{toctree}\n:hidden:\n\n(.*?)```", "".join(page.read_text() for page in ALL), re.DOTALL)
+    listed = {re.sub(r".*<(.*)>", r"\1", line) for tree in trees for line in tree.split("\n") if line}
+    pages = {page.stem for page in (ROOT / "docs").glob("*.md")}
+    assert listed | {"index"} == pages
+
+
+def test_the_readme_is_short():
+    assert (ROOT / "README.md").read_text().count("\n") < 150
+
+
+def test_validation_of_docstrings():
+    """The checks that the site's build makes, where numpydoc is installed."""
+    validate = pytest.importorskip("numpydoc.validate").validate
+    conf = (ROOT / "docs" / "conf.py").read_text()
+    ignored = set(re.findall(r'"(\w\w\d\d)"', re.search(r"numpydoc_validation_checks = (.*)", conf)[1]))
+    assert len(ignored) == 4
+    names = [f"cyrnn.{name}" for name in cyrnn.__all__ if name != "__version__"]
+    names += [f"cyrnn.Stream.{name}" for name in vars(cyrnn.Stream) if not name.startswith("_")]
+    wrong = [(name, *error) for name in names for error in validate(name)["errors"] if error[0] not in ignored]
+    assert wrong == []

@@ -114,7 +114,7 @@ def test_the_form_is_told(cell):
     archive = io.BytesIO()
     np.savez(archive, **q.p)
     archive.seek(0)
-    with np.load(archive) as q.p:  # a mapping that reads at every look
+    with np.load(archive) as q.p:  # a mapping that reads at every access
         again = cell.forward(q)
         assert_array_equal(again.a, cell.forward(q).a)
         for steps in (again.caches[0], list(again.caches[0])):

@@ -530,7 +530,7 @@ def test_no_output_at_all(cell, m):
         assert_array_equal(stream.state, kept)
         assert_array_equal(stream.step(q.x[:, :, 8])[0], want.a[:, :, 8])
     empty = cell.stream(p | {cell.output[0]: np.empty((0, 5)), "by": np.empty((0, 1))}, m)
-    refuse(TypeError, Y_OUT + ".*, got NoneType", empty.step, q.x[:, :, 0], (np.empty((5, m)), None))
+    refuse(TypeError, Y_OUT + ".*, got NoneType", empty.step, q.x[:, :, 0], (np.empty((5, m), cell.dtype), None))
 
 
 # ---- indices

@@ -337,7 +337,7 @@ class TestNothingIsHalfDone:
 
         p, g, v, s = case()
         fresh = MappingProxyType(Fresh(p))
-        with pytest.raises(TypeError, match=r"parameters\['Wf'\]: .* got a new one at every look"):
+        with pytest.raises(TypeError, match=r"parameters\['Wf'\]: .* got a new array on each access"):
             update(step, fresh, g, v, s)
 
 

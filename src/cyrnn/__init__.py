@@ -10,6 +10,7 @@ from ._version import __version__
 from .interop.keras_weights import from_keras, to_keras
 from .interop.onnx import export_onnx, import_onnx
 from .interop.torch_weights import from_torch, to_torch
+from .plots import plot_gates, plot_history
 from .recurrent.activations import sigmoid, softmax
 from .recurrent.gru import gru_backward, gru_cell_backward, gru_cell_forward, gru_forward
 from .recurrent.lstm import lstm_backward, lstm_cell_backward, lstm_cell_forward, lstm_forward
@@ -53,6 +54,8 @@ __all__ = [
     "network_forward",
     "output_backward",
     "output_forward",
+    "plot_gates",
+    "plot_history",
     "release_memory",
     "rnn_backward",
     "rnn_cell_backward",

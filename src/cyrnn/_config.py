@@ -40,10 +40,6 @@ def release_memory() -> None:
     Freed buffers larger than 64 kB go into a pool of at most 256 MB and are reused by the next calls.  Arrays that are
     still referenced keep their memory.
 
-    Parameters
-    ----------
-    None
-
     Returns
     -------
     None

@@ -106,10 +106,6 @@ def set_num_threads(n: int | None) -> None:
 def get_num_threads() -> int:
     """Get the most threads that one call may use now.
 
-    Parameters
-    ----------
-    None
-
     Returns
     -------
     int

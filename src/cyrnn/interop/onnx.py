@@ -147,7 +147,7 @@ def export_onnx(
     The arrays of the model have the names, the order of dimensions and the meaning that they have here:
     inputs ``x`` (n_x, m, T_x), ``a0`` (n_a, m) and, of an LSTM, ``c0`` (n_a, m); outputs ``a`` (n_a, m, T_x),
     ``y`` (n_y, m, T_x), if the parameters have an output layer, and, of an LSTM, ``c``, which differs: it is
-    (n_a, m), the memory after the last step, since the operator gives no other.  m and T_x are free.
+    (n_a, m), the cell state after the last step, since the operator gives no other.  m and T_x are free.
 
     Of a network ``x`` is of integers (m, T_x), if it has an embedding; ``a`` is of the top layer, (2 n_a, m, T_x) of
     two directions; the states of layer k, counted from 0, are the inputs ``a0_k`` and ``c0_k`` and, after the last

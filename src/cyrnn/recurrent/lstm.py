@@ -89,7 +89,7 @@ def lstm_cell_forward(
     xt : array_like, shape (n_x, m), or of integers, shape (m,)
         Input at this step.  Integers (m,) are indices, from 0 to n_x - 1, that stand for one-hot columns.
     a_prev, c_prev : array_like, shape (n_a, m), or (n_a, 1) for all examples
-        Hidden state and memory before the step.
+        Hidden state and cell state before the step.
     parameters : mapping
         ``Wf Wi Wc Wo`` (n_a, n_a + n_x), ``bf bi bc bo`` (n_a, 1), ``Wy`` (n_y, n_a), ``by`` (n_y, 1).
     output : str or None
@@ -102,7 +102,7 @@ def lstm_cell_forward(
     Returns
     -------
     a_next, c_next : numpy.ndarray of `dtype`, shape (n_a, m)
-        Hidden state and memory after the step, new arrays.
+        Hidden state and cell state after the step, new arrays.
     yt_pred : numpy.ndarray of `dtype`, shape (n_y, m)
         Prediction, a new array; None without an output.
     cache : tuple
@@ -205,9 +205,9 @@ def lstm_forward(
     parameters : mapping
         As for `lstm_cell_forward`.
     c0 : array_like, shape (n_a, m), or (n_a, 1) for all examples, optional
-        Initial memory; copied.  Zeros by default, as in the notebook.
+        Initial cell state; copied.  Zeros by default, as in the notebook.
     lengths : array_like of integers, shape (m,), optional
-        Steps of each example, 0 to T_x; copied.  What `x` holds past them is not used.  The result of an
+        Valid time steps of each example, 0 to T_x; copied.  What `x` holds past them is not used.  The result of an
         example is bit for bit that of running it alone without padding, in time proportional to the sum
         of the lengths.  All steps by default, as in the notebook.
     output : str or None
@@ -227,7 +227,7 @@ def lstm_forward(
     y : numpy.ndarray of `dtype`, shape (n_y, m, T_x)
         Predictions, a new array; zero past the lengths.  None without an output.
     c : numpy.ndarray of `dtype`, shape (n_a, m, T_x)
-        Memory cells, a new array that shares memory with nothing; zero past the lengths.
+        Cell states, a new array that shares memory with nothing; zero past the lengths.
     caches : tuple
         ``(steps, x)``: `steps` behaves as a list of the cells' caches, one per step, and `x` is the
         very object passed.  `lstm_backward` reads `x` and `parameters` as they are when it runs.
@@ -330,7 +330,7 @@ def lstm_cell_backward(da_next: Any, dc_next: Any, cache: Sequence[Any]) -> dict
     Parameters
     ----------
     da_next, dc_next : array_like, shape (n_a, m)
-        Gradients of the loss with respect to the hidden state and the memory after the step.
+        Gradients of the loss with respect to the hidden state and the cell state after the step.
     cache : tuple
         As `lstm_cell_forward` returns it, or made by hand.
         Its parameters are read as they are now: an update in place since the forward pass is not detected here.
@@ -360,7 +360,7 @@ def lstm_cell_backward(da_next: Any, dc_next: Any, cache: Sequence[Any]) -> dict
 
 
 def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str, Array]:
-    """Gradients through all steps of the LSTM, the memory's gradient carried from step to step.
+    """Gradients through all steps of the LSTM, the gradient of the cell state carried from step to step.
 
     A long sequence may be run in chunks that carry ``a[:, :, -1]`` and ``c[:, :, -1]`` into the next
     chunk's `a0` and `c0`.  Going back from the last chunk to the first, add ``da0`` and ``dc0`` of a chunk to
@@ -379,7 +379,7 @@ def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str
         caches: made in a loop, sliced, joined, edited.  Its arrays, `x` and the `parameters` it holds
         are read as they are now; in a list that was edited an update in place is not detected.
     dc : array_like, shape (n_a, m, T_x), optional
-        Gradient that reaches every memory from outside, beside what comes through the hidden states.
+        Gradient that reaches every cell state from outside, beside what comes through the hidden states.
         Zeros by default; past the lengths as for `da`.
 
     Returns

@@ -368,8 +368,8 @@ def network_forward(
         Initial states, nested as they are returned; an entry may be None for zeros, and its arrays (n_a, 1) for all
         examples.  Zeros by default.
     lengths : array_like of integers, shape (m,), optional
-        Steps of each example, 0 to T_x.  From right to left an example begins with its own last step.  The result of an
-        example is bit for bit that of running it alone without padding.
+        Valid time steps of each example, 0 to T_x.  From right to left an example begins with its own last step.  The
+        result of an example is bit for bit that of running it alone without padding.
     output : str or None
         The output layer's activation: ``"softmax"``, ``"sigmoid"`` or ``"linear"``; with None the output layer is not
         read.  Without an output layer it has no meaning.

@@ -161,7 +161,7 @@ def rnn_forward(
     parameters : mapping
         As for `rnn_cell_forward`.
     lengths : array_like of integers, shape (m,), optional
-        Steps of each example, 0 to T_x; copied.  What `x` holds past them is not used.  The result of an
+        Valid time steps of each example, 0 to T_x; copied.  What `x` holds past them is not used.  The result of an
         example is bit for bit that of running it alone without padding, in time proportional to the sum
         of the lengths.  All steps by default, as in the notebook.
     output : str or None

@@ -185,7 +185,7 @@ def cross_entropy(
         Class of each step, from 0 to n_y - 1 (booleans count as 0 and 1); or the probability of every class, not
         negative.
     lengths : array_like of integers, shape (m,), optional
-        Steps of each example, 0 to T_x; those from ``lengths[j]`` on are not scored.  None for all.
+        Valid time steps of each example, 0 to T_x; those from ``lengths[j]`` on are not scored.  None for all.
     weights : array_like, shape (m, T_x) or (m,), or the shape of `y_pred`, optional
         Weight of each example and step, not negative: a mask of 0 and 1 to score only some steps, or any
         real numbers.  None for 1.  Of the shape of `y_pred`: the weight of each class as a label, see the notes.
@@ -309,7 +309,7 @@ def mean_squared_error(z: Any, targets: Any, lengths: Any = None, *, weights: An
     targets : array_like, the shape of `z`
         What it should have been.
     lengths : array_like of integers, shape (m,), optional
-        Steps of each example, 0 to T_x; those from ``lengths[j]`` on are not scored.  None for all.
+        Valid time steps of each example, 0 to T_x; those from ``lengths[j]`` on are not scored.  None for all.
     weights : array_like, shape (m, T_x) or (m,), or the shape of `z`, optional
         Weight of each example and step, or of each output at each step, not negative; 0 not to score it.  None for 1.
 
@@ -358,7 +358,7 @@ def binary_cross_entropy(
     targets : array_like, the shape of `y_pred`
         0 or 1 (or False, True), or a probability between.
     lengths : array_like of integers, shape (m,), optional
-        Steps of each example, 0 to T_x; those from ``lengths[j]`` on are not scored.  None for all.
+        Valid time steps of each example, 0 to T_x; those from ``lengths[j]`` on are not scored.  None for all.
     weights : array_like, shape (m, T_x) or (m,), or the shape of `y_pred`, optional
         Weight of each example and step, or of each output at each step, not negative; 0 not to score it.  None for 1.
     from_logits : bool

@@ -51,7 +51,11 @@ def initialize_network(
         Whether every layer has both directions.
     vocabulary : int, optional
         The number of indices of an embedding; None for a network without one.
-    reset, recurrent, forget_bias, dtype
+    reset, recurrent : str, optional
+        As for `initialize_parameters`.
+    forget_bias : float, optional
+        As for `initialize_parameters`.
+    dtype : numpy.float64 or numpy.float32
         As for `initialize_parameters`.
 
     Returns

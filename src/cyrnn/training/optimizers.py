@@ -54,7 +54,7 @@ def _leaves(values: dict[str, Any]) -> list[dict[str, Arrays]]:
 def _lists(parameters: Any, gradients: Any, *states: Any) -> list[list[Any]]:
     """Return the arrays of the parameters and, in the same order, of their gradients and moments; nothing is checked.
 
-    Parameters and moments are of dicts alone: another mapping might give new arrays at every look.
+    Parameters and moments are of dicts alone: another mapping might give a new array on each access.
     """
     if not isinstance(parameters, dict):
         if not all(isinstance(value, (list, tuple)) for value in (parameters, gradients, *states)):
@@ -93,7 +93,10 @@ def _written(name: str, values: Arrays, key: str, dtype: _checks.DType) -> Array
     """Return an entry; refuse what cannot be updated in place."""
     value = values[key]
     if values[key] is not value:
-        raise TypeError(f"{name}: expected an array to update in place, got a new one at every look")
+        raise TypeError(
+            f"{name}: expected an array to update in place, got a new array on each access (e.g. an open NpzFile); "
+            "use dict(...)"
+        )
     _checks.any_array(name, value)  # refuses masked values
     if not isinstance(value, np.ndarray) or value.dtype != dtype:
         got = f"dtype {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
@@ -182,9 +185,11 @@ def initialize_adam(parameters: Nested) -> tuple[Any, Any]:
 
     Returns
     -------
-    v, s : dict of new arrays
+    v : dict of numpy.ndarray
         Zeros of the parameters' shapes, of float32 where a parameter is an array of that, else of float64, named like
         the gradients: ``v["dWf"]`` for ``parameters["Wf"]``; nested as the network.
+    s : dict of numpy.ndarray
+        The same.
 
     Raises
     ------

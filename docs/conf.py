@@ -1,0 +1,143 @@
+"""The site: sphinx-build -W -n --keep-going -b html docs build/site."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from sphinx.util import logging
+
+import cyrnn
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import blocks  # noqa: E402
+
+cyrnn.set_num_threads(1)  # the pages' networks are small, and other work may run beside the build
+
+project = "cyrnn"
+author = "The cyrnn developers"
+version = release = cyrnn.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["_generated"]
+nitpicky = True
+templates_path = ["templates"]
+highlight_language = "none"
+suppress_warnings = ["config.cache"]
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+# Not checked: a See Also section and a longer summary, which not every function needs; the mood of the summary, since
+# a plural ("Gradients of ...") is taken for a verb; and whether None, as what is returned, is described.
+numpydoc_validation_checks = {"all", "SA01", "ES01", "SS05", "RT03"}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "cyrnn"
+html_favicon = "static/favicon.svg"
+html_context = {"default_mode": "auto"}
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "header_links_before_dropdown": 8,
+    "navbar_align": "left",
+    "show_prev_next": True,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+html_sidebars = {"index": [], "install": [], "guide": [], "speed": []}
+copyright = "2026, the cyrnn developers"
+copybutton_selector = "div.highlight:not(.output *) pre"
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+
+logger = logging.getLogger(__name__)
+
+
+def run_examples(app, docname, source):
+    """Run the page's code; what it prints must be what the page shows."""
+    if docname.startswith("api/"):
+        return
+    page = source[0]
+    if missing := blocks.missing(page):
+        logger.info("the examples of %s are not run without %s", docname, ", ".join(missing))
+    else:
+        for code, shown, printed in blocks.run(page, HERE / "_generated"):
+            if printed != shown:
+                logger.warning("this code:\n%s\nprints:\n%s", code, printed, location=docname)
+    source[0] = blocks.with_outputs(page)
+
+
+def link_names(app, what, name, obj, options, lines):
+    """Make a link of a name in single backquotes where it is public, code elsewhere."""
+
+    def linked(match):
+        word = match[1]
+        return f":py:obj:`{word} <cyrnn.{word}>`" if word in cyrnn.__all__ else f"``{word}``"
+
+    lines[:] = [re.sub(r"(?<![`:])`([^`<]+)`(?!`)", linked, line) for line in lines]
+
+
+def draw_examples(app):
+    """Run the short form of each example that draws, for its picture."""
+    folder = HERE / "_generated"
+    folder.mkdir(exist_ok=True)
+    environment = os.environ | {"MPLBACKEND": "Agg", "PYTHONPATH": str(Path(cyrnn.__file__).parents[1])}
+    for script in sorted((HERE.parent / "examples").glob("*.py")):
+        picture = folder / f"{script.stem}.png"
+        if "--picture" in script.read_text() and not (
+            picture.exists() and picture.stat().st_mtime > script.stat().st_mtime
+        ):
+            command = [sys.executable, str(script), "--quick", "--picture", str(picture)]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            if done.returncode:
+                logger.warning("%s: %s", script.name, done.stderr)
+    draw_accuracy(folder / "accuracy.png")
+
+
+def draw_accuracy(path):
+    """Draw the largest error of the functions over their range, as benchmarks/accuracy.py measures it."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    sys.path.insert(0, str(HERE.parent / "benchmarks"))
+    import accuracy
+
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    colours = ("#0072B2", "#D55E00", "#009E73")
+    for axis, width in zip(figure.subplots(1, 2, sharey=True), (2, 40), strict=True):
+        edges = np.linspace(-width, width, 201)
+        x = np.random.default_rng(0).uniform(edges[:-1], edges[1:], (2000, 200))
+        for name, colour in zip(accuracy.EXACT, colours, strict=True):
+            largest = accuracy.errors(name, x.ravel()).reshape(x.shape).max(axis=0)
+            axis.plot((edges[1:] + edges[:-1]) / 2, largest.astype(float), label=name, color=colour)
+        axis.set(xlabel="x", xlim=(-width, width), ylim=(0, 2))
+        axis.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("largest error (ulp)")
+    figure.axes[0].legend(frameon=False, ncols=3)
+    figure.savefig(path, dpi=100)
+
+
+def setup(app):
+    """Connect these functions to the build."""
+    app.connect("autodoc-process-docstring", link_names, priority=900)  # after numpydoc
+    app.connect("builder-inited", draw_examples)
+    app.connect("source-read", run_examples)
