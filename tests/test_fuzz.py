@@ -18,7 +18,7 @@ from cyrnn.demo import numpy_reference
 NOT_DRAWN = {
     "__version__", "set_num_threads", "get_num_threads", "show_config", "release_memory", "initialize_parameters",
     "load_parameters", "initialize_network", "save_network", "load_network", "from_torch", "to_torch",
-    "from_keras", "to_keras", "import_onnx", "export_onnx",
+    "from_keras", "to_keras", "import_onnx", "export_onnx", "plot_gates", "plot_history",
 }  # fmt: skip
 
 

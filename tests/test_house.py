@@ -14,7 +14,7 @@ KERNELS = PACKAGE / "_kernels"
 KERNEL_FLOORS = [{"runtime"}, {"linalg"}, {"cells"}, {"schedule"}, {"entry points"}]
 PYTHON_FLOORS = [
     {"_version", "_kernels"}, {"_checks", "_pyinstaller", "_threads", "_updates"}, {"_config"},
-    {"recurrent"}, {"training"}, {"interop"}, {"demo"}, {"__init__", "__main__"},
+    {"recurrent"}, {"training"}, {"interop", "plots"}, {"demo"}, {"__init__", "__main__"},
 ]  # fmt: skip
 
 
