@@ -308,7 +308,10 @@ def test_targets_and_weights_too_large():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cyrnn.mean_squared_error(z, targets, weights=np.array([1.0, 1.0, 0.0]))
+        cyrnn.cross_entropy(cyrnn.softmax(z), targets, weights=np.array([1.0, 1.0, 0.0]))
     refuse(ValueError, r"targets: expected finite numbers, got inf at \[1, 2\]", cyrnn.mean_squared_error, z, targets)
+    refuse(ValueError, r"labels: expected finite numbers that are not negative, got inf at \[1, 2\]",
+           cyrnn.cross_entropy, cyrnn.softmax(z), targets)  # fmt: skip
     refuse(ValueError, r"weights: expected finite numbers that are not negative, got inf at \[2\]",
            cyrnn.mean_squared_error, z, np.ones((2, 3)), weights=targets[1])  # fmt: skip
 
@@ -385,7 +388,9 @@ def test_torch(torch, cell):
         module.embedding = torch.nn.Embedding(9, 3)
         module.rnn = cell.torch_layer(torch.nn, 3, 5, num_layers=2, bidirectional=pairs[0])
         module.fc = torch.nn.Linear(5 * (1 + pairs[0]), 2)
-        module.load_state_dict(cyrnn.to_torch(q.network))
+        state_dict = cyrnn.to_torch(q.network)
+        assert {value.dtype for value in state_dict.values()} == {torch.float32}
+        module.load_state_dict(state_dict)
         same_bits(cyrnn.from_torch(module, dtype=f4), q.network)
         y, a, *_ = cyrnn.network_forward(q.x, q.network, dtype=f4)
         with torch.no_grad():
