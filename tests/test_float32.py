@@ -316,6 +316,12 @@ def test_targets_and_weights_too_large():
            cyrnn.mean_squared_error, z, np.ones((2, 3)), weights=targets[1])  # fmt: skip
 
 
+def test_a_forget_bias_too_large():
+    assert cyrnn.initialize_parameters("lstm", 1, 1, 1, 0, forget_bias=LARGE)["bf"] == LARGE
+    refuse(ValueError, r"forget_bias: expected a finite number in float32, got 1e\+300",
+           cyrnn.initialize_parameters, "lstm", 1, 1, 1, 0, forget_bias=LARGE, dtype=f4)  # fmt: skip
+
+
 def test_files_too_large(tmp_path):
     p = cyrnn.initialize_parameters("rnn", 3, 5, 2, 0)
     p["Wax"][0, 0] = LARGE
