@@ -20,6 +20,7 @@ DIRECTIVES = {
     "wraparound": False,
     "cdivision": True,
     "embedsignature": True,
+    "freethreading_compatible": True,
 }
 
 # No -ffast-math: linking with it changes how the whole process treats subnormal numbers.  Fused

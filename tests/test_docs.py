@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,11 @@ def test_links(page):
 
 def test_every_public_name_has_a_page():
     api = (ROOT / "docs" / "api.md").read_text()
-    listed = re.findall(r"^   (\w+)$", api, re.MULTILINE)
+    before, estimators, after = re.split(r"(?=^## (?:Estimators|One step at a time)$)", api, flags=re.MULTILINE)
+    init = (ROOT / "src" / "cyrnn" / "estimators" / "__init__.py").read_text()
+    listed = re.findall(r"^   (\w+)$", estimators, re.MULTILINE)
+    assert sorted(listed) == sorted(re.findall(r'"(\w+)"', init.split("__all__ = ")[1]))
+    listed = re.findall(r"^   (\w+)$", before + after, re.MULTILINE)
     assert sorted(listed) == sorted(name for name in cyrnn.__all__ if name != "__version__")
     calls = dict(re.findall(r"`(\w+)\(([^`]*)\)`", api.split("| call | returns |")[1]))
     for name in listed:
@@ -93,5 +98,12 @@ def test_validation_of_docstrings():
     assert len(ignored) == 4
     names = [f"cyrnn.{name}" for name in cyrnn.__all__ if name != "__version__"]
     names += [f"cyrnn.Stream.{name}" for name in vars(cyrnn.Stream) if not name.startswith("_")]
+    if find_spec("sklearn"):
+        from cyrnn import estimators
+
+        for name in estimators.__all__:
+            methods = inspect.getmembers(getattr(estimators, name), inspect.isfunction)
+            own = [key for key, method in methods if key[0] != "_" and method.__module__.startswith("cyrnn")]
+            names += [f"cyrnn.estimators.{name}", *(f"cyrnn.estimators.{name}.{key}" for key in own)]
     wrong = [(name, *error) for name in names for error in validate(name)["errors"] if error[0] not in ignored]
     assert wrong == []

@@ -177,16 +177,17 @@ def test_a_signal_ends_a_long_call(cell, size, alarm, request):
         q = cell.problem(n_x, n_a, n_y, m, int(T_x * min(0.36 / whole, 100.0)))
         caches = cell.forward(q).caches
     for call in (lambda: cell.forward(q), lambda: cell.backward(q.da, caches)):
-        ends_in_time(call, alarm)
+        ends_in_time(call, alarm, is_long=True)  # the backward pass takes no less than the forward pass
         assert_array_equal(cell.forward(small).a, want)
 
 
-def ends_in_time(call, alarm):
+def ends_in_time(call, alarm, is_long=False):
     """Within 0.2 s of a signal, if it takes long enough to show it."""
     start = time.perf_counter()
-    call()
-    if time.perf_counter() - start < 0.3:
-        return
+    if not is_long:
+        call()
+        if time.perf_counter() - start < 0.3:
+            return
     took = []
     while min(took, default=1.0) >= 0.03 + 0.2 and len(took) < 4:  # a busy machine may need more than one try
         alarm(0.03)

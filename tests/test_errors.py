@@ -4,6 +4,7 @@ import copy
 import io
 import re
 import warnings
+from decimal import Decimal
 from functools import partial
 
 import numpy as np
@@ -104,7 +105,8 @@ def test_every_parameter_is_checked(cell, q):
             )  # fmt: skip
         p = {other: array for other, array in q.p.items() if other != name}
         if name != "bca":  # without it they are those of the other form
-            refuse(KeyError, rf"parameters: expected an entry '{name}', got only \[.*\]", cell.forward, changed(q, p=p))
+            message = rf"parameters: expected an entry '{name}', got only \[.*\].*"
+            refuse(KeyError, message, cell.forward, changed(q, p=p))
         for wrong, text in ((None, "None"), ("text", "dtype <U4"), (1j, "dtype complex128")):
             p = {**q.p, name: wrong}
             refuse(
@@ -410,12 +412,18 @@ def test_no_initial_state_is_zeros(cell, q):
 def test_missing_entries_read_as_sentences():
     with pytest.raises(KeyError) as caught:
         cyrnn.rnn_forward(np.ones((3, 4, 2)), None, {})
-    assert str(caught.value) == "parameters: expected an entry 'Wya', got only []"
+    hint = "without an output layer pass output=None"
+    assert str(caught.value) == f"parameters: expected an entry 'Wya', got only []; {hint}"
 
 
 def test_objects_that_hold_real_numbers_are_arrays():
     np.testing.assert_array_equal(cyrnn.sigmoid(np.array([0.5, 1], object)), cyrnn.sigmoid([0.5, 1.0]))
     refuse(TypeError, "x: expected real numbers, got ndarray of objects", cyrnn.sigmoid, np.array([0.5, "1"], object))
+    decimals = np.array([Decimal("0.5"), Decimal("1")])
+    np.testing.assert_array_equal(cyrnn.sigmoid(decimals), cyrnn.sigmoid([0.5, 1.0]))
+    for value in (10**400, Decimal("sNaN")):
+        with pytest.raises(ValueError, match=r"^x: expected numbers that a float64 can hold, got .*"):
+            cyrnn.sigmoid(np.array([value, 1]))
 
 
 NARROW = ["float16", "bfloat16", "float8_e4m3fn"]

@@ -19,6 +19,8 @@ NOT_DRAWN = {
     "__version__", "set_num_threads", "get_num_threads", "show_config", "release_memory", "initialize_parameters",
     "load_parameters", "initialize_network", "save_network", "load_network", "from_torch", "to_torch",
     "from_keras", "to_keras", "import_onnx", "export_onnx", "plot_gates", "plot_history",
+    "save_checkpoint", "load_checkpoint", "last_steps", "make_batches", "one_hot", "pad_sequences", "sample",
+    "to_indices",
 }  # fmt: skip
 
 

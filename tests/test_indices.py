@@ -165,6 +165,28 @@ def test_integers_of_every_kind_and_layout(cell, kind):
 
 
 @each_row
+def test_objects_that_are_integers_are_indices(cell):
+    """As pandas gives its nullable integers; of cells, sequences, networks and streams, their lengths too."""
+    q = cell.problem(5, 4, 3, 2, 6)
+    index, lengths = np.random.default_rng(0).integers(0, 5, (2, 6)), [6, 3]
+    network = [{key: q.p[key] for key in cell.inputs}]
+    calls = [
+        lambda x, n: cell.function("forward")(x, None, q.p, lengths=n)[:2],
+        lambda x, n: cell.function("cell_forward")(x[:, 0], q.a0, *([q.c0] if cell.memory else []), q.p)[0],
+        lambda x, n: cyrnn.network_forward(x, network, lengths=n, **cell.keywords())[1],
+        lambda x, n: cell.stream(q.p, 2).run(x),
+        lambda x, n: cell.stream(q.p, 2).step(x[:, 0]),
+    ]
+    for call in calls:
+        found, want = call(index.astype(object), np.array(lengths, object)), call(index, lengths)
+        for a, b in zip(found, want, strict=True):
+            assert_array_equal(a, b)
+        for wrong in (index > 2, index + 0.5, index.astype(object) * 10**30):
+            with pytest.raises((TypeError, ValueError), match=r"^xt?: "):
+                call(wrong.astype(object), lengths)
+
+
+@each_row
 def test_indices_are_used_with_other_arguments_that_need_a_conversion(cell):
     q, index, x = drawn(cell, (30, 5, 2, 6, 8))
     r = with_input(q, index)

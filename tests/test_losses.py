@@ -585,3 +585,32 @@ def test_weights_of_classes_that_leave_nothing():
     late = np.where(labels == 1, 0.5, y)
     refuse(ValueError, r"y_pred: expected probabilities that sum to 1 .* at \[1, 2\]",
            cyrnn.cross_entropy, late, labels, weights=weights)  # fmt: skip
+
+
+def test_sigmoids_whose_lengths_are_forgotten():
+    """Zeros at the end where a target is not zero; a saturated output, hard predictions and what has no weight pass."""
+    q = case("sigmoids", 3, 4, 6, scored="all")
+    lengths, bce = np.array([6, 3, 5, 0]), cyrnn.binary_cross_entropy
+    q.wanted[:] = np.clip(q.wanted, 0.1, 0.9)
+    y = cyrnn.sigmoid(q.z)
+    padded = y * (np.arange(6) < lengths[:, None])
+    message = r"^y_pred: expected probabilities .*, got zeros of all outputs at \[1, 5\], .*pass the same lengths"
+    weights = np.ones((4, 6))
+    for predicted in (padded, np.asfortranarray(padded), padded.tolist()):
+        for how in ({}, {"weights": weights}, {"weights": np.ones((3, 4, 6))}):
+            with pytest.raises(ValueError, match=message):
+                bce(predicted, q.wanted, **how)
+        assert bce(predicted, q.wanted, lengths)[0] == bce(y, q.wanted, lengths)[0]
+        assert bce(predicted, q.wanted, weights=weights * (np.arange(6) < lengths[:, None]))[0] < 2
+    bce(padded, np.where(padded == 0, 0, q.wanted))  # each prediction is right
+    bce(np.round(padded), q.wanted)  # hard predictions
+    one = y.copy()
+    one[0, 1, 5] = 0  # the other outputs are not
+    assert bce(one, q.wanted)[0] > bce(y, q.wanted)[0] + 0.9
+    middle = y.copy()
+    middle[:, 1, 4] = 0  # it is not the end
+    bce(middle, q.wanted)
+    bce(padded[:, :, 5], q.wanted[:, :, 5])  # one step
+    bce(padded, q.wanted, from_logits=True)
+    with pytest.raises(ValueError, match=r"\[3, 0\]"):
+        bce(padded[:, :, :1], q.wanted[:, :, :1])

@@ -5,6 +5,7 @@ import itertools
 import re
 import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
 
@@ -33,7 +34,7 @@ from test_memory import kept
 from test_openmp import _every_call_is_worth_it, needs_openmp  # noqa: F401
 
 import cyrnn
-from cyrnn._kernels.runtime import buffers
+from cyrnn._kernels.runtime import buffers, threads
 
 every_build = pytest.mark.usefixtures("build")
 
@@ -348,7 +349,9 @@ def test_only_what_is_given_reaches_back():
 
 @needs_openmp
 @pytest.mark.usefixtures("build", "_every_call_is_worth_it")
-@pytest.mark.parametrize("shape", [(3, 5, 13, 6), (33, 37, 19, 40), (40, 270, 2, 5), (9, 333, 9, 12)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(3, 5, 13, 6), (33, 37, 19, 40), (40, 270, 2, 5), (9, 333, 9, 12), (20, 40, 1, 70)], ids=str
+)
 @pytest.mark.parametrize("shortest", [None, 0])
 def test_same_bits_for_every_number_of_threads(shape, shortest):
     n_x, n_a, m, T_x = shape
@@ -366,6 +369,30 @@ def test_same_bits_for_every_number_of_threads(shape, shortest):
         cyrnn.set_num_threads(None)
     same_bits(found[1], found[0])
     same_bits(found[2], found[0])
+
+
+@needs_openmp
+@pytest.mark.usefixtures("_every_call_is_worth_it")
+@pytest.mark.parametrize(("pair", "count"), [(True, 2), (False, 1)])
+def test_two_directions_of_one_example_take_a_thread_each(pair, count):
+    """Where there is nothing else to split: few units, one example."""
+    q = build([LSTM], [pair], [40], np.random.default_rng(0), m=1, T_x=4000)
+    caches, seen = forward(q).caches, []
+    cyrnn.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            for call in (lambda: forward(q), lambda: backward(q, caches)):
+                found = 0
+                for _ in range(20):  # the other thread may not have looked
+                    future = pool.submit(call)
+                    while not future.done():
+                        found = max(found, threads.busy_threads())
+                    if found == count:
+                        break
+                seen.append(found)
+    finally:
+        cyrnn.set_num_threads(None)
+    assert seen == [count] * 2
 
 
 @every_build
@@ -668,9 +695,25 @@ def test_a_call_needs_little_beside_what_it_returns_and_keeps(pairs, shortest):
     assert peak < 1.3 * (returned + memory) + weights
     peak, returned = peak_and_kept(lambda: vars(forward(q, cache=False)).values(), q.x)
     columns = q.m * q.T_x if q.lengths is None else q.lengths.sum()
-    hidden = 8 * 64 * columns * (1 + pairs)  # of one layer, which the next one reads; two at a time
+    hidden = 8 * 64 * columns * 2 if pairs else 0  # a layer from right to left reads all steps; two layers at a time
     assert peak < 1.3 * returned + 2.1 * hidden + weights
     assert peak < 0.5 * whole
+
+
+@every_build
+@pytest.mark.parametrize("input", ["dense", "indices", "embedding"])
+@pytest.mark.parametrize("shortest", [None, 0])
+def test_without_caches_some_steps_of_all_layers_at_a_time(input, shortest):
+    """The bits of all steps at once; what is handed on does not grow with the sequence."""
+    rng, more = np.random.default_rng(0), []
+    for T_x in (700, 1400):
+        q = build([LSTM, GRU_AFTER, RNN], [False] * 3, [60, 50, 8], rng, 9, 5, T_x, input, shortest=shortest)
+        out = forward(q)
+        peak, returned = peak_and_kept(lambda q=q: vars(forward(q, cache=False)).values(), q.x)
+        more.append(peak - returned)
+        only = forward(q, cache=False)
+        same_bits([only.y, only.a, only.states], [out.y, out.a, out.states])
+    assert more[1] < 1.4 * more[0] + 8 * 5 * 1400  # the indices are copied
 
 
 def test_calls_leave_nothing_behind():

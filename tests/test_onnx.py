@@ -3,6 +3,7 @@
 import collections
 import functools
 import importlib
+import os
 import sys
 
 import numpy as np
@@ -718,6 +719,14 @@ def test_what_is_no_model(path):
     refuse(ValueError, "(?s)path: expected a valid ONNX model, got .*", cyrnn.import_onnx, path)
     with pytest.raises(FileNotFoundError):
         cyrnn.import_onnx(path.with_name("nowhere.onnx"))
+    number = os.open(path, os.O_RDONLY)  # of a file that is open
+    try:
+        for wrong, got in ((None, "NoneType"), (number, "int"), (True, "bool"), (onnx.ModelProto(), "ModelProto")):
+            refuse(TypeError, f"path: expected a path, got {got}", cyrnn.import_onnx, wrong)
+            refuse(TypeError, f"path: expected a path, got {got}", cyrnn.export_onnx, wrong, parameters(CELLS[0])[0])
+        assert os.read(number, 9)  # where it was
+    finally:
+        os.close(number)
 
 
 @each_cell

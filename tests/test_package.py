@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from race import FREE_THREADED
 
 import cyrnn
 from cyrnn import _kernels
@@ -27,10 +28,14 @@ def python(code, **environment):
     )  # fmt: skip
 
 
-NEEDS = {"interop.torch_weights": "torch", "interop.onnx": "onnx", "plots": "matplotlib"}
+NEEDS = {
+    "interop.torch_weights": "torch", "interop.onnx": "onnx", "plots": "matplotlib", "estimators._models": "sklearn",
+    "estimators._preprocessing": "sklearn",
+}  # fmt: skip
 DOCUMENTED = [
     "recurrent.activations", "recurrent.rnn", "recurrent.lstm", "recurrent.stream", "training.losses",
-    "training.optimizers", "training.output_layer", "training.parameters", "_config", "interop.keras_weights", *NEEDS,
+    "training.optimizers", "training.output_layer", "training.parameters", "training.checkpoints", "training.networks",
+    "training.sequences", "_config", "interop.keras_weights", *NEEDS,
 ]  # fmt: skip
 
 
@@ -70,7 +75,8 @@ def test_version():
 def test_numpy_is_the_only_dependency():
     required = [r for r in importlib.metadata.requires("cyrnn") if "extra" not in r]
     assert [re.split(r"[^\w]", r)[0] for r in required] == ["numpy"]
-    code = "import sys, cyrnn; print([m for m in sys.modules if m.split('.')[0] in ('scipy', 'torch', 'Cython')])"
+    others = "'scipy', 'sklearn', 'torch', 'Cython'"
+    code = f"import sys, cyrnn; print([m for m in sys.modules if m.split('.')[0] in ({others})])"
     done = python(code)
     assert done.stdout.strip() == "[]", done.stderr
 
@@ -153,7 +159,7 @@ def test_subnormals_survive_the_import():
 
 
 def test_what_calls_change_that_other_threads_see():
-    """All of it is guarded by the GIL: docs/reliability.md, "Threads and processes", has the list."""
+    """All of it is guarded, by the GIL or a lock: docs/reliability.md, "Threads and processes", has the list."""
     changed, kernels = {}, ROOT / "src" / "cyrnn" / "_kernels"
     for source in (path for path in kernels.rglob("*.*") if path.suffix in (".pyx", ".pxd", ".h")):
         text = source.read_text()
@@ -168,3 +174,13 @@ def test_what_calls_change_that_other_threads_see():
         "threads.pyx": {"flops_per_thread", "setting", "default", "busy", "serial", "forks", "main_thread"}
         | {"first_pause", "pause", "lost_calls", "one_calls", "one_until"},
     }
+
+
+@pytest.mark.skipif(not FREE_THREADED, reason="this Python has a GIL")
+def test_no_module_switches_the_gil_on():
+    code = (
+        "import importlib, sys; from cyrnn import _kernels\n"
+        "names = [name for name in _kernels.modules() if name.split('.')[2] in ('runtime', *_kernels.available())]\n"
+        "print(len([importlib.import_module(name) for name in names]) > 20, sys._is_gil_enabled())"
+    )
+    assert python(code).stdout.split() == ["True", "False"]

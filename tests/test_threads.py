@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import race
 from cells import STAGE_IDS, STAGES
 from numpy.testing import assert_array_equal
 
@@ -25,6 +26,12 @@ def test_eight_threads(cell):
                 assert_array_equal(a, a_want)
                 for name, value in gradients.items():
                     assert_array_equal(value, gradients_want[name])
+
+
+@pytest.mark.usefixtures("build")
+def test_races():
+    """The long run, and without a GIL, is that of tests/freethreaded.sh."""
+    race.run(8, 1.0)
 
 
 @pytest.mark.alone

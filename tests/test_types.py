@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -60,7 +61,13 @@ def test_every_public_type_is_known(programs):
         pytest.skip(f"pyright does not run here: {done.stdout[-200:]}{done.stderr[-200:]}")
     symbols = json.loads(done.stdout[done.stdout.index("{") :])["typeCompleteness"]["symbols"]
     internal = ("cyrnn.interop.onnx_graph.", "cyrnn.demo.", "cyrnn.__main__.")
-    unknown = {s["name"] for s in symbols if not s["isTypeKnown"] and not s["name"].startswith(internal)}
+    def known(symbol):
+        """Whether its type is known, but for a base class of scikit-learn, which has no types."""
+        base = re.compile("Type of (metaclass|base class)")
+        inherits = symbol["name"].startswith("cyrnn.estimators.")
+        return symbol["isTypeKnown"] or (inherits and all(base.match(d["message"]) for d in symbol["diagnostics"]))
+
+    unknown = {s["name"] for s in symbols if not known(s) and not s["name"].startswith(internal)}
     assert len(symbols) > 100
     assert not unknown
 

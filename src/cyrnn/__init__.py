@@ -17,12 +17,14 @@ from .recurrent.lstm import lstm_backward, lstm_cell_backward, lstm_cell_forward
 from .recurrent.network import network_backward, network_forward
 from .recurrent.rnn import rnn_backward, rnn_cell_backward, rnn_cell_forward, rnn_forward
 from .recurrent.stream import Stream
+from .training.checkpoints import load_checkpoint, save_checkpoint
 from .training.dropout import dropout
 from .training.losses import binary_cross_entropy, cross_entropy, mean_squared_error
 from .training.networks import initialize_network, load_network, save_network
 from .training.optimizers import clip_gradients, initialize_adam, update_parameters_with_adam, update_parameters_with_gd
 from .training.output_layer import output_backward, output_forward
 from .training.parameters import initialize_parameters, load_parameters
+from .training.sequences import last_steps, make_batches, one_hot, pad_sequences, sample, to_indices
 
 __all__ = [
     "Stream",
@@ -43,17 +45,22 @@ __all__ = [
     "initialize_adam",
     "initialize_network",
     "initialize_parameters",
+    "last_steps",
+    "load_checkpoint",
     "load_network",
     "load_parameters",
     "lstm_backward",
     "lstm_cell_backward",
     "lstm_cell_forward",
     "lstm_forward",
+    "make_batches",
     "mean_squared_error",
     "network_backward",
     "network_forward",
+    "one_hot",
     "output_backward",
     "output_forward",
+    "pad_sequences",
     "plot_gates",
     "plot_history",
     "release_memory",
@@ -61,11 +68,14 @@ __all__ = [
     "rnn_cell_backward",
     "rnn_cell_forward",
     "rnn_forward",
+    "sample",
+    "save_checkpoint",
     "save_network",
     "set_num_threads",
     "show_config",
     "sigmoid",
     "softmax",
+    "to_indices",
     "to_keras",
     "to_torch",
     "update_parameters_with_adam",

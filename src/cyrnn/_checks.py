@@ -9,7 +9,9 @@ they run only when they are needed (docs/design.md).
 """
 
 import math
+import os
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
@@ -166,8 +168,12 @@ def real(name: str, value: Any, letters: str = "", dtype: DType = FLOAT64, used:
     if type(value) is np.ndarray and value.dtype is dtype and value.flags.carray and value.size:
         return value
     array = any_array(name, value, letters)
-    if array.dtype.kind == "O" and array.size and not [entry for entry in array.flat if not isinstance(entry, Real)]:
-        array = array.astype(FLOAT64)
+    numbers = Real, Decimal
+    if array.dtype.kind == "O" and array.size and not [entry for entry in array.flat if not isinstance(entry, numbers)]:
+        try:
+            array = array.astype(FLOAT64)
+        except (OverflowError, ValueError) as error:
+            raise ValueError(f"{name}: expected numbers that a float64 can hold, got {error}") from error
     if array.dtype.kind not in "fiub" and (array.dtype.kind != "V" or not np.can_cast(array.dtype, FLOAT64)):
         raise TypeError(f"{name}: expected real numbers, got {_no_numbers(name, value, array, letters)}")
     with np.errstate(over="ignore"):
@@ -210,6 +216,14 @@ def _aligned(array: NDArray[Any], dtype: np.dtype[Any]) -> Any:
     # array; kernels do.
     whole_items = math.gcd(dtype.itemsize, *array.strides) == dtype.itemsize
     return array if array.size and whole_items else array.copy()
+
+
+def path(value: Any) -> str:
+    """Return a path as text."""
+    try:
+        return os.fsdecode(value)
+    except TypeError as error:
+        raise TypeError(f"path: expected a path, got {type(value).__name__}") from error
 
 
 def flag(name: str, value: Any) -> bool:
@@ -280,6 +294,26 @@ def dense_or_indices(x: Any) -> tuple[Any, Any]:
     return (None, x) if x.dtype.kind == "i" else (x, None)
 
 
+def whole_numbers(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array of objects that all are integers, as pandas gives its nullable ones, as integers.
+
+    Any other one is returned as it is.
+    """
+    if array.dtype.kind != "O" or not array.size:
+        return array
+    if [entry for entry in array.flat if not isinstance(entry, (int, np.integer)) or isinstance(entry, bool)]:
+        return array
+    try:
+        return array.astype(np.int64)
+    except OverflowError:
+        return array
+
+
+def any_input(name: str, value: Any, letters: str = "") -> NDArray[Any]:
+    """Return `value` as `any_array` does, but objects that may be indices as integers."""
+    return whole_numbers(any_array(name, value, letters))
+
+
 def are_indices(array: NDArray[Any], ndim: int) -> bool:
     """Whether an input that would have `ndim` dimensions if it were dense is of indices."""
     return array.dtype.kind in "iu" and array.ndim == ndim - 1
@@ -345,6 +379,7 @@ def lengths(value: Any, m: int, T_x: int) -> bytes:
     if isinstance(value, (list, tuple)):  # where NumPy takes True for 1, and an empty one for float64
         odd = any(isinstance(entry, (bool, np.bool_)) for entry in value)
         array = array.astype(object if odd else array.dtype if value else np.intp)
+    array = whole_numbers(array)
     if array.dtype.kind not in "iu":
         got = f"dtype {array.dtype}" if array.dtype.kind not in "iuO" else type(value).__name__
         raise TypeError(f"lengths: expected integers, got {got}")

@@ -4,10 +4,13 @@ Updates are counted.  A forward pass notes the count; only if updates came since
 of its arrays was among them, so that in a usual training loop it costs nothing.
 """
 
+import os
+import threading
 from typing import Any
 
 count = 0
 _last: dict[int, int] = {}  # id of an array -> the count at its last update
+_lock = threading.Lock()  # two updates at once must not have one count
 MOST = 4096  # arrays; those noted first are forgotten, until their next update
 
 
@@ -17,11 +20,12 @@ def note(arrays: list[Any]) -> None:
     An id may be reused after an array is gone.  Then the remembered count is older than any cache of the new array.
     """
     global count
-    count += 1
-    for array in arrays:
-        _last[id(array)] = count
-    while len(_last) > MOST:
-        del _last[next(iter(_last))]
+    with _lock:
+        for array in arrays:
+            _last[id(array)] = count + 1
+        count += 1
+        while len(_last) > MOST:
+            del _last[next(iter(_last))]
 
 
 def check(made: int, arrays: dict[str, Any]) -> None:
@@ -40,3 +44,13 @@ def check(made: int, arrays: dict[str, Any]) -> None:
                 f"caches: {name} was updated in place after the forward pass that made them; the gradients would be "
                 "those of neither network: run the forward pass again, or update after the backward pass"
             )
+
+
+def _in_child() -> None:
+    # the thread that held the lock is not in a forked child
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

@@ -97,7 +97,7 @@ def forward(
     cdef region state = region_init(flops)
     state.panels = <char *> workspace_alloc(&rest, threads * panel)
     state.panel_size = panel * <Py_ssize_t> sizeof(real)
-    acquire_threads(threads)
+    threads = acquire_threads(threads)
     with nogil:
         task.a.data = <real *> as_matrix(task.a, task.n_a, task.columns, rest)
         parallel_run(dense_forward, &task, threads, &state)
@@ -135,7 +135,7 @@ def backward(
     cdef region state = region_init(flops)
     state.panels = <char *> workspace_alloc(&rest, threads * panel)
     state.panel_size = panel * <Py_ssize_t> sizeof(real)
-    acquire_threads(threads)
+    threads = acquire_threads(threads)
     with nogil:
         task.dz.data = <real *> as_matrix(task.dz, task.n_y, task.columns, workspace_alloc(&rest, dz_copy))
         task.a.data = <real *> as_matrix(task.a, task.n_a, task.columns, workspace_alloc(&rest, a_copy))

@@ -1,4 +1,4 @@
-"""One layer of a network, in one direction: the entry points.  The equations: cells/; the time loop: schedule/.
+"""One layer of a network, in one direction or both: the entry points.  The equations: cells/; the time loop: schedule/.
 
 Between layers the hidden states stay where they are computed, as columns: (columns, n_a), one column an example at one
 step.  Columns are numbered step by step; with lengths those of a step are the examples that have it, the longest first
@@ -17,6 +17,7 @@ from .runtime.buffers cimport new_array
 from .runtime.real cimport real
 from .runtime.views cimport matrix, new_cube, new_matrix, new_sequence, new_state, refuse, sequence, state
 from .schedule.backward cimport run_backward
+from .schedule.both cimport DIRECTIONS, run_both_backward, run_both_forward
 from .schedule.forward cimport run_forward
 from .schedule.layer cimport (
     MAX_INPUTS, bias_slot, layer, layer_init, n_biases, new_cache, parameters, read_cache, recurrent_slot,
@@ -95,7 +96,7 @@ cdef int layer_input(
     cdef cell c = cell_named(form)
     if not weights:
         refuse()
-    cdef const real[:, ::1] W = weights[len(weights) - 1]       # (n_a, n_a + n_x), or (n_a, n_a) beside (n_a, n_x)
+    cdef const real[:, ::1] W = weights[len(weights) - 1]     # (n_a, n_a + n_x), or (n_a, n_a) beside (n_a, n_x)
     cdef Py_ssize_t n_a = W.shape[0], n_x = W.shape[1] - n_a
     if c.slot_is_state:
         W = weights[0]
@@ -114,29 +115,18 @@ cdef int layer_input(
     return 0
 
 
-def forward(
+cdef tuple set_forward(
+    layer *task,                        # OUT
     str form, bint reverse, Py_ssize_t m, Py_ssize_t T_x,
-    const real[:, :, :] x,              # IN  (n_x, m, T_x), or
-    const Py_ssize_t[:, :] index,       # IN  (m, T_x), the places of the ones of one-hot columns, or
-    tuple below,                        # IN  (columns, width) of one or two layers below; the other two are None
-    tuple initial,                      # IN  (n_a, m) or (n_a, 1) of each state; None for zeros
-    list weights, list biases,          # IN  as `set_weights` and `set_biases` take them
-    real[:, :, ::1] a,                  # OUT (n_a, m, T_x), or None
-    bint inner,                         # whether a layer above needs the hidden states as columns
-    const real[:, ::1] Wy,              # IN  (n_y, n_a); None without an output
-    const real[:, ::1] by,              # IN  (n_y, 1); None without an output
-    activation f,                       # of the output
-    bytes lengths,                      # IN  (m), as `lengths.copy` returns them; None if every example has all steps
-    bint keep,                          # whether to return the cache for `backward`
-) -> tuple:
-    """The forward pass: the cache (cache_rows, n_a) or None, the hidden states as columns (columns, n_a) or None, y
-    (n_y, m, T_x) or None, and the states (n_a, m) after the last step of each example (in the cache's memory are the
-    columns where they are contiguous there)."""
-    cdef layer task
+    const real[:, :, :] x, const Py_ssize_t[:, :] index, tuple below, tuple initial, list weights, list biases,
+    real[:, :, ::1] a, bint inner, const real[:, ::1] Wy, const real[:, ::1] by, activation f, bytes lengths,
+    bint keep,                          # IN  as `forward` has them
+):
+    """A forward pass that is ready to run; what it will return, as `forward` does."""
     cdef const real[:, :] initial_k
     cdef real[:, ::1] view
     cdef int k
-    layer_input(&task, form, reverse, m, T_x, x, index, below, weights, lengths)
+    layer_input(task, form, reverse, m, T_x, x, index, below, weights, lengths)
     set_biases(&task.p, biases)
     cdef Py_ssize_t n_a = task.p.n_a, n_states = task.p.cell.n_states
     output_init(&task.output, Wy, by, f, n_a)
@@ -158,44 +148,79 @@ def forward(
         view = last[k]
         task.last[k] = new_state(view)
     task.keep = keep
-    cache = new_cache(&task) if keep else None
+    cache = new_cache(task) if keep else None
     hidden = None
     cdef Py_ssize_t first = task.batch.n_active if not reverse else 0
-    cdef bint apart = not keep or (reverse and task.batch.lengths != NULL)
-    if inner and apart:
+    if inner and (not keep or (reverse and task.batch.lengths != NULL)):
         hidden = new_array((task.batch.columns, n_a))
         view = hidden
         task.hidden, task.hidden_all = new_matrix(view), True
-    run_forward(&task)
-    if inner and not apart:
+    elif inner:
         hidden = cache[first:first + task.batch.columns]
     return cache, hidden, y_out, last
 
 
-def backward(
+def forward(
     str form, bint reverse, Py_ssize_t m, Py_ssize_t T_x,
-    const real[:, :, :] x,              # IN  as `forward` had them
-    const Py_ssize_t[:, :] index,
-    tuple below,
-    list weights,
-    bytes lengths,
-    const real[:, ::1] cache not None,      # IN  (cache_rows, n_a), as `forward` returned it
-    const real[:, :, :] da,             # IN  (n_a, m, T_x), gradient of the hidden states, or
-    const real[:, ::1] d_hidden,        # IN  (columns, n_a), the same as columns; one of the two is None
-    tuple d_last,                       # IN  (n_a, m) of each state after the last steps; None for zeros
-    tuple d_below,                      # IN/OUT (columns, width) of the layers below, added to; None for new ones
+    const real[:, :, :] x,            # IN  (n_x, m, T_x), or
+    const Py_ssize_t[:, :] index,       # IN  (m, T_x), the places of the ones of one-hot columns, or
+    tuple below,                        # IN  (columns, width) of one or two layers below; the other two are None
+    tuple initial,                      # IN  (n_a, m) or (n_a, 1) of each state; None for zeros
+    list weights, list biases,          # IN  as `set_weights` and `set_biases` take them
+    real[:, :, ::1] a,                # OUT (n_a, m, T_x), or None
+    bint inner,                         # whether a layer above needs the hidden states as columns
+    const real[:, ::1] Wy,            # IN  (n_y, n_a); None without an output
+    const real[:, ::1] by,            # IN  (n_y, 1); None without an output
+    activation f,                       # of the output
+    bytes lengths,                      # IN  (m), as `lengths.copy` returns them; None if every example has all steps
+    bint keep,                          # whether to return the cache for `backward`
 ) -> tuple:
-    """The backward pass: dx (n_x, m, T_x) or None, d_below or None, the gradients (n_a, m) of the initial states, those
-    of the weights in their order, and of the biases (n_slots, n_a, 1) of the slots."""
+    """The forward pass: the cache (cache_rows, n_a) or None, the hidden states as columns (columns, n_a) or None, y
+    (n_y, m, T_x) or None, and the states (n_a, m) after the last step of each example (in the cache's memory are the
+    columns where they are contiguous there)."""
     cdef layer task
+    made = set_forward(
+        &task, form, reverse, m, T_x, x, index, below, initial, weights, biases, a, inner, Wy, by, f, lengths, keep,
+    )
+    run_forward(&task)
+    return made
+
+
+def forward_both(
+    str form, Py_ssize_t m, Py_ssize_t T_x,
+    const real[:, :, :] x, const Py_ssize_t[:, :] index, tuple below,
+    tuple initial, tuple weights, tuple biases, tuple a,    # of each direction, as `forward` has them
+    bint inner, bytes lengths, bint keep,
+) -> list:
+    """The forward pass of both directions, without an output: of each what `forward` returns."""
+    cdef layer tasks[DIRECTIONS]
+    cdef int i
+    cdef list made = []
+    for i in range(DIRECTIONS):
+        made.append(set_forward(
+            &tasks[i], form, i == 1, m, T_x, x, index, below, initial[i], weights[i], biases[i], a[i], inner, None,
+            None, activation.NO_OUTPUT, lengths, keep,
+        ))
+    run_both_forward(tasks)
+    return made
+
+
+cdef tuple set_backward(
+    layer *task,                        # OUT
+    str form, bint reverse, Py_ssize_t m, Py_ssize_t T_x,
+    const real[:, :, :] x, const Py_ssize_t[:, :] index, tuple below, list weights, bytes lengths,
+    const real[:, ::1] cache, const real[:, :, :] da, const real[:, ::1] d_hidden,
+    tuple d_last,                       # IN  as `backward` has them
+):
+    """A backward pass that is ready to run; what it will return, as `backward` does."""
     cdef const real[:, :] d_last_k
     cdef real[:, ::1] view, dW_view
     cdef real[:, :, ::1] cube
     cdef int k
-    layer_input(&task, form, reverse, m, T_x, x, index, below, weights, lengths)
+    layer_input(task, form, reverse, m, T_x, x, index, below, weights, lengths)
     cdef const cell *c = &task.p.cell
     cdef Py_ssize_t n_a = task.p.n_a, n_x = task.p.n_x, columns = task.batch.columns
-    if (da is None) == (d_hidden is None) or len(d_last) != c.n_states:
+    if cache is None or (da is None) == (d_hidden is None) or len(d_last) != c.n_states:
         refuse()
     if da is not None:
         sequence(da, n_a, m, T_x, &task.d_states[0])
@@ -205,19 +230,16 @@ def backward(
         d_last_k = d_last[k]
         if d_last_k is not None:
             state(d_last_k, n_a, m, False, &task.d_last[k])
-    read_cache(&task, cache)
+    read_cache(task, cache)
 
     dx_out = None
     if x is not None:
         dx_out = new_array((n_x, m, T_x))
         cube = dx_out
         task.dx = new_sequence(cube)
+    d_below = None
     if below is not None:
-        task.adds_below = d_below is not None
-        if d_below is None:
-            d_below = tuple([new_array((columns, task.p.widths[k])) for k in range(task.p.n_inputs)])
-        if len(d_below) != task.p.n_inputs:
-            refuse()
+        d_below = tuple([new_array((columns, task.p.widths[k])) for k in range(task.p.n_inputs)])
         for k in range(task.p.n_inputs):
             view = d_below[k]
             task.d_below[k] = <real *> matrix(view, columns, task.p.widths[k])
@@ -240,5 +262,46 @@ def backward(
     db_out = new_array((c.n_slots, n_a, 1))
     cube = db_out
     task.out.db = new_cube(cube)
-    run_backward(&task)
     return dx_out, d_below, d_initial, dW, [db_out[bias_slot(c, k)] for k in range(n_biases(c))]
+
+
+def backward(
+    str form, bint reverse, Py_ssize_t m, Py_ssize_t T_x,
+    const real[:, :, :] x,            # IN  as `forward` had them
+    const Py_ssize_t[:, :] index,
+    tuple below,
+    list weights,
+    bytes lengths,
+    const real[:, ::1] cache not None,    # IN  (cache_rows, n_a), as `forward` returned it
+    const real[:, :, :] da,           # IN  (n_a, m, T_x), gradient of the hidden states, or
+    const real[:, ::1] d_hidden,      # IN  (columns, n_a), the same as columns; one of the two is None
+    tuple d_last,                       # IN  (n_a, m) of each state after the last steps; None for zeros
+) -> tuple:
+    """The backward pass: dx (n_x, m, T_x) or None, the gradients (columns, width) of the layers below or None, those
+    (n_a, m) of the initial states, those of the weights in their order, and of the biases (n_slots, n_a, 1) of the
+    slots."""
+    cdef layer task
+    made = set_backward(
+        &task, form, reverse, m, T_x, x, index, below, weights, lengths, cache, da, d_hidden, d_last,
+    )
+    run_backward(&task)
+    return made
+
+
+def backward_both(
+    str form, Py_ssize_t m, Py_ssize_t T_x,
+    const real[:, :, :] x, const Py_ssize_t[:, :] index, tuple below,
+    tuple weights, bytes lengths,
+    tuple cache, tuple da, tuple d_hidden, tuple d_last,    # of each direction, as `backward` has them
+) -> list:
+    """The backward pass of both directions: of each what `backward` returns."""
+    cdef layer tasks[DIRECTIONS]
+    cdef int i
+    cdef list made = []
+    for i in range(DIRECTIONS):
+        made.append(set_backward(
+            &tasks[i], form, i == 1, m, T_x, x, index, below, weights[i], lengths, cache[i], da[i], d_hidden[i],
+            d_last[i],
+        ))
+    run_both_backward(tasks)
+    return made

@@ -11,8 +11,8 @@ that the indices pick are copied to where the first layer reads them.
 A single step has no block around it.  Where the input and the recurrent product are added to the same slots, their
 weights stand side by side, W = [W_x, W_h], and so do input and hidden state, h = [x, a]: one product makes all sums.
 
-A call checks every argument before it changes anything, and clears `busy` at its end.  Only a call that releases the
-GIL can be found `busy`.
+A call checks every argument before it changes anything, and clears `busy` at its end.  Where there is a GIL, only a
+call that releases it can be found `busy`.
 
 n_x inputs, n_a hidden units, n_y outputs, m examples, T_x steps; of each layer, k from the first on.
 """
@@ -27,6 +27,7 @@ from .linalg.linalg cimport (
     BIAS, columns_to_steps, matmul, steps_to_columns, weights, weights_alloc, weights_init, weights_unpack,
 )
 from .runtime.buffers cimport buffer_free, index_alloc, new_array, values_alloc, workspace_alloc
+from .runtime.guard cimport mark_clear, mark_set
 from .runtime.limits cimport BLOCK_BYTES, BLOCK_COLUMNS, BLOCK_STEPS, GIL_FLOPS
 from .runtime.parallel cimport (
     FP_FLUSH, cancelled, fp_enter, fp_leave, fp_state, full_range, region, serial, thread,
@@ -148,7 +149,7 @@ cdef class Stream:
     cdef real *embedded                         # (columns of a block, n_x), with an embedding
     cdef Py_ssize_t values                      # of a hidden state of the top layer: m n_a
     cdef Py_ssize_t block_steps, max_columns    # of all layers
-    cdef bint busy
+    cdef int busy                               # a call uses what follows, and the workspace
     cdef double flops                           # of a step
     cdef real *memory
     cdef real *by                               # (n_y)
@@ -292,10 +293,12 @@ cdef class Stream:
         fp_leave(before)
 
     cdef int begin(self) except -1:
-        if self.busy:
+        if not mark_set(&self.busy):
             raise RuntimeError("this stream is making a step in another thread")
-        self.busy = True
         return 0
+
+    cdef void end(self) noexcept:
+        mark_clear(&self.busy)
 
     cdef void set_input(self, const strided *x, const indices *index) noexcept:
         self.first.p.one_hot = index != NULL and self.vectors == NULL
@@ -315,6 +318,13 @@ cdef class Stream:
         tuple out,                              # OUT  (n_a, m), (n_y, m) or None; None for new arrays
     ):
         """One step; a and y, `out` itself where it is given."""
+        self.begin()
+        try:
+            return self.step_into(x, index, out)
+        finally:
+            self.end()
+
+    cdef tuple step_into(self, const strided *x, const indices *index, tuple out):
         cdef layer *task = self.top
         cdef real[:, ::1] a, y
         cdef strided a_out, y_out
@@ -339,7 +349,6 @@ cdef class Stream:
                 y_out = new_state(y)
             if n_y and a_out.data < y_out.data + n_y * m and y_out.data < a_out.data + self.values:
                 raise ValueError("the results overlap")
-        self.begin()
         if keep:
             self.a_view, self.y_view = a, y
             self.out = out
@@ -350,7 +359,6 @@ cdef class Stream:
         else:
             with nogil:
                 self.advance_one()
-        self.busy = False
         return out
 
     cdef tuple make_steps(self, const strided *x, const indices *index, Py_ssize_t T_x):
@@ -378,7 +386,7 @@ cdef class Stream:
             self.advance(T_x, thr)
             for k in range(self.n_layers if cancelled(thr) else 0):
                 keep_states(&self.layers[k], True)
-        self.busy = False
+        self.end()
         raise_if_cancelled(&interrupts)
         return a_out, y_out
 
@@ -440,7 +448,7 @@ cdef class Stream:
                     view = states[i][k]
                     columns_to_steps(new_state(view), task.state[k], n_a, m, 0, 1, full_range(n_a), full_range(m))
         finally:
-            self.busy = False
+            self.end()
         return states
 
     def set(
@@ -473,7 +481,7 @@ cdef class Stream:
                         task.state[k], n_a, self.layers[i].given[k], m, 0, 1, full_range(n_a), full_range(m),
                     )
         finally:
-            self.busy = False
+            self.end()
 
     def reset(
         self,
@@ -498,7 +506,7 @@ cdef class Stream:
                     continue
                 for j in range(examples.shape[0]):
                     memset(one.layer.state[k] + examples[j] * n_a, 0, n_a * sizeof(real))
-        self.busy = False
+        self.end()
 
     def weights(self) -> tuple:
         """Copies of W and b of each layer, Wy and by as they were given, and the embedding (vocabulary, n_x) itself."""

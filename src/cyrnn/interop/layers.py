@@ -8,7 +8,7 @@ import numpy as np
 from .. import _checks
 from .._checks import Array, DType
 from ..recurrent.fused import Fused, Orders, added, fuse, split
-from ..recurrent.network import converted, layout, walk
+from ..recurrent.layout import converted, layout, walk
 from ..recurrent.spec import GRU_AFTER, CellSpec, cell_of
 
 

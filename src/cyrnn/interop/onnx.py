@@ -16,7 +16,7 @@ from .. import _checks
 from .._checks import Array, Parameters
 from .._version import __version__
 from ..recurrent.fused import Fused, fuse, split
-from ..recurrent.network import converted, layout, walk
+from ..recurrent.layout import converted, layout, walk
 from ..recurrent.spec import check_output
 from .layers import in_dtype
 from .onnx_graph import Network, network
@@ -191,6 +191,7 @@ def export_onnx(
     (['x', 'a0'], ['a', 'y'])
     """
     onnx = _onnx()
+    path = _checks.path(path)
     dtype = getattr(dtype, "__name__", dtype)  # numpy.float32
     if not isinstance(dtype, (str, np.dtype)) or dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
@@ -284,6 +285,8 @@ def import_onnx(path: str | os.PathLike[str], *, dtype: Any = np.float64) -> Any
     ------
     ImportError
         If the package onnx is not installed.
+    TypeError
+        If `path` is no path.
     OSError
         If the file cannot be read.
     ValueError
@@ -304,6 +307,7 @@ def import_onnx(path: str | os.PathLike[str], *, dtype: Any = np.float64) -> Any
     True
     """
     onnx, dtype = _onnx(), _checks.kernels(dtype).dtype
+    path = _checks.path(path)  # before onnx takes a number for an open file
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)

@@ -112,7 +112,8 @@ class CacheList(MutableSequence[tuple[Any, ...]]):
         return self._list
 
     def __len__(self) -> int:
-        return len(self._list) if self._sequence is None else len(self._sequence)
+        sequence = self._sequence  # once: another thread may edit the list meanwhile
+        return len(self._list) if sequence is None else len(sequence)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         t = 0
@@ -172,7 +173,8 @@ class CacheList(MutableSequence[tuple[Any, ...]]):
         return self
 
     def __repr__(self) -> str:
-        of = "" if self._sequence is None else f" of {self._sequence.spec.title}"
+        sequence = self._sequence
+        of = "" if sequence is None else f" of {sequence.spec.title}"
         return f"<the caches of {len(self)} steps{of}>"
 
 
@@ -251,8 +253,9 @@ def sequence_of(steps: Any, spec: CellSpec, T_x: int) -> SequenceCache | None:
 
 def kernels_of(steps: Any) -> _kernels.Kernels:
     """Return the kernels of the precision of caches: that of the first step's first array, the hidden state."""
-    if isinstance(steps, CacheList) and steps.sequence is not None:
-        return steps.sequence.kernels
+    sequence = steps.sequence if isinstance(steps, CacheList) else None
+    if sequence is not None:
+        return sequence.kernels
     first = steps[0] if isinstance(steps, Sequence) and len(steps) and isinstance(steps[0], (tuple, list)) else ()
     return _checks.kernels_for(*first[:1])
 

@@ -1,252 +1,21 @@
-"""Networks of several layers and both directions.
+"""Networks of several layers and both directions, as `layout` describes them: the passes."""
 
-A network is a list, and its parameters are all there is to it:
-
-    [{"E": ...},                       optional: an embedding, whose columns stand for indices
-     parameters,                       a layer: the recurrent parameters of an RNN, an LSTM or a GRU
-     (parameters, parameters),         a layer of both directions: left to right, right to left
-     ...,
-     {"Wy": ..., "by": ...}]           optional: the output layer, y = softmax(Wy a + by)
-
-A layer reads the hidden states of the one below it; of two directions the columns are side by side, those from left to
-right first.  From right to left an example begins with its own last step.
-"""
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .. import _checks, _kernels, _updates
-from .._checks import FLOAT64, Array, DType, Parameters
+from .._checks import Array, DType
+from .._kernels import Kernels
 from .activations import sigmoid, softmax
-from .spec import CELLS, OUTPUTS, CellSpec, cell_of, check_output, gru_form
+from .layout import Layout, converted, initial_states, layout, walk
+from .spec import OUTPUTS, check_output, gru_form
 
 __all__ = ["network_backward", "network_forward"]
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"softmax": softmax, "sigmoid": sigmoid, "linear": np.asarray}
-
-
-class Direction(NamedTuple):
-    """One direction of a layer."""
-
-    name: str  # as the caller would spell it: network[2][1]
-    spec: CellSpec
-    parameters: Parameters
-
-    def arrays(self) -> tuple[list[Any], list[Any]]:
-        """Return weights and biases in the order of the kernels."""
-        p, gates = self.parameters, self.spec.gates
-        if not gates:
-            return [p["Wax"], p["Waa"]], [p["ba"]]
-        biases = [p["b" + gate] for gate in gates]
-        if "bca" in self.spec.entries:
-            biases.append(p["bca"])
-        return [p["W" + gate] for gate in gates], biases
-
-    def gradients(self, dW: list[Array], db: list[Array]) -> dict[str, Array]:
-        """Name gradients that are in the order of `arrays`, in the order of the parameters."""
-        gates = self.spec.gates
-        names = ["Wax", "Waa"] if not gates else ["W" + gate for gate in gates]
-        biases = ["ba"] if not gates else ["b" + gate for gate in gates] + ["bca"]
-        found = dict(zip(names, dW, strict=True)) | dict(zip(biases, db, strict=False))
-        return {"d" + key: found[key] for key in self.spec.entries}
-
-
-class Layout(NamedTuple):
-    """The parts of a network."""
-
-    embedding: Mapping[str, Any] | None
-    layers: list[list[Direction]]
-    output: Mapping[str, Any] | None
-
-    def output_name(self, name: str) -> str:
-        """Return the output layer's name, as the caller would spell it."""
-        return f"{name}[{len(self.layers) + (self.embedding is not None)}]"
-
-    def network(self) -> list[Any]:
-        """Return the list that has these parts, without entries that no function reads."""
-        layers = [[{key: d.parameters[key] for key in d.spec.entries} for d in layer] for layer in self.layers]
-        entries = [layer[0] if len(layer) == 1 else tuple(layer) for layer in layers]
-        return [
-            *([] if self.embedding is None else [self.embedding]),
-            *entries,
-            *([] if self.output is None else [self.output]),
-        ]
-
-    def cells(self) -> list[list[CellSpec]]:
-        """Return the cell of each layer and direction."""
-        return [[direction.spec for direction in layer] for layer in self.layers]
-
-
-def _direction(name: str, parameters: Any) -> Direction:
-    """Return a direction of a layer, or raise the error that names what it is not."""
-    if not isinstance(parameters, Mapping):
-        kind = type(parameters).__name__
-        raise TypeError(f"{name}: expected the parameters of a layer, or a pair of them, got {kind}")
-    try:
-        spec = cell_of(parameters)
-    except (ValueError, KeyError) as error:
-        raise type(error)(f"{name}: {str(error).partition(': ')[2]}") from error
-    extra = [key for key in (spec.output, "Wy", "Wya", "by") if key in parameters]
-    if extra:
-        raise ValueError(
-            f"{name}: expected the recurrent parameters alone, got {extra[0]!r} as well; the output layer is the last "
-            "entry of a network"
-        )
-    return Direction(name, spec, parameters)
-
-
-def layout(network: Any, name: str = "network") -> Layout:
-    """Return the parts of a network; sizes are not checked.
-
-    Raises
-    ------
-    TypeError, ValueError, KeyError
-        If it is no network; the message names the entry.
-    """
-    if not isinstance(network, (list, tuple)):
-        kind = type(network).__name__
-        raise TypeError(f"{name}: expected a list of layers, got {kind}")
-    entries = list(enumerate(network))
-    embedding = output = None
-    if entries and isinstance(entries[0][1], Mapping) and "E" in entries[0][1]:
-        embedding = entries.pop(0)[1]
-        _only(f"{name}[0]", embedding, "E")
-    if entries and isinstance(entries[-1][1], Mapping) and "Wy" in entries[-1][1] and not _recurrent(entries[-1][1]):
-        k, output = entries.pop()
-        _only(f"{name}[{k}]", output, "Wy", "by")
-    if not entries:
-        raise ValueError(f"{name}: expected one recurrent layer at least, got none")
-    layers = []
-    for k, entry in entries:
-        where = f"{name}[{k}]"
-        if isinstance(entry, Mapping):
-            layers.append([_direction(where, entry)])
-            continue
-        if not isinstance(entry, (list, tuple)) or len(entry) != 2:
-            got = f"{len(entry)} entries" if isinstance(entry, (list, tuple)) else type(entry).__name__
-            expected = "the parameters of a layer, or a pair of them (left to right, right to left)"
-            raise TypeError(f"{where}: expected {expected}, got {got}")
-        pair = [_direction(f"{where}[{i}]", parameters) for i, parameters in enumerate(entry)]
-        if pair[0].spec is not pair[1].spec:
-            raise ValueError(f"{where}[1]: expected {pair[0].spec.title}, as {where}[0], got {pair[1].spec.title}")
-        layers.append(pair)
-    return Layout(embedding, layers, output)
-
-
-def _recurrent(entry: Mapping[str, Any]) -> bool:
-    return any(spec.identifier in entry for spec in CELLS.values())
-
-
-def _only(name: str, entry: Mapping[str, Any], *keys: str) -> None:
-    """Refuse an entry that lacks one of these keys, or has another one."""
-    for key in keys:
-        _checks.entry(entry, key, name)
-    for key in entry:
-        if key not in keys:
-            raise ValueError(f"{name}: expected the entries {', '.join(map(repr, keys))} alone, got {key!r} as well")
-
-
-def walk(network: Any, name: str = "network") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield every dict of a nested list, with its name as the caller would spell it."""
-    if isinstance(network, Mapping):
-        yield name, network
-        return
-    if not isinstance(network, (list, tuple)):
-        raise TypeError(f"{name}: expected a mapping, or a list of them, got {type(network).__name__}")
-    for k, entry in enumerate(network):
-        yield from walk(entry, f"{name}[{k}]")
-
-
-def shapes(parts: Layout, name: str, n_x: int | None, output: Any) -> dict[str, tuple[str, tuple[int, int]]]:
-    """Return the shape of every entry by its name, and the letters that explain it.
-
-    n_x is None where only the weights tell it; without an `output` that layer is left out.
-    """
-    found: dict[str, tuple[str, tuple[int, int]]] = {}
-    if parts.embedding is not None:
-        where = f"{name}[0]['E']"
-        n_x, vocabulary = _checks.dimensions(where, parts.embedding["E"], "n_x, vocabulary").shape
-        found[where] = "n_x, vocabulary", (n_x, vocabulary)
-    for layer in parts.layers:
-        units: list[int] = []
-        for where, spec, parameters in layer:
-            n_a, columns = spec.sizes(parameters, where)
-            if units and n_a != units[0]:
-                raise ValueError(f"{where}: expected n_a = {units[0]} units, as {layer[0].name}, got {n_a}")
-            if n_a == 0:
-                raise ValueError(f"{where}: expected one unit at least, got n_a = 0")
-            n_x = columns if n_x is None else n_x
-            units.append(n_a)
-            wanted = spec.parameters(n_a, n_x)
-            found |= {f"{where}[{key!r}]": wanted[key] for key in spec.entries}
-        n_x = sum(units)
-    if parts.output is not None and output is not None:
-        assert n_x is not None
-        where = parts.output_name(name)
-        n_y = len(_checks.dimensions(f"{where}['Wy']", parts.output["Wy"], "n_y, n_a"))
-        found |= {f"{where}[{key!r}]": wanted for key, wanted in _checks.output_shapes("Wy", n_y, n_x).items()}
-    return found
-
-
-def _fits(parts: Layout, n_x: int | None, output: Any, dtype: DType) -> bool:
-    """Whether every entry is as the kernels take it; in small networks `converted` takes as long as a layer."""
-
-    def plain(array: Any, shape: tuple[int, int]) -> bool:
-        fits: bool = type(array) is np.ndarray and array.dtype is dtype and array.shape == shape
-        return fits and array.flags.carray and array.size > 0
-
-    try:
-        if parts.embedding is not None:
-            E = parts.embedding["E"]
-            n_x = E.shape[0]
-            if not plain(E, (n_x, E.shape[1])):
-                return False
-        for layer in parts.layers:
-            units = []
-            for direction in layer:
-                weights, biases = direction.arrays()
-                n_a, columns = weights[0].shape
-                units.append(n_a)
-                n_x = columns - (n_a if direction.spec.gates else 0) if n_x is None else n_x
-                wanted = [(n_a, n_a + n_x)] * len(weights) if direction.spec.gates else [(n_a, n_x), (n_a, n_a)]
-                if not all(map(plain, weights, wanted)) or not all(plain(b, (n_a, 1)) for b in biases):
-                    return False
-            if len({*units}) > 1:
-                return False
-            n_x = sum(units)
-        if parts.output is not None and output is not None:
-            Wy, by = parts.output["Wy"], parts.output["by"]
-            return plain(Wy, (Wy.shape[0], n_x or 0)) and plain(by, (Wy.shape[0], 1))
-    except _checks.MISFIT:
-        return False
-    return True
-
-
-def converted(parts: Layout, name: str, n_x: int | None, output: Any, dtype: DType = FLOAT64) -> Layout:
-    """Convert all parameters, or raise the error that names the misfit; the first arguments are those of `shapes`."""
-    if _fits(parts, n_x, output, dtype):
-        return parts
-    wanted = shapes(parts, name, n_x, output)
-
-    def entries(where: str, values: Mapping[str, Any]) -> dict[str, Array]:
-        own = {key: wanted[f"{where}[{key!r}]"] for key in values if f"{where}[{key!r}]" in wanted}
-        return _checks.weights(values, own, where, dtype)
-
-    embedding = None if parts.embedding is None else entries(f"{name}[0]", parts.embedding)
-    layers = []
-    for layer in parts.layers:
-        directions = []
-        for where, spec, parameters in layer:
-            own = {key: wanted[f"{where}[{key!r}]"] for key in spec.entries}
-            directions.append(Direction(where, spec, _checks.weights(parameters, own, where, dtype)))
-        layers.append(directions)
-    top = parts.output
-    if top is not None and output is not None:
-        top = entries(parts.output_name(name), top)
-    return Layout(embedding, layers, top)
 
 
 @dataclass(slots=True)
@@ -274,9 +43,34 @@ class NetworkCache:
             _updates.check(self.made, {"x": self.x, **arrays})
 
 
-def _input(x: Any, parts: Layout, lengths: Any, dtype: DType) -> tuple[Any, Array | None, bytes | None]:
-    """Convert the input: x or indices, the embedded input if there is an embedding, the lengths."""
-    array = _checks.any_array("x", x, "n_x, m, T_x")
+@dataclass(slots=True)
+class _Input:
+    """The input of a forward pass, as the kernels take it."""
+
+    x: Any  # (n_x, m, T_x), or indices (m, T_x)
+    E: Array | None  # (n_x, vocabulary), the embedding that indices are of
+    lengths: bytes | None
+
+    def steps(self, first: int, end: int) -> "_Input":
+        """Return some of the steps."""
+        kept = self.lengths
+        if kept is not None:
+            kept = np.clip(np.frombuffer(kept, np.intp) - first, 0, end - first).tobytes()
+        return _Input(self.x[..., first:end], self.E, kept)
+
+    def dense(self) -> Any:
+        """Return (n_x, m, T_x), of the columns of the embedding; None for indices of one-hot columns."""
+        if self.E is None:
+            return self.x if self.x.ndim == 3 else None
+        index, kept = self.x, self.lengths
+        if kept is not None:
+            index = np.where(np.arange(index.shape[1]) < np.frombuffer(kept, np.intp)[:, None], index, 0)
+        return self.E[:, index]
+
+
+def _input(x: Any, parts: Layout, lengths: Any, dtype: DType) -> _Input:
+    """Convert the input."""
+    array = _checks.any_input("x", x, "n_x, m, T_x")
     indices = _checks.are_indices(array, 3)
     if parts.embedding is not None and not indices:
         got = f"{array.ndim} dimensions of dtype {array.dtype}"
@@ -286,49 +80,27 @@ def _input(x: Any, parts: Layout, lengths: Any, dtype: DType) -> tuple[Any, Arra
     _checks.columns_fit("x", m, T_x)
     kept = None if lengths is None else _checks.lengths(lengths, m, T_x)
     if not indices:
-        return array, None, kept
+        return _Input(array, None, kept)
+    where, spec, parameters = parts.layers[0][0]
     if parts.embedding is None:
-        where, spec, parameters = parts.layers[0][0]
-        return _checks.indices("x", array, spec.sizes(parameters, where)[1], kept).copy(), None, kept
+        return _Input(_checks.indices("x", array, spec.sizes(parameters, where)[1], kept).copy(), None, kept)
     E = _checks.dimensions("network[0]['E']", parts.embedding["E"], "n_x, vocabulary", dtype)
-    array = _checks.indices("x", array, E.shape[1], kept, "vocabulary").copy()
-    safe = array if kept is None else np.where(_checks.within(kept, T_x), array, 0)
-    return array, E[:, safe], kept
+    return _Input(_checks.indices("x", array, E.shape[1], kept, "vocabulary").copy(), E, kept)
 
 
-def initial_states(
-    states: Any, cells: list[list[CellSpec]], m: int, sizes: list[int], name: str, dtype: DType = FLOAT64
-) -> list[list[tuple[Any, ...]]]:
-    """Convert the states of all layers and directions, nested as `network_forward` returns them."""
-    if states is None:
-        return [[(None,) * len(spec.states) for spec in layer] for layer in cells]
-    if not isinstance(states, (list, tuple)) or len(states) != len(cells):
-        got = f"{len(states)} entries" if isinstance(states, (list, tuple)) else type(states).__name__
-        raise ValueError(f"{name}: expected a list of {len(cells)} entries, one for each layer, got {got}")
-    found: list[list[tuple[Any, ...]]] = []
-    for k, (layer, n_a, value) in enumerate(zip(cells, sizes, states, strict=True)):
-        values = [value] if len(layer) == 1 else [None, None] if value is None else value
-        if len(layer) == 2 and (not isinstance(values, (list, tuple)) or len(values) != 2):
-            raise ValueError(f"{name}[{k}]: expected a pair, of both directions, got {type(value).__name__}")
-        row: list[tuple[Any, ...]] = []
-        for i, (spec, entry) in enumerate(zip(layer, values, strict=True)):
-            where = f"{name}[{k}]" if len(layer) == 1 else f"{name}[{k}][{i}]"
-            letters = spec.states
-            named = {where: entry}
-            if entry is None:
-                named = {f"{where}[{s}]": None for s in range(len(letters))}
-            elif len(letters) > 1:
-                each = _checks.unpacked(where, entry, ", ".join(letters))
-                named = {f"{where}[{s}]": one for s, one in enumerate(each)}
-            row.append(tuple(None if v is None else _checks.state(key, v, n_a, m, dtype) for key, v in named.items()))
-        found.append(row)
-    return found
+PASSED_ON_BYTES = 256 * 1024  # of hidden columns between layers, up to which all steps are computed at once
+PASSED_ON_SHARE = 0.22  # of the bytes returned, which they and the results of some steps may take
+PASSED_ON_COLUMNS = 128  # examples times steps at least, for products at full speed
+TRIED_COLUMNS = 10_000  # examples times steps times layers of a call that is tried before it is checked
 
 
 def _nested(layers: list[list[list[Array]]]) -> list[Any]:
     """Return states as they are shown: an array or a tuple of a direction, a pair of these of a layer of both."""
-    shown = [[states[0] if len(states) == 1 else tuple(states) for states in layer] for layer in layers]
-    return [layer[0] if len(layer) == 1 else tuple(layer) for layer in shown]
+    shown: list[Any] = []
+    for layer in layers:
+        each = [states[0] if len(states) == 1 else tuple(states) for states in layer]
+        shown.append(each[0] if len(each) == 1 else tuple(each))
+    return shown
 
 
 def _without_steps(lengths: bytes | None, T_x: int) -> Any:
@@ -339,6 +111,113 @@ def _without_steps(lengths: bytes | None, T_x: int) -> Any:
         return None
     none = np.frombuffer(lengths, np.intp) == 0
     return none if none.any() else None
+
+
+def _sizes(parts: Layout) -> list[int]:
+    """Return n_a of each layer; an error if that of two directions differs, or is 0."""
+    sizes = []
+    for layer in parts.layers:
+        each = {len(direction.parameters[direction.spec.identifier]) for direction in layer}
+        if len(each) > 1 or 0 in each:
+            raise ValueError("the shapes do not fit")
+        sizes.append(each.pop())
+    return sizes
+
+
+def _outputs(parts: Layout, output: str | None) -> Any:
+    """Return the weights of the output layer if it is read."""
+    if output is None or parts.output is None:
+        return None
+    return parts.output["Wy"], parts.output["by"]
+
+
+def _forward(
+    kernels: Kernels,
+    given: _Input,
+    dense: Any,
+    parts: Layout,
+    sizes: list[int],
+    initial: Any,
+    output: str | None,
+    cache: bool,
+) -> tuple[Any, Array, list[Any], list[Any]]:
+    """Run all layers over all steps, one layer after the other: y, a, the last states, what is kept of each layer."""
+    m, T_x = given.x.shape[-2:]
+    kept, top = given.lengths, _outputs(parts, output)
+    n_a, pair = sizes[-1], len(parts.layers[-1]) == 2
+    a: Array = np.empty((n_a * (1 + pair), m, T_x), kernels.dtype)
+    none = _without_steps(kept, T_x)
+    source: tuple[Any, ...] = m, T_x, dense, given.x if dense is None else None, None
+    buffers, last, y = [], [], None
+    count = len(parts.layers)
+    for layer, begin in zip(parts.layers, initial, strict=True):
+        count -= 1
+        form = layer[0].spec.form
+        if len(layer) == 1:
+            how = (None, None, OUTPUTS[None]) if count or top is None else (*top, OUTPUTS[output])
+            own = begin[0], *layer[0].arrays(), None if count else a, count > 0
+            made = [kernels.network.forward(form, False, *source, *own, *how, kept, cache)]
+            y = made[0][2]
+        else:
+            weights, biases = zip(layer[0].arrays(), layer[1].arrays(), strict=True)
+            halves = (None, None) if count else (a[:n_a], a[n_a:])
+            made = kernels.network.forward_both(
+                form, *source, tuple(begin), weights, biases, halves, count > 0, kept, cache
+            )
+        ends = [states for _, _, _, states in made]
+        if none is not None:
+            for states, before in zip(ends, begin, strict=True):
+                for state, value in zip(states, before, strict=True):
+                    state[:, none] = 0.0 if value is None else np.broadcast_to(value, state.shape)[:, none]
+        hidden = tuple(columns for _, columns, _, _ in made)
+        source = m, T_x, None, None, hidden
+        if cache:
+            buffers.append([(buffer, columns) for buffer, columns, _, _ in made])
+        last.append(ends)
+    if top is not None and pair:
+        assert output is not None
+        y = ACTIVATIONS[output](kernels.dense.forward(a, *top))
+        if kept is not None:
+            y[:, np.arange(T_x) >= np.frombuffer(kept, np.intp)[:, None]] = 0.0
+    return y, a, last, buffers
+
+
+def _steps_at_once(parts: Layout, sizes: list[int], n_y: int, given: _Input) -> int:
+    """Return how many steps a pass that keeps nothing computes at once.
+
+    What the layers hand on is then little beside what is returned.  A layer from right to left needs all steps of the
+    one below.
+    """
+    m, T_x = map(int, given.x.shape[-2:])
+    inner = 2 * max(sizes[:-1], default=0) + (0 if given.E is None else len(given.E))
+    if not inner or any(len(layer) == 2 for layer in parts.layers):
+        return T_x
+    returned = sizes[-1] + n_y
+    if 8 * inner * m * T_x <= PASSED_ON_BYTES:
+        return T_x
+    steps = max(int(PASSED_ON_SHARE * T_x * returned / (inner + returned)), -(-PASSED_ON_COLUMNS // m))
+    return steps // 8 * 8 if steps > 8 else steps  # whole cache lines
+
+
+def _forward_by_steps(
+    kernels: Kernels, given: _Input, parts: Layout, sizes: list[int], initial: Any, output: str | None, n_y: int
+) -> tuple[Any, Array, list[Any]]:
+    """As `_forward`, some steps of all layers at a time: y, a and the last states."""
+    m, T_x = given.x.shape[-2:]
+    at_once = _steps_at_once(parts, sizes, n_y, given)
+    if at_once >= T_x:
+        return _forward(kernels, given, given.dense(), parts, sizes, initial, output, False)[:3]
+    a: Array = np.empty((sizes[-1], m, T_x), kernels.dtype)
+    y = np.empty((n_y, m, T_x), kernels.dtype) if n_y else None
+    last: list[Any] = []
+    for first in range(0, T_x, at_once):
+        part = given.steps(first, min(first + at_once, T_x))
+        y_part, a_part, last, _ = _forward(kernels, part, part.dense(), parts, sizes, initial, output, False)
+        a[:, :, first : first + at_once] = a_part
+        if y is not None:
+            y[:, :, first : first + at_once] = y_part
+        initial = [[tuple(states) for states in layer] for layer in last]
+    return y, a, last
 
 
 def network_forward(
@@ -359,7 +238,7 @@ def network_forward(
         Input of every step.  Integers (m, T_x) are indices: of the columns of the embedding, or of one-hot columns if
         there is none.
     network : list
-        The layers, as the module `cyrnn.recurrent.network` describes them: optionally an embedding ``{"E": (n_x,
+        The layers, as the module `cyrnn.recurrent.layout` describes them: optionally an embedding ``{"E": (n_x,
         vocabulary)}``; then the recurrent parameters of each layer, as for `rnn_forward`, `lstm_forward` or
         `gru_forward` without the output layer, or a pair of them for a layer of both directions; optionally an output
         layer ``{"Wy": (n_y, n_a), "by": (n_y, 1)}``.  The inputs of a layer are the n_a units of the one below, or the
@@ -410,54 +289,53 @@ def network_forward(
     kernels, made = _checks.kernels(dtype), _updates.count
     check_output(output)
     parts = layout(network)
-    array, embedded, kept = _input(x, parts, lengths, kernels.dtype)
-    dense = embedded if embedded is not None else array if array.ndim == 3 else None
+    if type(x) is np.ndarray and x.dtype is kernels.dtype and x.ndim == 3 and _is_small(parts, x.shape):
+        try:
+            kept = None if lengths is None else _checks.lengths(lengths, *x.shape[1:])
+            return _run(kernels, _Input(x, None, kept), parts, parts, states, output, cache, made)
+        except _checks.MISFIT:
+            pass
+    given = _input(x, parts, lengths, kernels.dtype)
+    n_x = len(given.x) if given.x.ndim == 3 else None
     where, spec, parameters = parts.layers[0][0]
-    if embedded is None and dense is not None and spec.sizes(parameters, where)[1] != len(dense):
-        spec.check_input("x", dense, parameters, where)
-    checked = converted(parts, "network", None if dense is None else len(dense), output, kernels.dtype)
-    m, T_x = array.shape[-2:]
-    sizes = [layer[0].spec.sizes(layer[0].parameters)[0] for layer in checked.layers]
-    initial = initial_states(states, checked.cells(), m, sizes, "states", kernels.dtype)
-    index = None if dense is not None else array
-    below: tuple[Array, ...] | None = None
-    buffers: list[list[tuple[Array, Array | None]]] = []
-    last: list[list[list[Array]]] = []
-    n_top = sizes[-1] * len(checked.layers[-1])
-    a = np.empty((n_top, m, T_x), kernels.dtype)
-    y: Any = None
-    none = _without_steps(kept, T_x)
-    for k, layer in enumerate(checked.layers):
-        top = k == len(checked.layers) - 1
-        inner: list[tuple[Array, Array | None]] = []
-        ends: list[list[Array]] = []
-        fused = top and len(layer) == 1 and checked.output is not None and output is not None
-        Wy = by = None
-        if fused and checked.output is not None:
-            Wy, by = checked.output["Wy"], checked.output["by"]
-        for i, direction in enumerate(layer):
-            weights, biases = direction.arrays()
-            buffer, hidden, y, states_after = kernels.network.forward(
-                direction.spec.form, i == 1, m, T_x, dense if below is None else None, index if below is None else None,
-                below, initial[k][i], weights, biases, a[i * sizes[-1] : (i + 1) * sizes[-1]] if top else None, not top,
-                Wy, by, OUTPUTS[output if fused else None], kept, cache,
-            )  # fmt: skip
-            if none is not None:
-                for state, begin in zip(states_after, initial[k][i], strict=True):
-                    state[:, none] = 0.0 if begin is None else np.broadcast_to(begin, state.shape)[:, none]
-            inner.append((buffer, hidden))
-            ends.append(states_after)
-        below = None if top else tuple(hidden for _, hidden in inner if hidden is not None)
-        if cache:
-            buffers.append(inner)
-        last.append(ends)
-    if checked.output is not None and output is not None and len(checked.layers[-1]) == 2:
-        y = ACTIVATIONS[output](kernels.dense.forward(a, checked.output["Wy"], checked.output["by"]))
-        if kept is not None:
-            y[:, np.arange(T_x) >= np.frombuffer(kept, np.intp)[:, None]] = 0.0
+    if n_x is not None and spec.sizes(parameters, where)[1] != n_x:
+        spec.check_input("x", given.x, parameters, where)
+    checked = converted(parts, "network", n_x, output, kernels.dtype)
+    return _run(kernels, given, parts, checked, states, output, cache, made)
+
+
+def _is_small(parts: Layout, shape: tuple[int, ...]) -> bool:
+    """Whether a call is tried before its arguments are checked.
+
+    The kernels check them too, and checking them here takes as long as a small layer.  In a large network all layers
+    but the last might have run for nothing.
+    """
+    return parts.embedding is None and shape[-1] * shape[-2] * len(parts.layers) <= TRIED_COLUMNS
+
+
+def _run(
+    kernels: Kernels,
+    given: _Input,
+    parts: Layout,
+    checked: Layout,
+    states: Any,
+    output: str | None,
+    cache: bool,
+    made: int,
+) -> tuple[Any, Array, list[Any], NetworkCache | None]:
+    """Return what `network_forward` does; `checked` is what the caller passed, or that converted."""
+    sizes = _sizes(checked)
+    initial = initial_states(states, checked, given.x.shape[-2], sizes, "states", kernels.dtype)
     if not cache:
+        top = _outputs(checked, output)
+        n_y = 0 if top is None else len(top[0])
+        y, a, last = _forward_by_steps(kernels, given, checked, sizes, initial, output, n_y)
         return y, a, _nested(last), None
-    return y, a, _nested(last), NetworkCache(parts, array, embedded, kept, a, output, buffers, made)
+    dense = given.dense()
+    y, a, last, buffers = _forward(kernels, given, dense, checked, sizes, initial, output, True)
+    embedded = None if given.E is None else dense
+    caches = NetworkCache(parts, given.x, embedded, given.lengths, a, output, buffers, made)
+    return y, a, _nested(last), caches
 
 
 def network_backward(
@@ -510,17 +388,29 @@ def network_backward(
         got = "None, which network_forward returns with cache=False" if caches is None else type(caches).__name__
         raise TypeError(f"caches: expected what network_forward returned, got {got}")
     caches.check()
-    kernels = _kernels.of(caches.a.dtype)
-    kept, x, embedded = caches.lengths, caches.x, caches.embedded
-    m, T_x = x.shape[-2:]
+    kernels, x, embedded = _kernels.of(caches.a.dtype), caches.x, caches.embedded
     dense = embedded if embedded is not None else x if x.ndim == 3 else None
     for layer in caches.parts.layers:
         for where, spec, parameters in layer:
             if spec.name == "gru" and gru_form(parameters) is not spec:
                 raise ValueError(f"{where}: expected {spec.title}, as in the forward pass, got the other form")
     read = caches.output if dz is None else "linear"  # whether the output layer is
+    if _is_small(caches.parts, x.shape):
+        try:
+            return _backward(kernels, caches, caches.parts, dense, dz, da, dstates)
+        except _checks.MISFIT:
+            pass
     checked = converted(caches.parts, "network", None if dense is None else len(dense), read, kernels.dtype)
-    sizes = [layer[0].spec.sizes(layer[0].parameters)[0] for layer in checked.layers]
+    return _backward(kernels, caches, checked, dense, dz, da, dstates)
+
+
+def _backward(
+    kernels: Kernels, caches: NetworkCache, checked: Layout, dense: Any, dz: Any, da: Any, dstates: Any
+) -> tuple[list[Any], Any, list[Any]]:
+    """Return what `network_backward` does; `checked` is what the caller passed, or that converted."""
+    kept, x = caches.lengths, caches.x
+    m, T_x = x.shape[-2:]
+    sizes = _sizes(checked)
     n_top = len(caches.a)
     outside = None if kept is None else ~_checks.within(kept, T_x)
     used = _checks.used_steps(kept)
@@ -542,37 +432,46 @@ def network_backward(
         gradients.append({"d" + key: np.zeros(np.shape(value), kernels.dtype) for key, value in checked.output.items()})
     if total is None:
         total = np.zeros((n_top, m, T_x), kernels.dtype)
-    d_last = initial_states(dstates, checked.cells(), m, sizes, "dstates", kernels.dtype)
-    d_last = [[tuple(_full(d, m) for d in direction) for direction in layer] for layer in d_last]
+    d_last = initial_states(dstates, checked, m, sizes, "dstates", kernels.dtype)
+    if dstates is not None:
+        d_last = [[tuple(_full(d, m) for d in direction) for direction in layer] for layer in d_last]
     none = _without_steps(kept, T_x)
     d_hidden: tuple[Array, ...] | None = None
     d_initial: list[list[list[Array]]] = []
     dx: Any = None
-    for k in reversed(range(len(checked.layers))):
-        layer, first = checked.layers[k], k == 0
-        below = None if first else tuple(hidden for _, hidden in caches.layers[k - 1])
-        d_below: tuple[Array, ...] | None = None
-        row, begins = [], []
-        for i, direction in enumerate(layer):
-            weights, _ = direction.arrays()
-            n_a = sizes[k]
-            from_above = (total[i * n_a : (i + 1) * n_a], None) if d_hidden is None else (None, d_hidden[i])
-            dx_i, d_below, d_begin, dW, db = kernels.network.backward(
-                direction.spec.form, i == 1, m, T_x, dense if first else None,
-                x if first and dense is None else None, below, weights, kept, caches.layers[k][i][0],
-                *from_above, d_last[k][i], d_below,
-            )  # fmt: skip
-            if none is not None:
-                for gradient, end in zip(d_begin, d_last[k][i], strict=True):
+    source: tuple[Any, ...]
+    for k in range(len(checked.layers) - 1, -1, -1):
+        layer, buffers = checked.layers[k], caches.layers[k]
+        form, n_a = layer[0].spec.form, sizes[k]
+        if k == 0:
+            source = m, T_x, dense, x if dense is None else None, None
+        else:
+            source = m, T_x, None, None, tuple([hidden for _, hidden in caches.layers[k - 1]])
+        if len(layer) == 1:
+            above = (total, None) if d_hidden is None else (None, d_hidden[0])
+            weights, _ = layer[0].arrays()
+            made = [kernels.network.backward(form, False, *source, weights, kept, buffers[0][0], *above, d_last[k][0])]
+        else:
+            halves = ((total[:n_a], total[n_a:]), (None, None)) if d_hidden is None else ((None, None), d_hidden)
+            both = tuple([direction.arrays()[0] for direction in layer])
+            made = kernels.network.backward_both(
+                form, *source, both, kept, (buffers[0][0], buffers[1][0]), *halves, tuple(d_last[k])
+            )
+        if none is not None:
+            for (_, _, d_begin, _, _), given in zip(made, d_last[k], strict=True):
+                for gradient, end in zip(d_begin, given, strict=True):
                     if end is not None:
                         gradient[:, none] = end[:, none]
-            if dx_i is not None:
-                dx = dx_i if dx is None else np.add(dx, dx_i, out=dx)
-            row.append(direction.gradients(dW, db))
-            begins.append(d_begin)
+        dx, d_hidden, *_ = made[0]
+        if len(layer) == 2:  # both read the same input
+            dx_2, d_hidden_2, *_ = made[1]
+            if dx is not None:
+                np.add(dx, dx_2, out=dx)
+            for gradient, other in zip(d_hidden or (), d_hidden_2 or (), strict=True):
+                np.add(gradient, other, out=gradient)
+        row = [direction.gradients(dW, db) for direction, (_, _, _, dW, db) in zip(layer, made, strict=True)]
         gradients.append(row[0] if len(row) == 1 else tuple(row))
-        d_initial.append(begins)
-        d_hidden = d_below
+        d_initial.append([d_begin for _, _, d_begin, _, _ in made])
     if checked.embedding is not None:
         dE = np.zeros(checked.embedding["E"].shape)  # float64: an index may come often
         inside = np.ones((m, T_x), bool) if outside is None else ~outside

@@ -84,6 +84,13 @@ class CellSpec:
             return None, None, OUTPUTS[None]
         return parameters[self.output], parameters["by"], OUTPUTS[output]
 
+    def output_sizes(self, parameters: Any) -> tuple[int, int]:
+        """Return n_y and n_a of an output layer that is wanted; the error says how it is not."""
+        try:
+            return _checks.output_sizes(parameters, self.output)
+        except _checks.Missing as error:
+            raise _checks.Missing(f"{error}; without an output layer pass output=None") from error
+
     def input(
         self, name: str, value: Any, letters: str, parameters: Any, lengths: Any = None, *, dtype: _checks.DType
     ) -> NDArray[Any]:
@@ -91,7 +98,7 @@ class CellSpec:
 
         Indices are checked, the shape of a dense input is not.
         """
-        array = _checks.any_array(name, value, letters)
+        array = _checks.any_input(name, value, letters)
         if not _checks.are_indices(array, letters.count(",") + 1):
             return _checks.dense(name, value, letters, dtype, _checks.used_steps(lengths))
         kept = None if lengths is None else _checks.lengths(lengths, *array.shape)
@@ -110,7 +117,7 @@ class CellSpec:
     ) -> tuple[NDArray[Any], int]:
         """Convert the input that a cache holds, of a step or of T_x steps, for the backward pass; also return n_x."""
         rest = (m,) if T_x is None else (m, T_x)
-        array = _checks.any_array(name, value)
+        array = _checks.any_input(name, value)
         if not _checks.are_indices(array, len(rest) + 1):
             x = _checks.columns(name, value, "n_x", *rest, dtype=dtype, used=_checks.used_steps(lengths))
             return x, len(x)
@@ -133,7 +140,7 @@ class CellSpec:
         if output is None:
             n_a, layer = self.sizes(parameters)[0], {}
         else:
-            n_y, n_a = _checks.output_sizes(parameters, self.output)
+            n_y, n_a = self.output_sizes(parameters)
             layer = _checks.output_shapes(self.output, n_y, n_a)
         if not by_index:
             self.check_input(name, x, parameters)

@@ -8,7 +8,7 @@ import numpy as np
 from .. import _checks
 from .._checks import Array, Parameters
 from .fused import Fused, fuse, split
-from .network import converted, initial_states, layout
+from .layout import converted, layout, nested_states
 from .spec import CELLS, OUTPUTS, CellSpec, check_output
 
 __all__ = ["Stream"]
@@ -225,6 +225,9 @@ class Stream:
         if index is not None:
             result = self._net.step_indices(index, out)
         else:
+            xt = _checks.real("xt", xt, dtype=self._dtype)
+            if xt.ndim == 2:
+                self._check_input("xt", xt)
             result = self._net.step(_checks.shaped("xt", xt, "n_x, m", (n_x, m), self._dtype), out)
         return result
 
@@ -272,6 +275,7 @@ class Stream:
             result = self._net.run_indices(index)
         else:
             x = _checks.dimensions("x", x, "n_x, m, T_x", self._dtype)
+            self._check_input("x", x)
             _checks.shaped("x", x, "n_x, m, T_x", (n_x, m, x.shape[2]), self._dtype)
             _checks.columns_fit("x", m, x.shape[2])
             result = self._net.run(x)
@@ -344,7 +348,7 @@ class Stream:
         if self._network:
             if value is None:
                 raise TypeError(f"state: expected a list of {len(self._units)} entries, one for each layer, got None")
-            nested = initial_states(value, [[spec] for spec in self._cells], m, self._units, "state", self._dtype)
+            nested = nested_states(value, [[spec] for spec in self._cells], m, self._units, "state", self._dtype)
             layers = []
             for n_a, (layer,) in zip(self._units, nested, strict=True):
                 layers.append(tuple(np.zeros((n_a, 1), self._dtype) if given is None else given for given in layer))
@@ -357,6 +361,12 @@ class Stream:
             values = _checks.unpacked("state", value, ", ".join(names))
             states = [_checks.state(f"state[{k}]", value, n_a, m, self._dtype) for k, value in enumerate(values)]
             self._net.set([tuple(states)])
+
+    def _check_input(self, name: str, x: Array) -> None:
+        """Refuse numbers in another layout, with the transpose that fits."""
+        parameters = self.parameters
+        first, where = (parameters[0], "network[0]") if self._network else (parameters, "parameters")
+        self._cells[0].check_input(name, x, first, where)
 
     def _indices(self, name: str, value: Any, letters: str, shape: tuple[int, ...]) -> Any:
         """Return what `_indices` does, or refuse numbers where there is an embedding."""
@@ -379,7 +389,7 @@ def _parts(
     if output is None:
         return [p], None, None
     if p.Wy is None or p.by is None:
-        _checks.entry(parameters, p.spec.output)  # raises: it is not there
+        p.spec.output_sizes(parameters)  # raises: it is not there
     assert p.Wy is not None
     assert p.by is not None
     return [p], (np.ascontiguousarray(p.Wy), p.by[:, None]), None
@@ -427,7 +437,7 @@ def _indices(name: str, value: Any, letters: str, shape: tuple[int, ...], size: 
     ValueError
         If they have another shape, or one is no input.
     """
-    array = _checks.any_array(name, value, f"n_x, {letters}")
+    array = _checks.any_input(name, value, f"n_x, {letters}")
     if not _checks.are_indices(array, len(shape) + 1):
         return None
     if array.shape[0] != shape[0]:

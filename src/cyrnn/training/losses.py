@@ -275,20 +275,50 @@ def cross_entropy(
         raise ValueError("labels: expected a loss that is finite, got one that overflows") from error
 
 
+def _refuse_padding(name: str, given: Array, targets: Array, lengths: Any, weights: Any) -> None:
+    """Refuse predictions of sigmoids that end in zeros, as a forward pass with lengths leaves them, without lengths.
+
+    A 0 may be a prediction.  But if it is that of every output at the last step, although some target there is not 0,
+    and others are between 0 and 1, it is padding: a sigmoid is 0 from z = -745 on, in float32 from about -100 on.
+    """
+    if given.ndim != 3 or lengths is not None:
+        return
+    zero = ~given[:, :, -1].any(axis=0)
+    if not zero.any():
+        return
+    counts = targets[:, :, -1] != 0
+    if weights is not None:
+        counts &= weights[..., -1] > 0
+    padded = zero & counts.any(axis=0)
+    if padded.any() and ((given > 0) & (given < 1)).any():
+        j, last = int(padded.argmax()), given.shape[2] - 1
+        raise ValueError(
+            f"{name}: expected probabilities as sigmoids give them, got zeros of all outputs at {[j, last]}, where a "
+            "target is not zero; past the lengths predictions are zero: pass the same lengths (or from_logits=True, "
+            "if they are results of a sigmoid)"
+        )
+
+
 def _loss_of_outputs(
     loss: str, name: str, given: Any, targets: Any, lengths: Any, weights: Any, *ranges: Range
 ) -> tuple[float, Array]:
     """Return a loss whose outputs have terms of their own; `ranges` are those of `given` and of `targets`."""
     kernel = getattr(_checks.kernels_for(given).losses, loss)
     try:
-        return _run_outputs(kernel, given, targets, lengths, weights)
+        result = _run_outputs(kernel, given, targets, lengths, weights)
     except _checks.MISFIT:
         pass
+    else:
+        if loss == "binary_cross_entropy":
+            _refuse_padding(name, given, targets, lengths, weights)
+        return result
     given, letters = _given(name, given)
     lengths, weights, scored = _scored(lengths, weights, given.shape, given.dtype)
     targets = np.ascontiguousarray(_checks.shaped("targets", targets, letters, given.shape, given.dtype, _used_later))
     for which, array, (words, wrong) in zip((name, "targets"), (given, targets), ranges, strict=True):
         _refuse(which, words, array, scored & wrong(array))
+    if loss == "binary_cross_entropy":
+        _refuse_padding(name, given, targets, lengths, weights)
     try:
         return _run_outputs(kernel, given, targets, lengths, weights)
     except ValueError as error:
@@ -380,7 +410,9 @@ def binary_cross_entropy(
     TypeError, ValueError
         If an argument is of a wrong type or shape, a length out of range, a weight negative or not finite, a
         probability or target not from 0 to 1, a logit NaN or infinite where it is scored, or if there is no step to
-        score.  The message names the argument.
+        score.  Also if `lengths` seem to be forgotten: probabilities of a sequence, without lengths, that are 0 of all
+        outputs at an example's last step, where a target is not, while others are between 0 and 1.  The message names
+        the argument.
 
     Notes
     -----

@@ -2,14 +2,14 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import _checks
 from .._checks import Array
-from ..recurrent.network import converted, layout, shapes, walk
+from ..recurrent.layout import converted, layout, shapes, walk
 from .parameters import WrongFile, glorot, initialize_parameters, outline, reading, size, stored_array
 
 __all__ = ["initialize_network", "load_network", "save_network"]
@@ -137,17 +137,7 @@ def save_network(path: str | os.PathLike[str], network: Sequence[Any]) -> None:
     >>> bool((again[1][1]["Wu"] == network[1][1]["Wu"]).all())
     True
     """
-    path = _path(path)
-    parts = layout(network)
-    dtype = _checks.kernels_for(*[value for _, entry in walk(parts.network()) for value in entry.values()]).dtype
-    parts = converted(parts, "network", None, "linear", dtype)
-    arrays: dict[str, Array] = {}
-    for name, entry in walk(parts.network()):
-        where = re.sub(r"network|\]", "", name).replace("[", ".")[1:]
-        arrays |= {f"{where}.{key}": value for key, value in entry.items()}
-    for key, value in arrays.items():
-        if not np.isfinite(value).all():
-            raise ValueError(f"network: expected finite numbers, got others in {key}")
+    path, arrays = _checks.path(path), stored(network)
     with open(path, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # whose stubs know only the flag
 
@@ -181,36 +171,46 @@ def load_network(path: str | os.PathLike[str], *, dtype: Any = np.float64) -> li
     --------
     See `save_network`.
     """
-    dtype, path = _checks.kernels(dtype).dtype, _path(path)
+    dtype, path = _checks.kernels(dtype).dtype, _checks.path(path)
     with open(path, "rb") as file, reading(path):
         archive = np.load(file, allow_pickle=False)
-        nested: dict[int, Any] = {}
-        for key in archive.files:
-            match = KEY.fullmatch(key)
-            if match is None:
-                raise WrongFile(f"{path}: expected arrays named as '2.1.Wf', got {key!r}")
-            layer = nested.setdefault(int(match[1]), {})
-            where = layer if match[2] is None else layer.setdefault(int(match[2]), {})
-            where[match[3]] = key
-        network = [_layer(path, nested, k) for k in range(len(nested))]
-        try:
-            for name, (letters, shape), key in _wanted(path, network, lambda key: outline(archive, key)):
-                _checks.shaped(f"{name} ({key})", outline(archive, key), letters, shape)
-            found = [
-                _each(entry, lambda key: _finite(path, key, stored_array(archive, key), dtype)) for entry in network
-            ]
-        except (TypeError, ValueError, KeyError) as error:
-            if isinstance(error, WrongFile):
-                raise
-            raise WrongFile(f"{path}: {error.args[0]}") from error
-    return found
+        return restored(path, archive, archive.files, dtype)
 
 
-def _path(path: Any) -> str:
+def stored(network: Any) -> dict[str, Array]:
+    """Return the arrays of a network by their names in a file; refuse what is no network, or not finite."""
+    parts = layout(network)
+    dtype = _checks.kernels_for(*[value for _, entry in walk(parts.network()) for value in entry.values()]).dtype
+    parts = converted(parts, "network", None, "linear", dtype)
+    arrays: dict[str, Array] = {}
+    for name, entry in walk(parts.network()):
+        where = re.sub(r"network|\]", "", name).replace("[", ".")[1:]
+        arrays |= {f"{where}.{key}": value for key, value in entry.items()}
+    for key, value in arrays.items():
+        if not np.isfinite(value).all():
+            raise ValueError(f"network: expected finite numbers, got others in {key}")
+    return arrays
+
+
+def restored(path: str, archive: Any, keys: Iterable[str], dtype: _checks.DType) -> list[Any]:
+    """Return the network that has these arrays of a file; only headers are read until all of them fit."""
+    nested: dict[int, Any] = {}
+    for key in keys:
+        match = KEY.fullmatch(key)
+        if match is None:
+            raise WrongFile(f"{path}: expected arrays named as '2.1.Wf', got {key!r}")
+        layer = nested.setdefault(int(match[1]), {})
+        where = layer if match[2] is None else layer.setdefault(int(match[2]), {})
+        where[match[3]] = key
+    network = [_layer(path, nested, k) for k in range(len(nested))]
     try:
-        return os.fsdecode(path)
-    except TypeError as error:
-        raise TypeError(f"path: expected a path, got {type(path).__name__}") from error
+        for name, (letters, shape), key in _wanted(path, network, lambda key: outline(archive, key)):
+            _checks.shaped(f"{name} ({key})", outline(archive, key), letters, shape)
+        return [_each(entry, lambda key: _finite(path, key, stored_array(archive, key), dtype)) for entry in network]
+    except (TypeError, ValueError, KeyError) as error:
+        if isinstance(error, WrongFile):
+            raise
+        raise WrongFile(f"{path}: {error.args[0]}") from error
 
 
 def _layer(path: str, nested: dict[int, Any], k: int) -> Any:

@@ -247,11 +247,7 @@ def load_parameters(path: str | os.PathLike[str], *, strict: bool = True, dtype:
     >>> list(q), bool((q["Waa"] == p["Waa"]).all())
     (['Wax', 'Waa', 'ba', 'Wya', 'by'], True)
     """
-    dtype = _checks.kernels(dtype).dtype
-    try:
-        path = os.fsdecode(path)
-    except TypeError as error:
-        raise TypeError(f"path: expected a path, got {type(path).__name__}") from error
+    dtype, path = _checks.kernels(dtype).dtype, _checks.path(path)
     with open(path, "rb") as file, reading(path):
         archive = np.load(file, allow_pickle=False)
         names = set(archive.files)

@@ -5,13 +5,14 @@ sequence.  So freed buffers go into a pool: those of `buffer_alloc` and `buffer_
 `new_array`, which are freed with the last view of the array.  The pool holds POOL_BYTES at most; the oldest buffer
 leaves it first.
 
-Everything here runs with the GIL held, which guards the pool.
+Everything here runs with the GIL held, which guards the pool; without a GIL a lock does.
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport uintptr_t
 from libc.string cimport memmove, memset
 
+from .guard cimport guard, guard_lock, guard_unlock
 from .limits cimport CACHE_LINE, POOL_BUFFERS, POOL_BYTES, POOL_FROM
 
 from numpy import dtype as numpy_dtype, empty, full, nan, ndarray
@@ -37,6 +38,7 @@ cdef enum:
 cdef struct Block:                      # the first cache line of a buffer, before its data
     size_t size
 
+cdef guard pool_guard
 cdef Block *pool[POOL_BUFFERS]
 cdef int pool_count = 0
 cdef size_t pool_bytes = 0
@@ -52,18 +54,24 @@ cdef Block *pool_remove(int index) noexcept:
     return block
 
 
+cdef Block *pool_take(size_t size) noexcept:
+    """A buffer of the pool of that size or a little more; NULL if there is none."""
+    cdef int index, best = -1
+    cdef Block *block
+    guard_lock(&pool_guard)
+    for index in range(pool_count):
+        if size <= pool[index].size <= size + size // 4 and (best < 0 or pool[index].size < pool[best].size):
+            best = index
+    block = pool_remove(best) if best >= 0 else NULL
+    guard_unlock(&pool_guard)
+    return block
+
+
 cdef void *buffer_alloc(Py_ssize_t bytes) except NULL:
     """So many bytes, uninitialised, aligned to a cache line; to be freed by `buffer_free`."""
     cdef size_t size = bytes + CACHE_LINE
-    cdef int index, best = -1
-    cdef Block *block
-    if size > POOL_FROM:
-        for index in range(pool_count):
-            if size <= pool[index].size <= size + size // 4 and (best < 0 or pool[index].size < pool[best].size):
-                best = index
-    if best >= 0:
-        block = pool_remove(best)
-    else:
+    cdef Block *block = pool_take(size) if size > POOL_FROM else NULL
+    if block == NULL:
         block = <Block *> aligned_block_alloc(size)
         if block == NULL:
             raise MemoryError(f"no memory for {size} bytes")
@@ -82,11 +90,13 @@ cdef void buffer_free(void *data) noexcept:
     if block.size <= POOL_FROM or block.size > POOL_BYTES:
         aligned_block_free(block)
         return
+    guard_lock(&pool_guard)
     while pool_count == POOL_BUFFERS or pool_bytes + block.size > POOL_BYTES:
         aligned_block_free(pool_remove(0))
     pool[pool_count] = block
     pool_count += 1
     pool_bytes += block.size
+    guard_unlock(&pool_guard)
 
 
 cdef class Memory:
@@ -136,10 +146,15 @@ def fill_with_nan(bint on) -> None:
 
 def release_pool() -> None:
     """Give the pooled buffers back to the system."""
+    guard_lock(&pool_guard)
     while pool_count:
         aligned_block_free(pool_remove(0))
+    guard_unlock(&pool_guard)
 
 
 def pooled_bytes() -> int:
     """The bytes in the pool."""
-    return pool_bytes
+    guard_lock(&pool_guard)
+    cdef size_t bytes = pool_bytes
+    guard_unlock(&pool_guard)
+    return bytes

@@ -56,6 +56,7 @@ typedef struct {
     int id, count;
     region *region;
     void *panel; /* this thread's of the region */
+    int first;     /* whether it is the first thread of the region, the caller's own, which polls for signals */
 } thread;
 
 typedef struct {
@@ -65,17 +66,17 @@ typedef struct {
 typedef void thread_fn(void *problem, thread thr);
 
 static region never_interrupted = {0, 0, 0.0, 0.0, NULL, 0, 0, 0, 0.0, 0.0, NULL, NULL, 0};
-static const thread serial = {0, 1, &never_interrupted, NULL};
+static const thread serial = {0, 1, &never_interrupted, NULL, 1};
 
 /* The same thread on its own for a while: it shares nothing with the others. */
-static inline thread one_thread(thread thr) { return (thread){0, 1, thr.region, thr.panel}; }
+static inline thread one_thread(thread thr) { return (thread){0, 1, thr.region, thr.panel, thr.first}; }
 
 static inline int cancelled(thread thr) { return thr.region->cancelled; }
 
 /* Called by every thread again and again, after so many floating-point operations. */
 static inline void poll_signals(thread thr, double flops)
 {
-    if (thr.id == 0 && thr.region->check && (thr.region->flops_left -= flops) <= 0.0) {
+    if (thr.first && thr.region->check && (thr.region->flops_left -= flops) <= 0.0) {
         thr.region->flops_left = POLL_FLOPS;
         thr.region->check(thr.region);
     }
@@ -132,8 +133,9 @@ static inline index_range scaled(index_range r, Py_ssize_t n) { return (index_ra
 static inline void barrier_sleep(region *region, int phase)
 {
 #ifdef HAS_FUTEX
+    const struct timespec most = {0, (long)(1e9 * POLL_SECONDS)}; /* the first thread polls for signals again */
     __atomic_add_fetch(&region->asleep, 1, __ATOMIC_SEQ_CST);
-    syscall(SYS_futex, &region->phase, 128 /* FUTEX_WAIT_PRIVATE */, phase, NULL, NULL, 0); /* not if it has changed */
+    syscall(SYS_futex, &region->phase, 128 /* FUTEX_WAIT_PRIVATE */, phase, &most, NULL, 0); /* not if it has changed */
     __atomic_sub_fetch(&region->asleep, 1, __ATOMIC_SEQ_CST);
 #elif defined(OWN_BARRIER)
     (void)region, (void)phase;
@@ -172,6 +174,7 @@ static inline void barrier(thread thr)
             _mm_pause();
 #endif
         } else if (omp_get_wtime() > until) {
+            if (thr.first && thr.region->check) thr.region->check(thr.region);
             barrier_sleep(thr.region, phase);
         }
     }
@@ -245,7 +248,7 @@ static void parallel_region(thread_fn *run, void *problem, int threads, region *
 #pragma omp parallel num_threads(threads)
         {
             int id = omp_get_thread_num();
-            thread thr = {id, omp_get_num_threads(), region, region->panels + id * region->panel_size};
+            thread thr = {id, omp_get_num_threads(), region, region->panels + id * region->panel_size, id == 0};
             double ran = thread_seconds();
             leave_first_cpu(thr, first_cpu);
             fp_state before = fp_enter(FP_FLUSH);
@@ -277,7 +280,7 @@ static inline void parallel_run(thread_fn *run, void *problem, int threads, regi
 #endif
     (void)threads;
     fp_state before = fp_enter(FP_FLUSH);
-    run(problem, (thread){0, 1, region, region->panels});
+    run(problem, (thread){0, 1, region, region->panels, 1});
     fp_leave(before);
 }
 

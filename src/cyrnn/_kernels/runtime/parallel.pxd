@@ -22,6 +22,7 @@ cdef extern from "runtime/parallel.h" nogil:
         int count
         region *region
         void *panel
+        int first
 
     ctypedef struct index_range:
         Py_ssize_t begin

@@ -13,7 +13,7 @@ cdef inline double step_flops(Py_ssize_t m, double flops) noexcept nogil:
 
 
 cdef int threads_for(double flops, Py_ssize_t max_threads) noexcept
-cdef void acquire_threads(int threads) noexcept
+cdef int acquire_threads(int threads) noexcept
 cdef void release_threads(int threads, const region *state) noexcept
 cdef region region_init(double flops) noexcept
 cdef int raise_if_cancelled(const region *state) except -1
@@ -26,7 +26,7 @@ cdef inline int run_on_threads(
     so many values for each thread (see `gemm_unpacked`)."""
     cdef region state = region_init(flops)
     state.panels, state.panel_size = <char *> workspace, panel_size * <Py_ssize_t> sizeof(real)
-    acquire_threads(threads)
+    threads = acquire_threads(threads)
     with nogil:
         parallel_run(run, problem, threads, &state)
     release_threads(threads, &state)

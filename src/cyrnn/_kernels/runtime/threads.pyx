@@ -9,12 +9,13 @@ run.  What a call lost is the time in which not even the thread with the most wo
 the threads gained, in two calls one after the other, the next calls take one thread: so many calls, and so many times
 what was lost.  Then two try again.  The pause doubles when they lose too, and halves with every call that gains.
 
-Everything here runs with the GIL held, which guards the counts.
+Everything here runs with the GIL held, which guards the counts; without a GIL a lock does.
 """
 
 import os
 import threading
 
+from .guard cimport guard, guard_lock, guard_unlock
 from .limits cimport (
     FLOPS_PER_THREAD, LOST_CALLS, LOST_PAUSE, LOST_PAUSE_MOST, LOST_PAUSE_SECONDS, LOST_SECONDS, POLL_FLOPS,
     POLL_SECONDS, THREADS_GAIN,
@@ -47,6 +48,7 @@ cdef extern from "Python.h":
 
 OPENMP: bool = CYRNN_OPENMP
 
+cdef guard counts                       # guards what follows
 cdef double flops_per_thread = FLOPS_PER_THREAD
 cdef int setting = 0                    # of the user; 0 for the default
 cdef int default = 1                    # the processors that this process may use
@@ -62,8 +64,8 @@ cdef int forks = 0                      # of this process and those that it was 
 
 
 cdef int limit() noexcept:
-    """The most threads that one call may have.  A limit set in OpenMP since the import (threadpoolctl does so)
-    holds for the user's setting too."""
+    """The most threads that one call may have; `counts` is locked.  A limit set in OpenMP since the import
+    (threadpoolctl does so) holds for the user's setting too."""
     cdef int now = omp_get_max_threads()
     if serial:
         return 1
@@ -72,9 +74,16 @@ cdef int limit() noexcept:
     return min(setting if setting else default, now)
 
 
+cdef bint pausing() noexcept:           # `counts` is locked
+    return one_calls > 0.0 or omp_get_wtime() < one_until
+
+
 cpdef bint paused() noexcept:
     """Whether calls take one thread because others have lost time."""
-    return one_calls > 0.0 or omp_get_wtime() < one_until
+    guard_lock(&counts)
+    cdef bint now = pausing()
+    guard_unlock(&counts)
+    return now
 
 
 cdef int threads_for(double flops, Py_ssize_t max_threads) noexcept:
@@ -82,26 +91,30 @@ cdef int threads_for(double flops, Py_ssize_t max_threads) noexcept:
     global one_calls
     if max_threads < 2 or flops < 2 * flops_per_thread:
         return 1
+    guard_lock(&counts)
     cdef int threads = <int> max(1, min(min(max_threads, limit() - busy), <Py_ssize_t> (flops / flops_per_thread)))
-    if threads > 1 and paused():
+    if threads > 1 and pausing():
         one_calls -= 1.0
-        return 1
+        threads = 1
+    guard_unlock(&counts)
     return threads
 
 
-cdef void acquire_threads(int threads) noexcept:
-    """Count them as busy."""
+cdef int acquire_threads(int threads) noexcept:
+    """Count them as busy; fewer if other calls have taken some since `threads_for`, as happens without a GIL."""
     global busy
+    guard_lock(&counts)
+    if threads > 1:
+        threads = max(1, min(threads, limit() - busy))
     busy += threads
+    guard_unlock(&counts)
+    return threads
 
 
-cdef void release_threads(int threads, const region *state) noexcept:
-    """Count them as free again; if they lost too much time, the next calls have one."""
-    global busy, lost_calls, one_calls, one_until, pause
+cdef void note_lost(int threads, const region *state) noexcept:
+    """If they lost too much time, the next calls have one thread; `counts` is locked."""
+    global lost_calls, one_calls, one_until, pause
     cdef double lost = state.elapsed - state.busiest
-    busy = max(busy - threads, 0)       # none are in a child that was forked during the call
-    if threads == 1 or state.busiest <= 0.0:
-        return
     if lost < LOST_SECONDS or state.elapsed < THREADS_GAIN * threads * state.busiest:
         lost_calls, pause = 0, max(first_pause, pause / 2)
         return
@@ -110,6 +123,16 @@ cdef void release_threads(int threads, const region *state) noexcept:
         lost_calls, one_calls = 0, pause
         one_until = max(one_until, omp_get_wtime() + min(pause * lost, LOST_PAUSE_SECONDS))
         pause = min(2 * pause, max(first_pause, LOST_PAUSE_MOST))
+
+
+cdef void release_threads(int threads, const region *state) noexcept:
+    """Count them as free again, and what they lost."""
+    global busy
+    guard_lock(&counts)
+    busy = max(busy - threads, 0)       # none are in a child that was forked during the call
+    if threads > 1 and state.busiest > 0.0:
+        note_lost(threads, state)
+    guard_unlock(&counts)
 
 
 cdef unsigned long main_thread = threading.main_thread().ident
@@ -158,7 +181,9 @@ cdef int raise_if_cancelled(const region *state) except -1:
 def configure(int threads, int processors) -> None:
     """Set the user's number of threads (0 for the default) and the default."""
     global setting, default
+    guard_lock(&counts)
     setting, default = threads, processors
+    guard_unlock(&counts)
 
 
 def set_flops_per_thread(double flops) -> float:
@@ -172,18 +197,27 @@ def set_pause(times: float) -> float:
     """Set for how many calls, and times what was lost, the next ones take one thread at first, 0 for never; for tests
     and measurements.  Return the value before."""
     global pause, first_pause, one_calls, one_until
-    before, pause, first_pause, one_calls, one_until = first_pause, times, times, 0.0, 0.0
+    guard_lock(&counts)
+    cdef double before = first_pause
+    pause, first_pause, one_calls, one_until = times, times, 0.0, 0.0
+    guard_unlock(&counts)
     return before
 
 
 def get() -> int:
     """The most threads that one call may have now."""
-    return limit()
+    guard_lock(&counts)
+    cdef int most = limit()
+    guard_unlock(&counts)
+    return most
 
 
 def busy_threads() -> int:
     """The threads that calls use now."""
-    return busy
+    guard_lock(&counts)
+    cdef int now = busy
+    guard_unlock(&counts)
+    return now
 
 
 def _in_child() -> None:

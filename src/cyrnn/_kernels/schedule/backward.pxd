@@ -220,7 +220,7 @@ cdef inline void input_gradients(
             matmul_t(
                 to + columns.begin * n, n, &task.p.W_x[k],
                 task.d_slots + task.p.cell.x_first * task.d_stride + columns.begin * ld, task.d_stride, ld,
-                columns.end - columns.begin, ADD if task.below[k] != NULL and task.adds_below else ZERO, thr,
+                columns.end - columns.begin, ZERO, thr,
             )
         if task.below[k] == NULL:
             unpack_batch(task.dx, task.x_columns, n, b, t0, t1, thread_range(n, MR, thr), of)
@@ -343,22 +343,33 @@ cdef inline void backward_blocks(layer *task) noexcept nogil:
     task.d_stride = n_a if task.batch.m == 1 else task.batch.max_columns * task.d_ld
 
 
+cdef inline int backward_plan(layer *task) noexcept nogil:
+    """The size of a block; how many threads can share the work."""
+    backward_blocks(task)
+    task.flops = backward_flops(&task.p)
+    return split_work(task, NULL)
+
+
+cdef inline void backward_products(layer *task, int threads) noexcept nogil:
+    """Which matrices are packed."""
+    cdef int k
+    for k in range(task.p.n_inputs):
+        task.p.W_x[k].unpacked = projected_once(task, threads) or task.p.one_hot
+    task.panel_size = panel_size(max(task.batch.max_columns, task.p.n_a))
+
+
 cdef inline int run_backward(layer *task) except -1:
     """Run the backward pass of a layer whose parameters, cache and arrays are set."""
     cdef int k
     if task.p.n_a == 0:                 # nothing depends on x
         if task.dx.data != NULL:
             memset(task.dx.data, 0, task.p.n_x * task.batch.m * task.batch.T_x * sizeof(real))
-        for k in range(0 if task.below[0] == NULL or task.adds_below else task.p.n_inputs):
+        for k in range(0 if task.below[0] == NULL else task.p.n_inputs):
             memset(task.d_below[k], 0, task.batch.columns * task.p.widths[k] * sizeof(real))
         return 0
-    backward_blocks(task)
-    cdef int max_threads = split_work(task, NULL)
-    task.flops = backward_flops(&task.p)
+    cdef int max_threads = backward_plan(task)
     cdef int threads = threads_for(task.flops * task.batch.columns, max_threads)
-    for k in range(task.p.n_inputs):
-        task.p.W_x[k].unpacked = projected_once(task, threads) or task.p.one_hot
-    task.panel_size = panel_size(max(task.batch.max_columns, task.p.n_a))
+    backward_products(task, threads)
     cdef real *workspace = values_alloc(backward_alloc(task, NULL, threads) - <real *> NULL)
     backward_alloc(task, workspace, threads)
     sort_batch(&task.batch)

@@ -310,19 +310,30 @@ cdef inline void forward_blocks(layer *task) noexcept nogil:
     set_block(&task.batch, column, returned, FORWARD_COLUMNS)
 
 
-cdef inline int run_forward(layer *task) except -1:
-    """Run the forward pass of a layer whose parameters and arrays are set."""
-    if task.p.n_a == 0 and task.output.n_y == 0:
-        return 0                        # nothing to compute, for however many steps
+cdef inline int forward_plan(layer *task) noexcept nogil:
+    """The size of a block; how many threads can share the work."""
     forward_blocks(task)
-    cdef int max_threads = split_work(task, &task.output.Wy), k
     task.flops = forward_flops(&task.p, task.output.n_y)
-    cdef int threads = threads_for(task.flops * task.batch.columns, max_threads)
+    return split_work(task, &task.output.Wy)
+
+
+cdef inline void forward_products(layer *task, int threads) noexcept nogil:
+    """Which matrices are packed."""
+    cdef int k
     task.output.Wy.unpacked = projected_once(task, threads)
     for k in range(task.p.n_inputs):
         task.p.W_x[k].unpacked = task.output.Wy.unpacked or task.p.one_hot
     if task.output.Wy.unpacked or task.p.W_h[0].unpacked:
         task.panel_size = panel_size(max(task.p.n_x, task.p.n_a))
+
+
+cdef inline int run_forward(layer *task) except -1:
+    """Run the forward pass of a layer whose parameters and arrays are set."""
+    if task.p.n_a == 0 and task.output.n_y == 0:
+        return 0                        # nothing to compute, for however many steps
+    cdef int max_threads = forward_plan(task)
+    cdef int threads = threads_for(task.flops * task.batch.columns, max_threads)
+    forward_products(task, threads)
     cdef real *workspace = values_alloc(forward_alloc(task, NULL, threads) - <real *> NULL)
     forward_alloc(task, workspace, threads)
     sort_batch(&task.batch)

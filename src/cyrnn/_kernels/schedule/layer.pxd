@@ -83,7 +83,6 @@ cdef struct layer:
     strided d_last[MAX_STATES]          # IN  (n_a, m), of the last states; no address: zeros
     strided dx                          # OUT (n_x, m, T_x), or
     real *d_below[MAX_INPUTS]           # OUT (columns, widths[i])
-    bint adds_below                     # IN/OUT: they are added to what is there
     strided d_initial[MAX_STATES]       # OUT (n_a, m)
     gradients out
     real *d_slots                       # workspace, as slots; the gradients of the states come in there

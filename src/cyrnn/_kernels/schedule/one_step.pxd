@@ -200,7 +200,7 @@ cdef inline int run_step_forward(one_step *task) except -1:
     cdef region call = region_init(m * flops)
     call.panels = <char *> workspace_alloc(&rest, threads * panel)
     call.panel_size = panel * <Py_ssize_t> sizeof(real)
-    acquire_threads(threads)
+    threads = acquire_threads(threads)
     with nogil:
         task.output.z = workspace_alloc(&rest, task.output.n_y * m)
         flatten_input(task, &rest)
@@ -228,7 +228,7 @@ cdef inline int run_step_backward(one_step *task) except -1:
     cdef region call = region_init(m * flops)
     call.panels = <char *> workspace_alloc(&rest, threads * panel)
     call.panel_size = panel * <Py_ssize_t> sizeof(real)
-    acquire_threads(threads)
+    threads = acquire_threads(threads)
     with nogil:
         task.d_slots = workspace_alloc(&rest, c.n_slots * row)
         task.transposed = workspace_alloc(&rest, max(n_x, n_a) * m)

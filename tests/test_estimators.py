@@ -1,0 +1,748 @@
+"""The estimators: scikit-learn's conventions, and the right training behind them."""
+
+import copy
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from networks import leaves
+from numpy.testing import assert_allclose, assert_array_equal
+
+import cyrnn
+
+pytest.importorskip("sklearn", minversion="1.6")
+
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from cyrnn.estimators import SequenceClassifier, SequenceIndexer, SequenceRegressor, SequenceScaler, SequenceTagger
+from cyrnn.estimators._examples import Examples, Sequences, gradient_of, loss_of, outputs, total_gradient
+
+SOURCE = str(Path(cyrnn.__file__).parent.parent)
+QUICK = {"units": 8, "epochs": 3, "random_state": 0}
+
+
+class RowTagger(SequenceTagger):
+    """A tagger for the checks, whose y has one label for a sequence: it is that of all steps."""
+
+    def _flat(self, name, y, sequences):
+        if name == "sample_weight":
+            return super()._flat(name, y, sequences)
+        rows = [np.full(n, value) for n, value in zip(sequences.lengths, np.asarray(y), strict=True)]
+        return super()._flat(name, rows, sequences)
+
+
+def expected_failures(estimator):
+    if isinstance(estimator, RowTagger):
+        return {"check_sample_weights_shape": "weights of two dimensions are those of the steps"}
+    if isinstance(estimator, SequenceRegressor):
+        why = "an example twice is in other batches than one of weight 2; in one batch it is the same (test_weights)"
+        return {"check_sample_weight_equivalence_on_dense_data": why}
+    return {}
+
+
+ESTIMATORS = [
+    SequenceClassifier(units=16, epochs=25), SequenceRegressor(units=16, epochs=60, learning_rate=0.02, batch_size=16),
+    RowTagger(units=8, epochs=2), SequenceScaler(),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
+def test_conventions(estimator, check):
+    check(estimator)
+
+
+def ragged(n=60, n_x=3, seed=0, most=9):
+    """Sequences of different lengths, and whether the first feature's sum is above 0."""
+    rng = np.random.default_rng(seed)
+    X = [rng.normal(size=(length, n_x)) for length in rng.integers(2, most + 1, n)]
+    return X, np.array([int(x[:, 0].sum() > 0) for x in X])
+
+
+def signs(X):
+    """A label of every step."""
+    return [np.where(x[:, 0].cumsum() > 0, "up", "down") for x in X]
+
+
+def same(some, others):
+    for one, other in zip(leaves(some), leaves(others), strict=True):
+        assert_array_equal(one, other)
+
+
+def examples(kind, weights=None, n=12):
+    """Examples of different lengths of every kind of target."""
+    rng = np.random.default_rng(5)
+    lengths = rng.integers(1, 7, n)
+    number = lengths.sum() if "tags" in kind else n
+    targets = rng.normal(size=(number, 2)) if "values" in kind else rng.integers(3, size=number)
+    if weights is not None:
+        weights = rng.random(number) if weights == "random" else np.ones(number)
+    return Examples(Sequences.of(rng.normal(size=(lengths.sum(), 3)), lengths), targets, weights, "tags" in kind)
+
+
+KINDS = ["classes", "values", "tags", "tags of values"]
+
+
+@pytest.mark.parametrize("weights", [None, "random"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("cell", "both"), [("lstm", True), ("lstm", False), ("gru", True), ("rnn", False)])
+def test_gradient_is_that_of_the_loss(kind, weights, cell, both):
+    """Against central differences of the loss of the predictions, which are made by other code."""
+    e = examples(kind, weights)
+    n_y = 3 if e.classes else 2
+    network = cyrnn.initialize_network(cell, n_x=3, n_a=[4, 5], n_y=n_y, rng=1, bidirectional=both)
+    loss, gradients, _ = gradient_of(e, network, np.arange(12))
+    assert_allclose(loss, loss_of(network, e, outputs(network, e)), rtol=1e-14)
+    rng = np.random.default_rng(2)
+    for array, gradient in zip(leaves(network), leaves(gradients), strict=True):
+        at = tuple(rng.integers(size) for size in array.shape)
+        before, losses = array[at], []
+        for step in (1e-5, -1e-5):
+            array[at] = before + step
+            losses.append(loss_of(network, e, outputs(network, e)))
+        array[at] = before
+        assert_allclose(gradient[at], (losses[0] - losses[1]) / 2e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_of_shards_is_that_of_the_batch(kind):
+    e = examples(kind, "random")
+    network = cyrnn.initialize_network("gru", n_x=3, n_a=4, n_y=3 if e.classes else 2, rng=1)
+    parts = [gradient_of(e, network, np.arange(k, 12, 5)) for k in range(5)]
+    for some, others in zip(total_gradient(parts), gradient_of(e, network, np.arange(12)), strict=True):
+        for one, other in zip(leaves(some), leaves(others), strict=True):
+            assert_allclose(one, other, rtol=1e-12, atol=1e-15)
+
+
+def test_training_is_that_of_the_bare_calls():
+    """Written out with other functions: the loss of the last step by weights."""
+    X = np.random.default_rng(0).normal(size=(50, 6, 3))
+    y = (X[:, :, 0].sum(axis=1) > 0).astype(int)
+    model = SequenceClassifier("lstm", 8, epochs=3, batch_size=16, alpha=0.1, random_state=3, schedule="constant")
+    model.fit(X, y)
+    rng = np.random.default_rng(np.random.RandomState(3).randint(1 << 31))
+    network = cyrnn.initialize_network("lstm", n_x=3, n_a=8, n_y=2, rng=rng)
+    (v, s), t, last = cyrnn.initialize_adam(network), 0, np.zeros((50, 6))
+    last[:, -1] = 1
+    for _ in range(3):
+        for batch in cyrnn.make_batches(np.full(50, 6), 16, rng, pool=1):
+            predicted, _, _, caches = cyrnn.network_forward(X[batch].transpose(2, 0, 1), network)
+            labels = np.repeat(y[batch, None], 6, axis=1)
+            _, dz = cyrnn.cross_entropy(predicted, labels, weights=last[batch])
+            gradients, _, _ = cyrnn.network_backward(caches, dz=dz)
+            gradients, _ = cyrnn.clip_gradients(gradients, norm=1.0)
+            t += 1
+            cyrnn.update_parameters_with_adam(network, gradients, v, s, t, 0.01, weight_decay=0.1)
+    for one, other in zip(leaves(model.network_), leaves(network), strict=True):
+        assert_allclose(one, other, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("Model", [SequenceClassifier, SequenceRegressor, SequenceTagger])
+def test_same_seed_same_bits(Model):
+    """For any number of threads, here and in other processes, which compute all of it again."""
+    X, y = ragged(40, most=40)
+    y = signs(X) if Model is SequenceTagger else y
+    model = Model("lstm", [96, 96], epochs=1, random_state=0)
+    before = cyrnn.get_num_threads()
+    networks = [clone(model).set_params(n_threads=n).fit(X, y).network_ for n in (1, 2, 3)]
+    assert cyrnn.get_num_threads() == before
+    same(networks[0], networks[1])
+    same(networks[0], networks[2])
+    code = (
+        "import pickle, sys; from cyrnn import estimators; "
+        "model, X, y = pickle.load(sys.stdin.buffer); "
+        "sys.stdout.buffer.write(pickle.dumps(model.fit(X, y).network_))"
+    )
+    environment = os.environ | {"PYTHONPATH": SOURCE, "CYRNN_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps((clone(model), X, y)), capture_output=True, env=environment,
+        check=True,
+    )  # fmt: skip
+    same(networks[0], pickle.loads(done.stdout))
+    assert (leaves(clone(model).set_params(random_state=1).fit(X, y).network_)[0] != leaves(networks[0])[0]).any()
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_a_sequence_is_predicted_as_if_alone(both):
+    X, y = ragged()
+    model = SequenceClassifier(bidirectional=both, **QUICK).fit(X, y)
+    assert_array_equal(model.decision_function(X), [model.decision_function([x])[0] for x in X])
+    tagger = SequenceTagger(bidirectional=both, **QUICK).fit(X, signs(X))
+    for x, found in zip(X, tagger.predict_proba(X), strict=True):
+        assert_array_equal(tagger.predict_proba(x[None])[0], found)
+
+
+def test_forms_of_the_input():
+    """An array, a list of arrays, one feature in three forms, indices: the same network."""
+    X, y = np.random.default_rng(0).normal(size=(40, 5, 1)), np.arange(40) % 3
+    model = SequenceClassifier(**QUICK)
+    forms = [X, list(X), X[:, :, 0], X[:, :, 0].tolist(), list(X[:, :, 0]), np.array([*X, None], object)[:-1]]
+    fitted = [clone(model).fit(form, y) for form in forms]
+    for other, form in zip(fitted, forms, strict=True):
+        same(fitted[0].network_, other.network_)
+        assert_array_equal(fitted[0].predict_proba(X), other.predict_proba(form))
+        assert_array_equal(fitted[0].predict_proba(X), other.predict_proba(X))  # whatever it was fitted on
+        assert_array_equal(fitted[0].predict_proba(X[:, :3]), other.predict_proba([x[:3] for x in X]))
+    assert [m.n_features_in_ for m in fitted] == [1, 1, 5, 5, 1, 1]
+    for table in (fitted[2], fitted[3]):
+        with pytest.raises(ValueError, match="X has 3 features, but SequenceClassifier is expecting 5 features"):
+            table.predict(X[:, :3, 0])
+    words = np.random.default_rng(0).integers(7, size=(40, 5))
+    model.set_params(vocabulary=7)
+    one_hot = cyrnn.one_hot(words, 7).transpose(1, 2, 0)
+    found = [clone(model).fit(words, y), clone(model).fit(list(words), y), clone(model).set_params(vocabulary="auto")]
+    found += [SequenceClassifier(**QUICK).fit(one_hot, y)]
+    found[2].fit(words.tolist(), y)
+    for other in found[1:]:
+        same(found[0].network_, other.network_)
+    embedded = clone(model).set_params(embedding=4).fit(words, y)
+    assert embedded.network_[0]["E"].shape == (4, 7)
+    assert_array_equal(embedded.predict(words), embedded.predict(list(words)))
+
+
+def test_pandas():
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame(np.random.default_rng(0).normal(size=(20, 3)), columns=["a", "b", "c"])
+    model = SequenceRegressor(**QUICK).fit(X, X["a"])
+    assert model.feature_names_in_.tolist() == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(X[["b", "a", "c"]])
+    scaled = SequenceScaler().set_output(transform="pandas").fit_transform(X)
+    assert list(scaled.columns) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("form", ["dense", "ragged"])
+def test_pipelines_searches_and_processes(form):
+    X, y = ragged(60)
+    X = np.stack([np.resize(x, (6, 3)) for x in X]) if form == "dense" else X
+    model = make_pipeline(SequenceScaler(), SequenceClassifier(**QUICK))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of joblib's workers
+        scores = [cross_val_score(model, X, y, cv=3, n_jobs=n) for n in (1, 2)]
+        assert_array_equal(*scores)
+        search = GridSearchCV(model, {"sequenceclassifier__units": [2, [4, 4]]}, cv=2, n_jobs=2).fit(X, y)
+        assert search.best_score_ == search.cv_results_["mean_test_score"].max()
+        assert len(search.best_estimator_[-1].network_) in (2, 3)
+        tagger = SequenceTagger(**QUICK)
+        steps = np.array([np.arange(6) % 2] * 60) if form == "dense" else signs(X)
+        assert_array_equal(*[cross_val_score(tagger, X, steps, cv=3, n_jobs=n) for n in (1, 2)])
+        assert GridSearchCV(tagger, {"units": [2, 4]}, cv=2).fit(X, steps).best_score_ > 0
+        assert [len(row) for row in cross_val_predict(tagger, X, steps, cv=3)] == [len(x) for x in X]
+
+
+def test_copies_have_the_same_bits(tmp_path):
+    joblib = pytest.importorskip("joblib")
+    X, y = ragged()
+    model = SequenceClassifier(warm_start=True, **QUICK).fit(X, y)
+    want = model.predict_proba(X)
+    joblib.dump(model, tmp_path / "model")
+    copies = [pickle.loads(pickle.dumps(model)), copy.deepcopy(model), joblib.load(tmp_path / "model")]
+    for other in copies:
+        assert_array_equal(other.predict_proba(X), want)
+        same(other.fit(X, y).network_, copies[0].network_)
+    assert_array_equal(model.predict_proba(X), want)
+    with pytest.raises(NotFittedError):
+        clone(model).predict(X)
+
+
+def test_scaler():
+    X, _ = ragged()
+    scaler = SequenceScaler().fit(X)
+    stacked = np.concatenate(X)
+    assert_allclose(scaler.mean_, stacked.mean(axis=0), atol=1e-15)
+    assert_allclose(np.concatenate(scaler.transform(X)), (stacked - stacked.mean(0)) / stacked.std(0), atol=1e-14)
+    assert_allclose(np.concatenate(scaler.inverse_transform(scaler.transform(X))), stacked, atol=1e-14)
+    dense = np.random.default_rng(0).normal(size=(5, 4, 3))
+    assert scaler.transform(dense).shape == (5, 4, 3)
+    assert_allclose(SequenceScaler(with_mean=False).fit(dense).transform(dense) * dense.std((0, 1)), dense)
+    constant = SequenceScaler().fit_transform(np.full((2, 3, 1), 0.1))
+    assert_allclose(constant, 0, atol=1e-15)
+    with pytest.raises(ValueError, match="X has 2 features, but SequenceScaler is expecting 3"):
+        scaler.transform(dense[:, :, :2])
+
+
+def test_indexer():
+    X = ["abca", "ab"]
+    indexer = SequenceIndexer(min_count=2).fit(X)
+    assert indexer.vocabulary_ == [None, "a", "b"]
+    assert [row.tolist() for row in indexer.transform(["cab"])] == [[0, 1, 2]]
+    assert indexer.inverse_transform([[2, 0]]) == [["b", None]]
+    with pytest.raises(NotFittedError):
+        SequenceIndexer().transform(X)
+
+
+def test_words_in_a_pipeline():
+    rng = np.random.default_rng(0)
+    words = [[str(w) for w in rng.choice(["the", "a", "cat", "dog", "sees"], n)] for n in rng.integers(2, 8, 150)]
+    tags = [["D" if w in ("the", "a") else "V" if w == "sees" else "N" for w in row] for row in words]
+    model = make_pipeline(SequenceIndexer(), SequenceTagger("gru", 8, vocabulary="auto", embedding=4, epochs=20))
+    model.set_params(sequencetagger__random_state=0)
+    assert model.fit(words, tags).score(words, tags) == 1.0
+    assert model.predict([["a", "dog", "unseen"]])[0][:2].tolist() == ["D", "N"]
+
+
+def test_weights():
+    """A weight of 2 is an example twice; class weights are weights of the examples of a class."""
+    e = examples("classes", "ones")
+    network = cyrnn.initialize_network("gru", n_x=3, n_a=4, n_y=3, rng=1)
+    e.weights[3] = 2.0
+    twice = gradient_of(Examples(e.sequences, e.targets, None, False), network, np.append(np.arange(12), 3))
+    for one, other in zip(leaves(list(twice)), leaves(list(gradient_of(e, network, np.arange(12)))), strict=True):
+        assert_allclose(one, other, rtol=1e-12, atol=1e-15)
+    X, y = ragged()
+    models = [
+        SequenceClassifier(class_weight={0: 1, 1: 3}, **QUICK).fit(X, y),
+        SequenceClassifier(**QUICK).fit(X, y, np.where(y == 1, 3.0, 1.0)),
+        SequenceClassifier(class_weight={0: 1, 1: 1.5}, **QUICK).fit(X, y, np.where(y == 1, 2.0, 1.0)),
+    ]
+    same(models[0].network_, models[1].network_)
+    same(models[0].network_, models[2].network_)
+    y[:6] = 2
+    share = SequenceClassifier(class_weight="balanced", **QUICK).fit(X, y)
+    same(share.network_, SequenceClassifier(**QUICK).fit(X, y, (60 / 3 / np.bincount(y))[y]).network_)
+    tags, steps = signs(X), [np.where(row == "up", 2.0, 1.0) for row in signs(X)]
+    tagger = SequenceTagger(class_weight={"up": 2.0, "down": 1.0}, **QUICK).fit(X, tags)
+    same(tagger.network_, SequenceTagger(**QUICK).fit(X, tags, steps).network_)
+    right = np.concatenate([a == b for a, b in zip(tagger.predict(X), tags, strict=True)])
+    assert_allclose(tagger.score(X, tags, steps), np.average(right, weights=np.concatenate(steps)))
+    assert_allclose(tagger.score(X, tags), right.mean())
+
+
+def test_a_batch_without_weight_is_skipped():
+    X, y = ragged()
+    weight = np.zeros(60)
+    weight[:3] = 1
+    model = SequenceClassifier(batch_size=4, **QUICK).fit(X, y, weight)
+    assert np.isfinite(model.history_["loss"]).all()
+    late = np.zeros(60)
+    late[50:] = 1
+    assert SequenceClassifier(batch_size=4, **QUICK).fit(X, y, late).n_iter_ == 3
+    with pytest.raises(ValueError, match=r"(?i)sample.weight.*zero"):
+        model.fit(X, y, np.zeros(60))
+
+
+def test_values_and_several_outputs():
+    X, _ = ragged(120)
+    values = [np.column_stack([x[:, 0].cumsum(), x[:, 1]]) / 3 for x in X]
+    tagger = SequenceTagger("gru", 16, values=True, epochs=30, random_state=0).fit(X, values)
+    assert tagger.predict(X)[0].shape == values[0].shape
+    assert tagger.score(X, values) > 0.9
+    single = SequenceTagger("gru", values=True, **QUICK).fit(X, [v[:, 0] for v in values])
+    assert single.predict(X)[0].shape == values[0][:, 0].shape
+    with pytest.raises(AttributeError, match="predict_proba"):
+        single.predict_proba(X)
+    y = np.array([v[-1] for v in values])
+    model = SequenceRegressor("gru", 16, epochs=30, random_state=0).fit(X, y)
+    assert model.predict(X).shape == y.shape
+    assert model.score(X, y) > 0.8
+
+
+def test_early_stopping():
+    X, y = ragged(200)
+    y[:60] = 1 - y[:60]  # so that it learns by heart
+    fit = {"units": 32, "early_stopping": True, "validation_fraction": 0.3, "random_state": 0, "schedule": "constant"}
+    model = SequenceClassifier(epochs=100, patience=5, **fit).fit(X, y)
+    losses = model.history_["validation_loss"]
+    assert model.n_iter_ == len(losses) == len(model.history_["loss"]) < 100
+    assert model.best_epoch_ == 1 + np.argmin(losses) == model.n_iter_ - 5
+    shorter = SequenceClassifier(epochs=model.best_epoch_, patience=100, **fit).fit(X, y)
+    same(shorter.network_, model.network_)
+    for kind, Model in (("values", SequenceRegressor), ("tags", SequenceTagger)):
+        y = signs(X) if kind == "tags" else y * 1.0
+        model = Model(early_stopping=True, **QUICK).fit(X, y)
+        assert len(model.history_["validation_score"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("schedule", "want"),
+    [
+        ("constant", [1, 1, 1, 1]), ("linear", [1, 0.75, 0.5, 0.25]), ("cosine", [1, 0.853553, 0.5, 0.146447]),
+        (lambda done: 1 - done**2, [1, 0.9375, 0.75, 0.4375]),
+    ],
+)  # fmt: skip
+def test_schedules(monkeypatch, schedule, want):
+    from cyrnn.estimators import _base
+
+    rates, update = [], _base.update_parameters_with_adam
+
+    def watched(parameters, gradients, v, s, t, rate, **named):
+        rates.append(rate)
+        assert t == len(rates)
+        return update(parameters, gradients, v, s, t, rate, **named)
+
+    monkeypatch.setattr(_base, "update_parameters_with_adam", watched)
+    X, y = ragged(20)
+    SequenceClassifier(units=2, epochs=2, batch_size=10, schedule=schedule, learning_rate=0.02).fit(X, y)
+    assert_allclose(rates, 0.02 * np.array(want), rtol=1e-5)
+
+
+def test_warm_start_and_partial_fit():
+    X, y = ragged()
+    fit = {"units": 8, "schedule": "constant", "batch_size": 60, "random_state": 0}
+    whole = SequenceClassifier(epochs=4, **fit).fit(X, y)
+    parts = SequenceClassifier(epochs=2, warm_start=True, **fit).fit(X, y)
+    parts.fit(X, y)
+    assert parts.n_iter_ == len(parts.history_["loss"]) == 4
+    for one, other in zip(leaves(whole.network_), leaves(parts.network_), strict=True):
+        assert_allclose(one, other, rtol=1e-9, atol=1e-11)  # a batch of all in another order
+    partial = SequenceClassifier(**fit)
+    for _ in range(4):
+        partial.partial_fit(X, y, classes=[0, 1])
+    same(partial.network_, whole.network_)
+    first = SequenceClassifier(**fit).partial_fit(X[:1], y[:1], classes=[2, 1, 0])
+    assert first.predict_proba(X).shape == (60, 3)
+    with pytest.raises(ValueError, match=r"y: expected the classes of before, \[0, 1, 2\], got .*3"):
+        first.partial_fit(X, y + 2)
+    with pytest.raises(ValueError, match="classes: expected all labels of y"):
+        SequenceClassifier(**fit).partial_fit(X, y, classes=[0, 2])
+    failed = SequenceClassifier(**fit)
+    with pytest.raises(ValueError, match=r"X\[0\]: expected one step"):
+        failed.partial_fit([x[:0] for x in X], y, classes=[0, 1, 2])
+    assert failed.fit(X, y).classes_.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="class_weight: expected weights of each class"):
+        SequenceClassifier(class_weight="balanced", **fit).partial_fit(X, y)
+    regressor = SequenceRegressor(**fit).partial_fit(X, y * 1.0)
+    assert regressor.partial_fit(X, y * 1.0).n_iter_ == 2
+
+
+def test_bar(capsys):
+    pytest.importorskip("tqdm")
+    X, y = ragged()
+    SequenceClassifier(verbose=True, early_stopping=True, **QUICK).fit(X, y)
+    shown = capsys.readouterr().err
+    for word in ("3/3", "epoch/s", "loss=", "validation_score="):
+        assert word in shown
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("at", [1, 4, 9])  # of 3 updates an epoch
+def test_interrupt_keeps_the_best_network(monkeypatch, at, early_stopping):
+    from cyrnn.estimators import _base
+
+    X, y = ragged(60)
+    fit = {"units": 4, "batch_size": 20, "random_state": 0, "early_stopping": early_stopping, "schedule": "constant"}
+    model, gradient, calls = SequenceClassifier(epochs=50, **fit), _base.gradient_of, []
+
+    def interrupted(*arguments):
+        calls.append(0)
+        if len(calls) == at:
+            signal.raise_signal(signal.SIGINT)
+        return gradient(*arguments)
+
+    monkeypatch.setattr(_base, "gradient_of", interrupted)
+    epochs = (at - 1) // 3
+    kept = f"the network of epoch {epochs} is kept" if epochs else "the untrained network is kept"
+    with pytest.warns(UserWarning, match=f"interrupted in epoch {epochs + 1} of 50; {kept}"):
+        model.fit(X, y)
+    monkeypatch.undo()
+    assert model.n_iter_ == model.best_epoch_ == len(model.history_["loss"]) == epochs
+    assert model.predict(X).shape == (60,)
+    if epochs:
+        same(model.network_, SequenceClassifier(epochs=epochs, **fit).fit(X, y).network_)
+    assert model.set_params(warm_start=True, epochs=1).fit(X, y).n_iter_ == epochs + 1
+
+
+def test_a_real_interrupt():
+    X, y = ragged(200)
+    timers = []
+
+    def schedule(done):  # called in the training, so that the signal comes neither before nor after it
+        if not timers:
+            timers.append(threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)))
+            timers[0].start()
+        return 1.0
+
+    with pytest.warns(UserWarning, match="interrupted in epoch"):
+        model = SequenceClassifier(units=64, epochs=100_000, schedule=schedule, random_state=0).fit(X, y)
+    assert model.predict(X).shape == (200,)
+
+
+@pytest.mark.parametrize("rate", [1e155, 50.0])
+def test_divergence_stops_and_keeps_the_last_good_network(rate):
+    """A loss that overflows, and one that is far above that of zeros."""
+    X, y = ragged()
+    fit = {"units": 4, "batch_size": 10, "clip_norm": None, "random_state": 0}
+    schedule = lambda done: 1e-3 if done < 0.5 else rate  # noqa: E731
+    model = SequenceRegressor(epochs=4, learning_rate=1.0, schedule=schedule, **fit)
+    with pytest.warns(ConvergenceWarning, match=r"diverged in epoch 3 of 4 \(.*\); the network of epoch 2 is kept"):
+        model.fit(X, y * 1.0)
+    assert (model.best_epoch_, model.n_iter_) == (2, 2)
+    good = SequenceRegressor(epochs=2, learning_rate=1.0, schedule=lambda done: 1e-3, **fit).fit(X, y * 1.0)
+    same(model.network_, good.network_)
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_without_a_held_out_part_the_last_network_is_kept():
+    X, y = ragged()
+    fit = {"units": 8, "epochs": 3, "batch_size": 60, "random_state": 0, "clip_norm": None}
+    model = SequenceClassifier(schedule=lambda done: 1.0 if done < 0.3 else 60.0, **fit).fit(X, y)
+    assert model.history_["loss"][2] > model.history_["loss"][1]
+    assert model.best_epoch_ == model.n_iter_ == 3
+    assert not np.array_equal(model.network_[-1]["Wy"], model.set_params(epochs=2).fit(X, y).network_[-1]["Wy"])
+
+
+def test_an_interrupt_of_the_validation_leaves_the_history_whole(monkeypatch):
+    from cyrnn.estimators import _base
+
+    calls, loss_of = [], _base.loss_of
+
+    def interrupted(*arguments):
+        calls.append(0)
+        if len(calls) == 4:  # the first is that of the untrained network
+            raise KeyboardInterrupt
+        return loss_of(*arguments)
+
+    monkeypatch.setattr(_base, "loss_of", interrupted)
+    X, y = ragged()
+    with pytest.warns(UserWarning, match="interrupted in epoch 3 of 9"):
+        model = SequenceClassifier(units=4, epochs=9, early_stopping=True, random_state=0).fit(X, y)
+    assert [len(values) for values in model.history_.values()] == [2, 2, 2]
+    assert model.n_iter_ == 2
+
+
+def test_a_schedule_out_of_range_is_an_error():
+    X, y = ragged()
+    for result, alpha in ((-0.1, 0.0), (np.nan, 0.0), (1e4, 1.0), ("x", 0.0)):
+        with pytest.raises((TypeError, ValueError), match="schedule: expected"):
+            SequenceClassifier(schedule=lambda done, result=result: result, alpha=alpha, **QUICK).fit(X, y)
+
+
+def test_small_targets_are_no_divergence():
+    X, y = ragged()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = SequenceRegressor(**QUICK).fit(X, y * 1e-6)
+    assert model.n_iter_ == 3
+
+
+class Client:
+    """A cluster whose only worker is here: what it computed stays there and is known here by its number."""
+
+    def __init__(self):
+        self.kept, self.sent = [], []
+
+    def submit(self, function, first, *others, pure):
+        assert not pure  # else Dask would hash all of the network at every update
+        if isinstance(first, int):
+            first = self.kept[first]
+        self.sent.append(pickle.dumps(others))
+        self.kept.append(function(first, *others))
+        return len(self.kept) - 1
+
+    def gather(self, numbers):
+        return [self.kept[k] for k in numbers]
+
+
+@pytest.mark.parametrize("Model", [SequenceClassifier, SequenceTagger])
+def test_cluster(Model):
+    """The bits of one process with as many shards; the sequences travel once."""
+    X, y = ragged(50, most=20)
+    y = signs(X) if Model is SequenceTagger else y
+    model, client = Model("gru", units=4, n_shards=3, batch_size=25, epochs=3, random_state=0), Client()
+    near = clone(model).set_params(n_shards=1).fit(X, y).network_
+    same(clone(model).fit(X, y, client=client).network_, model.fit(X, y).network_)
+    for one, other in zip(leaves(near), leaves(model.network_), strict=True):
+        assert_allclose(one, other, rtol=1e-6, atol=1e-8)
+    assert len(client.sent) == 3 + 3 * 3 * 2  # the shards; then three parts of two batches in three epochs
+    assert max(map(len, client.sent[3:])) < 20_000
+
+
+BAD = [
+    ({"epochs": 0}, "epochs: expected an integer of 1 or more, got 0"),
+    ({"batch_size": 1.5}, "batch_size: expected an integer, got float"),
+    ({"learning_rate": 0.0}, "learning_rate: expected a finite number above 0"),
+    ({"alpha": 1e6}, "alpha: expected at most 1 / learning_rate"),
+    ({"clip_norm": -1}, "clip_norm: expected"),
+    ({"schedule": "steep"}, "schedule: expected 'constant', 'linear', 'cosine' or a function, got 'steep'"),
+    ({"early_stopping": True, "validation_fraction": 1.5}, "validation_fraction: expected a number between 0 and 1"),
+    ({"embedding": 3}, "embedding: expected None without a vocabulary"),
+    ({"vocabulary": 0}, "vocabulary: expected an integer of 1 or more"),
+    ({"vocabulary": 5}, "X: expected indices, integers of one dimension a sequence, got dtype float64"),
+    ({"cell": "tree"}, "cell: expected 'rnn' or 'lstm' or 'gru', got 'tree'"),
+    ({"units": [3, 0]}, r"n_a\[1\]: expected a size of at least 1"),
+    ({"n_threads": 0}, "n: expected 1 to 1024 threads"),
+    ({"n_shards": 0}, "n_shards: expected an integer of 1 or more"),
+    ({"dtype": "float16"}, r"dtype: expected numpy.float64 or numpy.float32, got 'float16'"),
+    ({"warm_start": 1}, "warm_start: expected True or False"),
+]
+
+
+@pytest.mark.parametrize(("parameters", "message"), BAD, ids=[next(iter(p)) for p, _ in BAD])
+def test_parameters_are_refused_by_name(parameters, message):
+    X, y = ragged(12)
+    with pytest.raises((TypeError, ValueError), match=message):
+        SequenceClassifier(**(QUICK | parameters)).fit(X, y)
+
+
+def test_data_are_refused_by_name():
+    X, y = ragged(12)
+    model = SequenceClassifier(**QUICK).fit(X, y)
+
+    def refused(message, X=X, y=y, model=model, weight=None):
+        with pytest.raises((TypeError, ValueError), match=message):
+            clone(model).fit(X, y, weight)
+
+    broken = [x.copy() for x in X]
+    broken[4][1, 2] = np.nan
+    refused(r"Input X contains NaN: X\[4\] at step 1", broken)
+    with pytest.raises(ValueError, match=r"Input X contains NaN: X\[4\] at step 1"):
+        model.predict(broken)
+    broken[4][1, 2] = np.inf
+    refused(r"Input X contains infinity: X\[4\] at step 1", broken)
+    dense = np.ones((12, 4, 3))
+    dense[7, 2, 1] = np.nan
+    refused("Input X contains NaN", dense)
+    refused(r"X\[3\]: expected one step at least, got none", [x if j != 3 else x[:0] for j, x in enumerate(X)])
+    refused("X: expected one step at least, got none", np.ones((12, 0, 3)))
+    refused(r"X\[11\]: expected n_x = 3, as X\[0\], got n_x = 2", [*X[:11], X[11][:, :2]])
+    refused("Input y contains NaN", y=np.where(np.arange(12) == 3, np.nan, 1.0))
+    refused("Input y contains", y=np.where(np.arange(12) == 3, np.nan, 1.5), model=SequenceRegressor(**QUICK))
+    refused("inconsistent numbers of samples", y=y[:5])
+    refused(r"X: expected indices from 0 to vocabulary - 1 = 4, got 9: X\[1\] at step 2",
+            [[1, 2], [3, 4, 9]] * 6, model=SequenceClassifier(vocabulary=5, **QUICK))  # fmt: skip
+    tagger, tags = SequenceTagger(**QUICK), signs(X)
+    refused(r"y\[2\]: expected \d+ steps, as X\[2\], got shape \(1,\)", y=[*tags[:2], ["up"], *tags[3:]], model=tagger)
+    refused("inconsistent numbers of samples", y=tags[:3], model=tagger)
+    refused("sample_weight", y=tags, model=tagger, weight=[np.ones(len(x)) for x in X[:3]])
+    refused("sample_weight: expected finite numbers", y=tags, model=tagger, weight=[-np.ones(len(x)) for x in X])
+    refused("Negative values in data passed to `sample_weight`", weight=-np.ones(12))
+    values = [np.full(len(x), np.nan) for x in X]
+    refused("Input y contains NaN", y=values, model=SequenceTagger(values=True, **QUICK))
+    with pytest.raises(ValueError, match="X has 2 features, but SequenceClassifier is expecting 3 features"):
+        model.predict([x[:, :2] for x in X])
+
+
+def test_batches_of_similar_lengths(monkeypatch):
+    from cyrnn.estimators import _base
+
+    seen, gradient = [], _base.gradient_of
+
+    def watched(examples, network, batch):
+        seen.append(examples.sequences.lengths[batch])
+        return gradient(examples, network, batch)
+
+    monkeypatch.setattr(_base, "gradient_of", watched)
+    X, y = ragged(64, most=60)
+    for similar, least, most in ((True, 0.0, 0.2), (False, 0.7, 1.1)):
+        seen.clear()
+        fit = {"units": 2, "epochs": 1, "batch_size": 8, "random_state": 0}
+        SequenceClassifier(similar_lengths=similar, **fit).fit(X, y)
+        assert sum(map(len, seen)) == 64
+        assert least < np.mean([lengths.std() for lengths in seen]) / np.std([len(x) for x in X]) < most
+
+
+def test_other_libraries(tmp_path):
+    X, y = ragged()
+    model = SequenceClassifier("gru", 8, vocabulary=None, epochs=2, random_state=0).fit(X, y)
+    stream = model.to_stream()
+    for x, want in zip(X[:5], model.predict_proba(X), strict=False):
+        stream.reset()
+        for step in x:
+            _, found = stream.step(step[:, None])
+        assert_allclose(found[:, 0], want, rtol=1e-14)
+    if find_spec("torch"):
+        import torch
+
+        both = SequenceClassifier("lstm", [4, 4], bidirectional=True, epochs=2, random_state=0).fit(X, y)
+        for fitted, net in ((model, torch.nn.GRU(3, 8)), (both, torch.nn.LSTM(3, 4, 2, bidirectional=True))):
+            top = torch.nn.Linear(8, 2)
+            torch.nn.ModuleDict({"rnn": net, "fc": top}).double().load_state_dict(fitted.to_torch())
+            for x, want in zip(X[:5], fitted.predict_proba(X), strict=False):
+                _, last = net(torch.from_numpy(x[:, None]))
+                last = last[0] if isinstance(last, tuple) else last
+                found = torch.softmax(top(torch.cat(list(last[-2:] if fitted is both else last[-1:]), dim=1)), dim=1)
+                assert_allclose(found.detach().numpy()[0], want, rtol=1e-13)
+        other = SequenceClassifier("lstm", [4, 5], epochs=1).fit(X, y)
+        assert "rnn1.weight_hh_l0" in other.to_torch(layer=["rnn0", "rnn1"])
+    if find_spec("keras"):
+        same(cyrnn.from_keras(model.to_keras(), network=True), model.network_)
+    if find_spec("onnx"):
+        model.to_onnx(tmp_path / "model.onnx", dtype="float64")
+        same(cyrnn.import_onnx(tmp_path / "model.onnx"), model.network_)
+
+
+@pytest.mark.parametrize("Model", [SequenceClassifier, SequenceRegressor, SequenceTagger])
+def test_float32(tmp_path, Model):
+    """All of it in float32, near the float64 network of the same seed after some updates."""
+    X, y = ragged(40)
+    y = signs(X) if Model is SequenceTagger else y
+    weights = np.linspace(0.5, 1.5, 40)
+    model, double = (
+        Model("lstm", [8, 8], bidirectional=True, dtype=dtype, epochs=2, early_stopping=True, random_state=0)
+        .fit(X, y, weights) for dtype in ("float32", "float64")
+    )  # fmt: skip
+    assert {array.dtype for array in leaves([model.network_, model._training.v])} == {np.dtype(np.float32)}
+    for one, other in zip(leaves(model.network_), leaves(double.network_), strict=True):
+        assert_allclose(one, other, atol=2e-4)
+    if Model is SequenceRegressor:
+        assert model.predict(X).dtype == np.float32
+    else:
+        found, want = (np.concatenate([np.atleast_2d(p) for p in m.predict_proba(X)]) for m in (model, double))
+        assert found.dtype == np.float32
+        assert_allclose(found, want, atol=2e-4)
+    same(clone(model).set_params(n_threads=2).fit(X, y, weights).network_, model.network_)
+    model.save(tmp_path / "model")
+    same(Model.load(tmp_path / "model").network_, model.network_)
+    assert leaves(Model.load(tmp_path / "model").network_)[0].dtype == np.float32
+
+
+MODELS = [
+    (SequenceClassifier(class_weight={0: 1.0, 1: 2.0}, units=[4, 3], bidirectional=True, epochs=2, random_state=0), 1),
+    (SequenceRegressor("gru", units=np.int64(4), epochs=2, random_state=0), 1.0),
+    (SequenceTagger("rnn", units=4, epochs=2, early_stopping=True, random_state=0), None),
+]
+
+
+@pytest.mark.parametrize(("model", "factor"), MODELS, ids=["classifier", "regressor", "tagger"])
+def test_files(tmp_path, model, factor):
+    X, y = ragged()
+    y = signs(X) if factor is None else y * factor
+    path = tmp_path / "model.npz"
+    model = clone(model).set_params(warm_start=True).fit(X, y)
+    model.save(path)
+    again = type(model).load(path)
+    assert repr(again.get_params()) == repr(type(model)(**again.get_params()).get_params())
+    assert again.history_ == model.history_
+    assert_array_equal(np.concatenate(list(map(np.atleast_1d, again.predict(X)))),
+                       np.concatenate(list(map(np.atleast_1d, model.predict(X)))))  # fmt: skip
+    assert cyrnn.load_checkpoint(path).step == 2 * 2
+    copied = pickle.loads(pickle.dumps(model))
+    same(type(model).load(path).fit(X, y).network_, model.fit(X, y).network_)
+    same(again.partial_fit(X, y).network_, copied.partial_fit(X, y).network_)  # whose batches go on
+    with pytest.raises(ValueError, match="expected a file that"):
+        (SequenceRegressor if factor != 1.0 or type(factor) is int else SequenceClassifier).load(path)
+    if factor is None:
+        with pytest.raises(TypeError, match="schedule: expected numbers and strings"):
+            model.set_params(schedule=lambda done: 1.0).fit(X, y).save(path)
+
+
+def test_plot():
+    pytest.importorskip("matplotlib")
+    X, y = ragged()
+    model = SequenceClassifier(warm_start=True, **QUICK).fit(X, y)
+    lines = {line.get_label(): line.get_ydata() for line in model.plot().axes[0].get_lines()[:-1]}
+    assert list(lines) == ["loss"]
+    axes = model.set_params(early_stopping=True).fit(X, y).plot().axes[0]
+    lines = {line.get_label(): line.get_ydata() for line in axes.get_lines()[:-1]}
+    assert list(lines) == ["loss", "validation loss", "validation score"]
+    assert_array_equal(np.isnan(lines["validation loss"]), [True] * 3 + [False] * 3)
+    assert axes.get_lines()[-1].get_xdata()[0] == model.best_epoch_
+
+
+def test_without_scikit_learn():
+    code = "import sys; sys.modules['sklearn'] = None\nimport cyrnn\nimport cyrnn.estimators"
+    environment = os.environ | {"PYTHONPATH": SOURCE}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert "ImportError: cyrnn.estimators needs scikit-learn: pip install 'cyrnn[sklearn]'" in done.stderr
