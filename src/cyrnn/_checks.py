@@ -375,11 +375,11 @@ def lengths(value: Any, m: int, T_x: int) -> bytes:
         return _lengths.copy(value, m, T_x)
     except MISFIT:  # what does not fit, is told below
         pass
-    array = any_array("lengths", value)
+    array, odd = any_array("lengths", value), False
     if isinstance(value, (list, tuple)):  # where NumPy takes True for 1, and an empty one for float64
         odd = any(isinstance(entry, (bool, np.bool_)) for entry in value)
         array = array.astype(object if odd else array.dtype if value else np.intp)
-    array = whole_numbers(array)
+    array = array if odd else whole_numbers(array)
     if array.dtype.kind not in "iu":
         got = f"dtype {array.dtype}" if array.dtype.kind not in "iuO" else type(value).__name__
         raise TypeError(f"lengths: expected integers, got {got}")
