@@ -34,10 +34,13 @@ PADDING = 0.15
 REPEAT = 5
 SIZES = ((3, 5, 2, 10, 4), (16, 32, 16, 1, 20), (32, 64, 32, 16, 10), (20, 140, 10, 33, 3))
 CALLS = {f"{kind} {part}": (kind, part) for kind in peers.KINDS for part in ("sequence", "padded", "cell")}
+CALLS |= {f"{kind} float32": (kind, "float32") for kind in peers.KINDS[:3]}  # its sequences; the rest is as in float64
 
 
 def functions(kind, part, size):
     """The calls of one size."""
+    if part == "float32":
+        return peers.in_dtype(peers.problem(kind, *size), np.float32)
     if part != "padded":
         return peers.functions(cyrnn, peers.problem(kind, *size))
     *n, m, T_x = size

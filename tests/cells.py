@@ -1,9 +1,13 @@
 """The cells behind one face, so that one test body serves them all."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import reference
 
 import cyrnn
@@ -27,6 +31,12 @@ class Cell:
     reference: Callable  # (x, a0, c0, p, da, dc) -> what reference.py finds
     torch: str  # PyTorch's module, and the gates in its order; "" for a form that it has not
     torch_gates: str
+    dtype: Any = np.float64  # of the problems and of what is computed
+
+    @property
+    def id(self):
+        """Of a row in a test."""
+        return self.name if self.dtype is np.float64 else f"{self.name}-float32"
 
     @property
     def memory(self):
@@ -51,7 +61,27 @@ class Cell:
     def initialize(self, n_x, n_a, n_y, rng, **how):
         """Parameters to begin with."""
         reset = {} if "_" not in self.name else {"reset": self.name.partition("_")[2]}
-        return cyrnn.initialize_parameters(self.kind, n_x, n_a, n_y, rng, **reset, **how)
+        return cyrnn.initialize_parameters(self.kind, n_x, n_a, n_y, rng, **reset, **self.keywords(), **how)
+
+    def keywords(self):
+        """What the functions take for the dtype: nothing where it is the default."""
+        return {} if self.dtype is np.float64 else {"dtype": self.dtype}
+
+    def problem(self, *sizes, seed=0):
+        """`reference.problem` of this cell, its numbers rounded to the dtype."""
+        q = reference.problem(self.name, *sizes, seed=seed)
+        for name, value in vars(q).items():
+            if name != "p":
+                setattr(q, name, value.astype(self.dtype))
+        q.p = {name: value.astype(self.dtype) for name, value in q.p.items()}
+        return q
+
+    def exact(self, q):
+        """The same problem for the same cell in float64."""
+        wide = copy.copy(q)
+        for name, value in vars(q).items():
+            setattr(wide, name, _wide(value))
+        return CELLS[IDS.index(self.name)], wide
 
     def keras_layer(self, layers, *args, **options):
         """A layer of `keras.layers` of this cell, or with `step="Cell"` of one step."""
@@ -64,8 +94,14 @@ class Cell:
         return getattr(nn, self.torch + step)(*args, **options)
 
     def function(self, way, module=cyrnn):
-        """The public function, or that of the notebook in plain NumPy."""
-        return vars(module)[f"{self.kind}_{way}"]  # getattr would keep every new string
+        """The public function, of the dtype, or that of the notebook in plain NumPy."""
+        function = vars(module)[f"{self.kind}_{way}"]  # getattr would keep every new string
+        plain = module is not cyrnn or not way.endswith("forward") or self.dtype is np.float64
+        return function if plain else partial(function, **self.keywords())
+
+    def stream(self, *args, **how):
+        """A stream of the dtype."""
+        return cyrnn.Stream(*args, **self.keywords(), **how)
 
     def forward(self, q, **keywords):
         *found, caches = self.function("forward")(q.x, q.a0, q.p, **keywords)
@@ -87,6 +123,19 @@ class Cell:
     def carried(self, a, c):
         """What belongs to the states of the cell, of a pair for both."""
         return (a, c)[: len(self.states)]
+
+
+def _wide(value):
+    if isinstance(value, dict):
+        return {name: _wide(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_wide(each) for each in value]
+    return value.astype(np.float64) if isinstance(value, np.ndarray) and value.dtype == np.float32 else value
+
+
+def in_float64(function):
+    """A function of the oracle, which computes in float64 whatever it is given."""
+    return lambda *args: function(*map(_wide, args))
 
 
 def weights(gates):
@@ -151,6 +200,9 @@ GRU_AFTER = replace(
 )
 CELLS = [RNN, LSTM, GRU_BEFORE, GRU_AFTER]
 IDS = [cell.name for cell in CELLS]
+# The same in float32, whose promises are the same: bits are bits, and tolerances are as many units in the last place.
+FLOAT32 = [replace(cell, dtype=np.float32, reference=in_float64(cell.reference)) for cell in CELLS]
+ROWS = [*CELLS, *FLOAT32]
 TORCH_CELLS = [cell for cell in CELLS if cell.torch]  # PyTorch has one form of the GRU alone
 TORCH_IDS = [cell.name for cell in TORCH_CELLS]
 # For long tests of what knows no cell: one stage with one state and with two, two stages.

@@ -3,12 +3,29 @@
 import gc
 import os
 
+import numpy as np
 import pytest
 
 from cyrnn import _kernels
 from cyrnn._kernels.runtime import threads
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # read when a test imports Keras
+
+
+EVERY_BUILD = {"test_values", "test_gradients", "test_invariance"}  # in float32 too
+
+
+def pytest_collection_modifyitems(config, items):
+    """Keep float32 on one build, the one that is used, where a module does not ask for all: the bodies are the same."""
+    best, kept, left = _kernels.available()[0], [], []
+    for item in items:
+        values = item.callspec.params if hasattr(item, "callspec") else {}
+        single = getattr(values.get("cell"), "dtype", None) is np.float32
+        one = single and values.get("build", best) != best and item.module.__name__ not in EVERY_BUILD
+        (left if one else kept).append(item)
+    if left:
+        items[:] = kept
+        config.hook.pytest_deselected(items=left)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -22,10 +22,9 @@ import fuzz_network
 import fuzz_stream
 import fuzz_training
 import numpy as np
-from cells import CELLS
-from fuzz_oracle import compare, largest, plain_backward, plain_forward, same
+from cells import CELLS, FLOAT32
+from fuzz_oracle import TOLERANCE, compare, largest, plain_backward, plain_forward, same
 from layouts import WRONG, disguised
-from reference import problem
 
 import cyrnn
 from cyrnn import _kernels
@@ -90,7 +89,7 @@ EDITS = (_reverse, _repeat, _delete_and_append, _splice, write, write_before, _b
 
 def draw(pick, cell, size):
     """A problem, and how the functions of a sequence are called with it: `padded` holds their x, da and dc."""
-    q = problem(cell.name, *size, seed=pick.randrange(1 << 30))
+    q = cell.problem(*size, seed=pick.randrange(1 << 30))
     _, m, T_x = q.da.shape
     q.dc = np.random.default_rng(pick.randrange(1 << 30)).standard_normal(q.da.shape)
     q.t = pick.randrange(max(T_x, 1))
@@ -124,6 +123,12 @@ def in_disguise(pick, q):
     r.p = {name: disguised(pick, value, q.whole) for name, value in q.p.items()}
     r.lengths = None if q.lengths is None else pick.choice(INTEGERS)(q.lengths)
     return r
+
+
+def own(cell, value):
+    """The argument of a function that follows its dtype: in that of the cell, else as it is."""
+    other = cell.dtype is not np.float64 or getattr(value, "dtype", None) == np.float32
+    return np.asarray(value, cell.dtype) if other else value
 
 
 class Fuzzer:
@@ -180,6 +185,7 @@ class Fuzzer:
                 same(f"disguised, {name}", value, want[name])
             if 0 not in size:
                 self.wrong(pick, cell, q)
+        self.single(pick, cell, q)
         fuzz_indices.check(self, pick, cell, q)
         fuzz_stream.check(self, pick, cell, q)
         fuzz_training.check(self, pick, cell, q, want)
@@ -198,6 +204,7 @@ class Fuzzer:
             how["lengths"] = q.lengths
         if not cache:
             how["cache"] = False
+        how |= cell.keywords()
         *found, caches = self.call(f"{cell.kind}_forward", x, q.a0, q.p, **how)
         results = dict(zip("ayc", found, strict=False))
         if cache:
@@ -210,12 +217,13 @@ class Fuzzer:
         results = self.sequence(cell, q, cache)
         x, da, dc = map(np.asarray, (q.x, q.da, q.dc))
         if x.shape[2]:
-            *found, cell_cache = self.call(f"{kind}_cell_forward", x[:, :, q.t], *[q.a0, q.c0][: 1 + lstm], q.p)
+            args = x[:, :, q.t], *[q.a0, q.c0][: 1 + lstm], q.p
+            *found, cell_cache = self.call(f"{kind}_cell_forward", *args, **cell.keywords())
             results |= zip(("a_next", "c_next", "yt") if lstm else ("a_next", "yt"), found, strict=True)
             back = self.call(f"{kind}_cell_backward", da[:, :, q.t], *[dc[:, :, q.t]][:lstm], cell_cache)
             results |= {f"{name} of a cell": value for name, value in back.items()}
-        results["softmax"] = self.call("softmax", q.x)
-        results["sigmoid"] = self.call("sigmoid", q.p[cell.output[0]])
+        results["softmax"] = self.call("softmax", own(cell, q.x))
+        results["sigmoid"] = self.call("sigmoid", own(cell, q.p[cell.output[0]]))
         return results
 
     def notebook(self, pick, cell, q, found):
@@ -264,6 +272,27 @@ class Fuzzer:
         found = self.call(f"{kind}_backward", reaching[0], (steps, x), **how)
         want = plain_backward(kind, reaching, plain_steps)
         compare(found, want, scale, finite)
+
+    def single(self, pick, cell, q):
+        """In float32: near float64 of the same numbers; in disguise, in float64 too, and alone the same bits."""
+        row, r = FLOAT32[CELLS.index(cell)], copy.copy(q)
+        r.x, r.a0, r.c0, r.da, r.dc, *r.padded = (
+            value.astype(np.float32) for value in (q.x, q.a0, q.c0, q.da, q.dc, *q.padded)
+        )
+        r.p = {name: value.astype(np.float32) for name, value in q.p.items()}
+        found = self.every_function(row, r)
+        arrays = r.x, r.a0, r.c0, r.da, r.dc
+        if all(np.isfinite(value).all() and np.abs(value).max(initial=0.0) < 1e9 for value in arrays):
+            want = self.every_function(*row.exact(r))
+            single = TOLERANCE * float(np.finfo(np.float32).eps / np.finfo(np.float64).eps)
+            compare(found, want, max(1.0, largest(*arrays)), tolerance=single, dtype=np.float32)
+        wide = row.exact(r)[1]
+        wide.whole = True
+        for one in (wide, in_disguise(pick, wide)):
+            for name, value in self.every_function(row, one, cache=pick.random() < 0.8).items():
+                same(f"float32, {name}", value, found[name])
+        if r.lengths is not None:
+            self.each_alone(pick, row, r, found)
 
     def each_alone(self, pick, cell, q, want):
         """With lengths: some of the examples as if alone and unpadded, bit for bit, and zeros past their length."""

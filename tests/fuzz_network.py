@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import networks
 import numpy as np
+from cells import CELLS, FLOAT32
 from fuzz_oracle import same
 from layouts import NO_NUMBERS, WRONG, disguised
 
@@ -15,7 +16,7 @@ OUTPUTS = ("softmax", "softmax", "sigmoid", "linear", None)
 
 def check(fuzzer, pick):
     """One network, forward and backward, in disguise, and wrongly."""
-    q = networks.draw(np.random.default_rng(pick.randrange(1 << 30)), most=9)
+    q = networks.draw(np.random.default_rng(pick.randrange(1 << 30)), pick.choice((CELLS, FLOAT32)), most=9)
     before, output = copy.deepcopy(q), pick.choice(OUTPUTS)
     out, back = run(fuzzer, q, output)
     for j in pick.sample(range(q.m), min(q.m, 2)):
@@ -50,6 +51,7 @@ def check(fuzzer, pick):
 def run(fuzzer, q, output):
     """A forward and a backward pass, counted by the fuzzer."""
     how = {"states": q.states, "output": output} | ({} if q.lengths is None else {"lengths": q.lengths})
+    how |= q.cells[0].keywords()
     y, a, states, caches = fuzzer.call("network_forward", q.x, q.network, **how)
     gradients, dx, dstates = fuzzer.call("network_backward", caches, dz=q.dz, da=q.da, dstates=q.dstates)
     back = SimpleNamespace(gradients=gradients, dx=dx, dstates=dstates)
@@ -59,8 +61,8 @@ def run(fuzzer, q, output):
 def stream(fuzzer, pick, q, out, output):
     """Of one direction a stream gives the same, in blocks and steps; of both it is refused."""
     if any(q.pairs):
-        return fuzzer.refused("Stream", q.network, q.m, output=output)
-    fed, t = fuzzer.call("Stream", q.network, q.m, output=output), 0
+        return fuzzer.refused("Stream", q.network, q.m, output=output, **q.cells[0].keywords())
+    fed, t = fuzzer.call("Stream", q.network, q.m, output=output, **q.cells[0].keywords()), 0
     if q.states is not None:
         fuzzer.call(cyrnn.Stream.state.fset, fed, q.states)
     while t < q.T_x:
@@ -104,7 +106,7 @@ def spoilt(pick, nested, wrongs):
 
 def wrong(fuzzer, pick, q):
     """One thing that does not fit: refused with a message."""
-    how = {"states": q.states, "lengths": q.lengths}
+    how = {"states": q.states, "lengths": q.lengths, **q.cells[0].keywords()}
     way = pick.choice(("network", "network", "states", "x", "lengths", "backward"))
     if way == "network":
         fuzzer.refused("network_forward", q.x, spoilt(pick, q.network, WRONG), **how)

@@ -34,7 +34,7 @@ def largest(*arrays):
     return max(float(np.abs(array).max(initial=0.0, where=np.isfinite(array))) for array in arrays)
 
 
-def compare(found, want, scale=1.0, finite=True, tolerance=TOLERANCE):
+def compare(found, want, scale=1.0, finite=True, tolerance=TOLERANCE, dtype=np.float64):
     """Every result that plain NumPy has: NaN and infinities in the same places, the rest to rounding.
 
     `scale` is that of the inputs: 1 - a^2 rounds to it where a is close to 1, whatever the result.  Beside an
@@ -42,7 +42,7 @@ def compare(found, want, scale=1.0, finite=True, tolerance=TOLERANCE):
     """
     for name, expected in want.items():
         got = found[name]
-        fits = got.shape == expected.shape and got.dtype == np.float64
+        fits = got.shape == expected.shape and got.dtype == dtype
         if fits and np.abs(got - expected).max(initial=0.0) <= tolerance * scale:
             continue
         if not finite and fits:

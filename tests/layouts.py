@@ -41,13 +41,13 @@ def middle_first(v):
 
 
 def unaligned(v):
-    raw = np.empty(v.nbytes + 1, np.uint8)[1:].view(np.float64).reshape(v.shape)
+    raw = np.empty(v.nbytes + 1, np.uint8)[1:].view(v.dtype).reshape(v.shape)
     raw[...] = v
     return raw
 
 
 def field(v):
-    record = np.zeros(v.shape, [("tag", "i1"), ("value", "f8")])
+    record = np.zeros(v.shape, [("tag", "i1"), ("value", v.dtype)])
     record["value"] = v
     return record["value"]
 

@@ -54,10 +54,10 @@ def states_of(q, rng):
 def build(cells, pairs, sizes, rng, n_x=3, m=4, T_x=6, input="dense", n_y=2, shortest=None, given=True):
     """A network with its input.
 
-    `input` is "dense", "indices" (of one-hot columns) or "embedding".  `shortest` of the lengths is None without
-    lengths.  `given` tells whether there are initial states.
+    Its dtype is that of the cells.  `input` is "dense", "indices" (of one-hot columns) or "embedding".  `shortest` of
+    the lengths is None without lengths.  `given` tells whether there are initial states.
     """
-    q = SimpleNamespace(cells=cells, pairs=pairs, sizes=sizes, m=m, T_x=T_x, input=input)
+    q = SimpleNamespace(cells=cells, pairs=pairs, sizes=sizes, m=m, T_x=T_x, input=input, dtype=cells[0].dtype)
     q.network, q.x = [], rng.standard_normal((n_x, m, T_x))
     if input != "dense":
         q.x = rng.integers(9 if input == "embedding" else n_x, size=(m, T_x))
@@ -74,7 +74,15 @@ def build(cells, pairs, sizes, rng, n_x=3, m=4, T_x=6, input="dense", n_y=2, sho
     q.states = states_of(q, rng) if given else None
     q.dz = None if n_y is None else rng.standard_normal((n_y, m, T_x))
     q.da, q.dstates = rng.standard_normal((n_x, m, T_x)), states_of(q, rng)
+    if q.dtype is not np.float64:
+        for name in ("network", "states", "dz", "da", "dstates", *["x"] * (input == "dense")):
+            setattr(q, name, changed(getattr(q, name), rounded(q.dtype)))
     return q
+
+
+def rounded(dtype):
+    """A function that rounds what is an array."""
+    return lambda value: value if value is None else value.astype(dtype)
 
 
 def draw(rng, cells=CELLS, most=12, shortest=0, layers=3, **fixed):
@@ -93,6 +101,7 @@ def draw(rng, cells=CELLS, most=12, shortest=0, layers=3, **fixed):
 
 
 def forward(q, **how):
+    how |= q.cells[0].keywords()
     y, a, states, caches = cyrnn.network_forward(q.x, q.network, states=q.states, lengths=q.lengths, **how)
     return SimpleNamespace(y=y, a=a, states=states, caches=caches)
 
@@ -127,7 +136,7 @@ def by_layers(q, output="softmax"):
         found, last = [], []
         for d in range(1 + pair):
             p = network[k][d] if pair else network[k]
-            zero = np.zeros((q.sizes[k], 1))
+            zero = np.zeros((q.sizes[k], 1), q.dtype)
             begin = (zero, zero) if cell.memory else zero
             if q.states is not None:
                 begin = q.states[k][d] if pair else q.states[k]
@@ -135,7 +144,7 @@ def by_layers(q, output="softmax"):
             x = np.ascontiguousarray(below[..., ::-1]) if d else below
             how = {"c0": c0} if cell.memory else {}
             if not x.shape[-1]:
-                found.append(np.zeros((q.sizes[k], 1, 0)))
+                found.append(np.zeros((q.sizes[k], 1, 0), q.dtype))
                 last.append(begin)
                 continue
             a, _, *c = cell.function("forward")(x, a0, p, output=None, **how)[: 2 + cell.memory]

@@ -66,7 +66,7 @@ def several_threads(count):
 @pytest.mark.parametrize("count", [1, 3])
 def test_floating_point_control_and_flags_stay_as_they_were(cell, count, several_threads):
     """Inexact results, overflows to infinity and underflows are in all of these; every thread is looked at."""
-    q = problem(cell.name, 5, 70, 4, 17, 9)
+    q = cell.problem(5, 70, 4, 17, 9)
     q.x[0], q.da[0, 0] = 1e3, 1e-320
     for name, call in every_call(q, cell).items():
         found = cpu.floating_point(count)
@@ -165,8 +165,8 @@ def test_a_signal_ends_a_long_call(cell, size, alarm, request):
     if way == "examples":
         m = max(m, 16)
         T_x = T_x // 8
-    q = problem(cell.name, n_x, n_a, n_y, m, T_x)
-    small = problem(cell.name, 3, 5, 2, 4, 6)
+    q = cell.problem(n_x, n_a, n_y, m, T_x)
+    small = cell.problem(3, 5, 2, 4, 6)
     want = cell.forward(small).a
     caches = cell.forward(q).caches
     start = time.process_time()  # not on the wall: the machine may be busy
@@ -174,7 +174,7 @@ def test_a_signal_ends_a_long_call(cell, size, alarm, request):
     shared = m >= 8 or n_a > 500  # else one thread does it all
     whole = (time.process_time() - start) / (cyrnn.get_num_threads() if shared else 1)
     if whole < 0.36:  # a call that is over before long shows nothing
-        q = problem(cell.name, n_x, n_a, n_y, m, int(T_x * min(0.36 / whole, 100.0)))
+        q = cell.problem(n_x, n_a, n_y, m, int(T_x * min(0.36 / whole, 100.0)))
         caches = cell.forward(q).caches
     for call in (lambda: cell.forward(q), lambda: cell.backward(q.da, caches)):
         ends_in_time(call, alarm, is_long=True)  # the backward pass takes no less than the forward pass
@@ -205,7 +205,7 @@ def test_a_signal_ends_a_long_call_with_lengths(cell, count, alarm, request):
     cyrnn.set_num_threads(count)
     request.addfinalizer(lambda: cyrnn.set_num_threads(None))
     m, T_x = 16, 3000
-    q = problem(cell.name, 20, {1: 600, 3: 350, 4: 300}[cell.n_gates], 5, m, T_x)
+    q = cell.problem(20, {1: 600, 3: 350, 4: 300}[cell.n_gates], 5, m, T_x)
     lengths = np.random.default_rng(0).integers(0, T_x, m, endpoint=True)
     forward, backward = cell.function("forward"), cell.function("backward")
     a, *_, caches = forward(q.x, q.a0, q.p, lengths=lengths)

@@ -9,15 +9,16 @@ from functools import partial
 
 import numpy as np
 import pytest
-from cells import CELLS, IDS
+from cells import CELLS
 from numpy.testing import assert_array_equal
 from reference import problem
+from rows import each_row
 
 import cyrnn
 
 SHAPE = 3, 5, 2, 10, 4  # n_x, n_a, n_y, m, T_x
 
-both = pytest.mark.parametrize("cell", CELLS, ids=IDS)
+both = each_row
 
 
 def refuse(error, message, function, *args):
@@ -29,7 +30,7 @@ def refuse(error, message, function, *args):
 
 @pytest.fixture
 def q(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     q.before = copy.deepcopy(q)
     q.out = cell.forward(q)
     q.step = cell.cell_forward(q.x[:, :, 0], q.a0, q.c0, q.p)
@@ -61,7 +62,7 @@ def test_shapes_of_the_sequence(cell, q):
     )  # fmt: skip
     refuse(
         ValueError, r"x: expected 3 dimensions \(n_x, m, T_x\), got shape \(3, 10\); "
-        r"\(m, T_x\) is for indices, which are integers and not float64",
+        r"\(m, T_x\) is for indices, which are integers and not float\d\d",
         cell.forward, changed(q, x=q.x[:, :, 0]),
     )  # fmt: skip
     refuse(
@@ -117,7 +118,7 @@ def test_every_parameter_is_checked(cell, q):
 @both
 def test_a_bias_along_the_wrong_axis_is_refused(cell, q):
     """NumPy would broadcast a row of n_a over the batch where m happens to equal n_a."""
-    r = problem(cell.name, 3, 5, 5, 5, 4)
+    r = cell.problem(3, 5, 5, 5, 4)
     for name in (name for name in r.p if name.startswith("b")):
         for wrong in (r.p[name][:, 0], r.p[name].T, r.p[name][0], np.float64(1.0), r.p[name][:1]):
             p = {**r.p, name: wrong}
@@ -233,7 +234,7 @@ def test_wrong_caches(cell, q):
         cell.backward, q.da, ([1, 2, 3, 4], q.x),
     )  # fmt: skip
     mixed = list(q.out.caches[0])
-    narrow = problem(cell.name, 2, *SHAPE[1:])
+    narrow = cell.problem(2, *SHAPE[1:])
     mixed[1] = cell.forward(narrow).caches[0][1]
     refuse(
         ValueError, r"caches\[0\]\[1\]: expected n_x = 3 as in the step after, got 2",
@@ -283,7 +284,7 @@ def test_a_cell_of_too_many_examples(cell, q):
 
 @both
 def test_no_parameter_is_taken_for_none(cell):
-    q = problem(cell.name, 0, 0, 0, 0, 3)
+    q = cell.problem(0, 0, 0, 0, 3)
     p = dict.fromkeys(q.p)
     p[cell.output[0]] = q.p[cell.output[0]]
     with pytest.raises(TypeError, match="expected real numbers, got None"):
@@ -451,10 +452,10 @@ def test_narrow_weights_are_their_numbers_in_float64(cell, q, name):
     pairs += [(step.a, same.a), (step.y, same.y)]
     back, same = (cell.cell_backward(q.da[:, :, 0], q.dc, c) for c in (step.cache, same.cache))
     pairs += [(back[key], same[key]) for key in same]
-    pairs += zip(cyrnn.Stream(p, m=10).run(x), cyrnn.Stream(wide, m=10).run(s.x), strict=True)
+    pairs += zip(cell.stream(p, m=10).run(x), cell.stream(wide, m=10).run(s.x), strict=True)
     pairs += [(cyrnn.output_forward(got.a, p), cyrnn.output_forward(want.a, wide))]
     for one, other in pairs:
-        assert one.dtype == np.float64
+        assert one.dtype == cell.dtype
         assert_array_equal(one, other)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cells import CELLS, IDS, TORCH_CELLS, TORCH_IDS
 from numpy.testing import assert_array_equal
-from reference import close, problem
+from reference import close
 
 import cyrnn
 
@@ -51,7 +51,7 @@ def same_bits(got, expected):
 
 def parameters(cell, output=True):
     """Parameters in the order of the conversions, a negative zero in every bias, and a copy of them."""
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     for name in q.p:
         if name.startswith("b"):
             q.p[name][1] = -0.0
@@ -114,7 +114,7 @@ def test_torch_round_trip(torch, cell, output):
 
 @each_torch_cell
 def test_from_torch_computes_the_same(torch, cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     module = network(torch, cell)
     q.p = cyrnn.from_torch(module.state_dict())
     out = cell.forward(q)
@@ -127,7 +127,7 @@ def test_from_torch_computes_the_same(torch, cell):
 
 @each_torch_cell
 def test_to_torch_computes_the_same(torch, cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     module = network(torch, cell)
     module.load_state_dict(cyrnn.to_torch(q.p, layer="recurrent", output="head"))
     out = cell.forward(q)
@@ -144,7 +144,7 @@ def test_to_torch_computes_the_same(torch, cell):
 
 @each_torch_cell
 def test_a_torch_cell(torch, cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     n_x, n_a, *_ = SHAPE
     twin = cell.torch_layer(torch.nn, n_x, n_a, step="Cell").double()
     p = cyrnn.from_torch(twin.state_dict()) | {name: q.p[name] for name in cell.output}
@@ -180,7 +180,7 @@ def test_without_biases(torch, cell, output):
     p = cyrnn.from_torch(module.state_dict())
     biases = [name for name in cell.inputs if name.startswith("b")]
     assert all(not p[name].any() and p[name].shape == (5, 1) for name in biases)
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     q.p |= p
     close(cell.forward(q).a, of_torch(torch_states(torch, cell, module.recurrent, q)), TOLERANCE)
 
@@ -267,7 +267,7 @@ def test_torch_layers_without_a_counterpart(torch, cell):
 def test_layers_and_directions_of_a_larger_torch_model(torch, cell, prefix):
     """The entries of one alone, with their own names, and with those of the output layer."""
     module = network(torch, cell, num_layers=2, bidirectional=True)
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     q.a0[:] = 0
     state = module.recurrent.state_dict()
     with torch.no_grad():
@@ -362,7 +362,7 @@ def test_keras_round_trip(cell, output):
 @quiet
 @each_cell
 def test_from_keras_computes_the_same(keras, cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     q.a0[:] = 0
     net = model(keras, cell)
     q.p = cyrnn.from_keras(net.get_weights())
@@ -379,7 +379,7 @@ def test_from_keras_computes_the_same(keras, cell):
 @quiet
 @each_cell
 def test_to_keras_computes_the_same(keras, cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     q.a0[:] = 0
     net = model(keras, cell)
     net.set_weights(cyrnn.to_keras(q.p))
@@ -393,7 +393,7 @@ def test_to_keras_computes_the_same(keras, cell):
 @quiet
 @each_cell
 def test_keras_without_biases(keras, cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     q.a0[:] = 0
     net = model(keras, cell, use_bias=False)
     q.p = cyrnn.from_keras(net)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cells import CELLS, IDS, TORCH_CELLS, TORCH_IDS
 from numpy.testing import assert_array_equal
-from reference import close, problem
+from reference import close
 
 import cyrnn
 
@@ -36,7 +36,7 @@ def keras(monkeypatch):
 
 
 def layer(cell, n_x, n_a=N_A, seed=0):
-    p = problem(cell.name, n_x, n_a, 1, 1, 1, seed).p
+    p = cell.problem(n_x, n_a, 1, 1, 1, seed=seed).p
     p = {name: p[name] for name in cell.inputs}
     for name in p:
         if name.startswith("b"):

@@ -10,7 +10,6 @@ from fuzz_oracle import compare
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule
-from reference import problem
 
 import cyrnn
 from cyrnn.demo import numpy_reference
@@ -19,7 +18,7 @@ from cyrnn.demo import numpy_reference
 NOT_DRAWN = {
     "__version__", "set_num_threads", "get_num_threads", "show_config", "release_memory", "initialize_parameters",
     "load_parameters", "initialize_network", "save_network", "load_network", "from_torch", "to_torch",
-    "from_keras", "to_keras", "import_onnx", "export_onnx",
+    "from_keras", "to_keras", "import_onnx", "export_onnx", "plot_gates", "plot_history",
     "save_checkpoint", "load_checkpoint", "last_steps", "make_batches", "one_hot", "pad_sequences", "sample",
     "to_indices",
 }  # fmt: skip
@@ -47,7 +46,7 @@ class Caches(RuleBasedStateMachine):
         seed=st.integers(0, 2**20),
     )
     def forward(self, cell, size, seed):
-        q = problem(cell.name, *size, seed=seed)
+        q = cell.problem(*size, seed=seed)
         q.cell, q.copied, q.plain_x = cell, False, q.x.copy()
         q.steps = cell.forward(q).caches[0]
         q.plain_steps = cell.function("forward", numpy_reference)(q.plain_x, q.a0.copy(), q.p)[-1][0]

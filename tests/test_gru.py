@@ -67,7 +67,7 @@ def by_slots(cell, q):
 @each_form
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_against_the_loop_over_slots(cell, shape):
-    q = problem(cell.name, *shape)
+    q = cell.problem(*shape)
     a, want = by_slots(cell, q)
     got = cell.forward(q)
     close(got.a, a, 2e-14)
@@ -96,7 +96,7 @@ def test_the_forms_differ_and_agree_where_they_must():
 def test_an_update_gate_of_one_replaces_the_state_and_of_zero_keeps_it():
     """The course's gate: PyTorch's z is 1 - ut."""
     for cell in FORMS:
-        q = problem(cell.name, *SHAPE)
+        q = cell.problem(*SHAPE)
         q.p["Wu"] = np.zeros_like(q.p["Wu"])
         q.p["bu"] = np.full((5, 1), -800.0)
         assert_array_equal(cell.forward(q).a, np.repeat(q.a0[:, :, None], 6, 2))
@@ -107,7 +107,7 @@ def test_an_update_gate_of_one_replaces_the_state_and_of_zero_keeps_it():
 
 @each_form
 def test_the_form_is_told(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     caches = cell.forward(q).caches
     assert repr(caches[0]) == f"<the caches of 6 steps of {cell.title}>"
     assert ("dbca" in cell.backward(q.da, caches)) == (cell is GRU_AFTER)
@@ -130,7 +130,7 @@ def test_none_is_not_the_other_form():
 
 
 def test_steps_of_both_forms_in_one_list():
-    q, r = (problem(cell.name, *SHAPE) for cell in FORMS)
+    q, r = (cell.problem(*SHAPE) for cell in FORMS)
     before, after = GRU_BEFORE.forward(q).caches[0], GRU_AFTER.forward(r).caches[0]
     edited = copy.copy(before)
     edited[2] = after[2]
@@ -144,7 +144,7 @@ def test_steps_of_both_forms_in_one_list():
 
 @each_form
 def test_parameters_that_changed_their_form_since(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     caches = cell.forward(q).caches
     if cell is GRU_AFTER:
         kept = q.p.pop("bca")
@@ -172,7 +172,7 @@ def test_caches_older_than_an_update_of_the_second_bias():
 
 @each_form
 def test_parameters_of_another_cell(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     lstm = problem("lstm", *SHAPE)
     refuse(KeyError, r"parameters: expected an entry 'Wu', got only \[.*\]", cyrnn.gru_forward, q.x, q.a0, lstm.p)
     refuse(KeyError, r"parameters: expected an entry 'Wf', got only \[.*\]", cyrnn.lstm_forward, q.x, q.a0, q.p)

@@ -14,29 +14,29 @@ import sys
 
 import numpy as np
 import pytest
-from cells import CELLS, IDS
+from cells import ROWS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
-from reference import problem
+from rows import each_row
 
 import cyrnn
 from cyrnn import _kernels
 from cyrnn._kernels.runtime import threads
 
-pytestmark = [pytest.mark.usefixtures("build"), pytest.mark.parametrize("cell", CELLS, ids=IDS)]
+pytestmark = [pytest.mark.usefixtures("build"), each_row]
 
 SHAPES = [(3, 5, 2, 13, 6), (33, 37, 9, 11, 40), (170, 165, 4, 9, 10), (2, 64, 3, 30, 20)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_batch(cell, shape):
-    q = problem(cell.name, *shape)
+    q = cell.problem(*shape)
     whole = cell.forward(q)
     whole_back = cell.backward(q.da, whole.caches)
     m = shape[3]
     for chosen in ([0], [m - 1], [m // 2], [3, 1], list(range(m))[::-1], [0] * 7):
-        r = problem(cell.name, *shape)
+        r = cell.problem(*shape)
         r.x, r.a0 = q.x[:, chosen], q.a0[:, chosen]
         part = cell.forward(r)
         back = cell.backward(q.da[:, chosen], part.caches)
@@ -50,7 +50,7 @@ def test_batch(cell, shape):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_one_step_at_a_time(cell, shape):
-    q = problem(cell.name, *shape)
+    q = cell.problem(*shape)
     whole = cell.forward(q)
     gradients = cell.backward(q.da, whole.caches)
     a, c, steps = q.a0, np.zeros_like(q.a0), []
@@ -99,7 +99,7 @@ random_shapes = settings(max_examples=30, deadline=None, derandomize=True)
 @given(size=SIZES, seed=SEEDS, data=st.data())
 def test_any_batch(cell, size, seed, data):
     """Alone, in any position, with any others beside it."""
-    q = problem(cell.name, *size, seed=seed)
+    q = cell.problem(*size, seed=seed)
     chosen = data.draw(st.lists(st.integers(0, size[3] - 1), min_size=1, max_size=20), label="chosen")
     r = copy.copy(q)
     for name in ("x", "a0", "c0", "da", "dc"):
@@ -114,7 +114,7 @@ def test_any_batch(cell, size, seed, data):
 @given(size=SIZES, seed=SEEDS, data=st.data())
 def test_any_cut(cell, size, seed, data):
     """Run in pieces with the states carried, forward, and their gradients carried back."""
-    q = problem(cell.name, *size, seed=seed)
+    q = cell.problem(*size, seed=seed)
     forward, backward = (cell.function(way) for way in ("forward", "backward"))
     c0, dc = ({"c0": q.c0}, {"dc": np.flip(q.da)}) if cell.memory else ({}, {})
     *whole, caches = forward(q.x, q.a0, q.p, **c0)
@@ -145,7 +145,7 @@ def test_any_cut(cell, size, seed, data):
 @given(size=SIZES, seed=SEEDS, number=st.integers(2, 8))
 def test_any_number_of_threads(cell, size, seed, number):
     """However small the call; weight gradients too."""
-    q = problem(cell.name, *size, seed=seed)
+    q = cell.problem(*size, seed=seed)
     before = threads.set_flops_per_thread(1.0)
     try:
         cyrnn.set_num_threads(1)
@@ -158,15 +158,16 @@ def test_any_number_of_threads(cell, size, seed, number):
 
 
 def laid_out(value, order, offset, gap):
-    """A copy with its axes in another order in memory, `offset` doubles past a cache line, `gap` between values."""
+    """A copy with its axes in another order in memory, `offset` values past a cache line, `gap` between values."""
     order = [axis for axis in order if axis < value.ndim]
     shape = [value.shape[axis] for axis in order]
-    raw = np.full(value.size * (gap + 1) + 16, np.nan)
-    start = (-raw.ctypes.data // 8) % 8 + offset
+    size = value.itemsize
+    raw = np.full(value.size * (gap + 1) + 32, np.nan, value.dtype)
+    start = (-raw.ctypes.data // size) % (64 // size) + offset
     new = raw[start : start + value.size * (gap + 1)].reshape(*shape, gap + 1)[..., 0]
     new = new.transpose(np.argsort(order))
     new[...] = value
-    assert value.size < 2 or gap or (new.ctypes.data - 8 * offset) % 64 == 0
+    assert value.size < 2 or gap or (new.ctypes.data - size * offset) % 64 == 0
     return new
 
 
@@ -176,8 +177,8 @@ LAYOUT = st.tuples(st.permutations(range(3)), st.integers(0, 7), st.sampled_from
 @random_shapes
 @given(size=SIZES, seed=SEEDS, layouts=st.lists(LAYOUT, min_size=6, max_size=6))
 def test_any_layout_of_the_inputs(cell, size, seed, layouts):
-    """Addresses at odd multiples of 8 bytes, any order of the axes, gaps: weight gradients too."""
-    q = problem(cell.name, *size, seed=seed)
+    """Addresses at odd multiples of the size of a value, any order of the axes, gaps: weight gradients too."""
+    q = cell.problem(*size, seed=seed)
     r = copy.copy(q)
     for name, layout in zip(("x", "a0", "c0", "da", "dc"), layouts[1:], strict=True):
         setattr(r, name, laid_out(getattr(q, name), *layout))
@@ -189,9 +190,9 @@ def test_any_layout_of_the_inputs(cell, size, seed, layouts):
 @given(size=SIZES, seed=SEEDS, between=SIZES)
 def test_again_after_something_else(cell, size, seed, between):
     """Memory that other numbers were left in; weight gradients too."""
-    q = problem(cell.name, *size, seed=seed)
+    q = cell.problem(*size, seed=seed)
     want = results(cell, q)
-    other = problem(cell.name, *between)
+    other = cell.problem(*between)
     other.x[...] = np.nan
     results(cell, other)
     assert_same(results(cell, q), want)
@@ -200,7 +201,7 @@ def test_again_after_something_else(cell, size, seed, between):
 def digest(cell):
     text = hashlib.sha256()
     for size in SHAPES:
-        for name, value in sorted(results(cell, problem(cell.name, *size)).items()):
+        for name, value in sorted(results(cell, cell.problem(*size)).items()):
             text.update(name.encode() + value.tobytes())
     return text.hexdigest()
 
@@ -208,16 +209,16 @@ def digest(cell):
 @functools.cache
 def digests_of_another_process(build):
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from cells import CELLS; from test_invariance import digest; "
-        "print(*map(digest, CELLS))"
+        "import sys; sys.path.insert(0, sys.argv[1]); from cells import ROWS; from test_invariance import digest; "
+        "print(*map(digest, ROWS))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, os.path.dirname(__file__)],
         env={**os.environ, "CYRNN_BUILD": build}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return dict(zip(IDS, done.stdout.split(), strict=True))
+    return dict(zip([cell.id for cell in ROWS], done.stdout.split(), strict=True))
 
 
 def test_again_in_another_process(cell):
-    assert digests_of_another_process(_kernels.build)[cell.name] == digest(cell)
+    assert digests_of_another_process(_kernels.build)[cell.id] == digest(cell)

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cells import CELLS, IDS, STAGES
+from cells import STAGES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
-from reference import close, problem
+from reference import close
+from rows import each_row
 from test_gradients import check
 from test_openmp import _every_call_is_worth_it, needs_openmp  # noqa: F401
 
@@ -20,7 +21,7 @@ from cyrnn import _kernels
 from cyrnn._kernels.runtime import buffers
 from cyrnn._kernels.runtime import lengths as kernel_lengths
 
-pytestmark = pytest.mark.parametrize("cell", CELLS, ids=IDS)
+pytestmark = each_row
 every_build = pytest.mark.usefixtures("build")
 
 # One block and several, shared by examples and by units (tests/test_openmp.py); blocks of more columns than a product
@@ -54,8 +55,8 @@ def backward(cell, q, caches):
 
 
 def draw(cell, *shape, seed=0):
-    q = problem(cell.name, *shape, seed=seed)
-    q.dc = np.random.default_rng([seed, *shape]).standard_normal(q.da.shape)
+    q = cell.problem(*shape, seed=seed)
+    q.dc = np.random.default_rng([seed, *shape]).standard_normal(q.da.shape).astype(cell.dtype)
     return q
 
 
@@ -63,7 +64,7 @@ def spoil(q, lengths):
     """Put something into the padding that would show."""
     for array in (q.x, q.da, q.dc):
         for j, length in enumerate(lengths):
-            array[:, j, length:] = [np.nan, np.inf, -1e300][j % 3]
+            array[:, j, length:] = [np.nan, np.inf, np.finfo(array.dtype).min][j % 3]
 
 
 def part(q, j, length):
@@ -185,12 +186,13 @@ def test_nothing_of_other_calls_is_kept(cell, T_x):
 def test_against_finite_differences(cell):
     lengths = [3, 6, 0, 1]
     q = draw(cell, 3, 5, 2, 4, 6)
+    gradients = backward(cell, q, forward(cell, q, lengths).caches)
+    cell, q = cell.exact(q)
 
     def loss():
         out = forward(cell, q, lengths, cache=False).out
         return float((out["a"] * q.da).sum() + ((out["c"] * q.dc).sum() if "c" in out else 0.0))
 
-    gradients = backward(cell, q, forward(cell, q, lengths).caches)
     pairs = {"x": (q.x, gradients["dx"]), "a0": (q.a0, gradients["da0"])}
     if cell.memory:
         pairs["c0"] = q.c0, gradients["dc0"]
@@ -392,12 +394,13 @@ def test_against_torch(cell):
     n_x, n_a, n_y, m, T_x = 17, 33, 3, 6, 12
     lengths = [5, 12, 1, 7, 7, 11]  # PyTorch refuses 0
     q = draw(cell, n_x, n_a, n_y, m, T_x)
-    module = twin(cell, n_x, n_a, q.p)
-    x, a0, c0 = (torch.from_numpy(value.T.copy()).requires_grad_() for value in (q.x, q.a0, q.c0))
+    _, wide = cell.exact(q)
+    module = twin(cell, n_x, n_a, wide.p)
+    x, a0, c0 = (torch.from_numpy(value.T.copy()).requires_grad_() for value in (wide.x, wide.a0, wide.c0))
     packed = torch.nn.utils.rnn.pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False)
     a, _ = module(packed, (a0[None], c0[None]) if cell.memory else a0[None])
     a, _ = torch.nn.utils.rnn.pad_packed_sequence(a, total_length=T_x)
-    (a * torch.from_numpy(q.da.T.copy())).sum().backward()
+    (a * torch.from_numpy(wide.da.T.copy())).sum().backward()
     got = forward(cell, q, lengths)
     close(got.out["a"], a.detach().numpy().T, 1e-13)
     q.dc[...] = 0

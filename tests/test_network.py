@@ -7,11 +7,25 @@ import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cells import CELLS, GRU_AFTER, GRU_BEFORE, IDS, LSTM, RNN
-from networks import backward, build, by_layers, changed, column, draw, forward, leaves, part, per_direction, recurrent
+from cells import CELLS, FLOAT32, GRU_AFTER, GRU_BEFORE, IDS, LSTM, RNN
+from networks import (
+    backward,
+    build,
+    by_layers,
+    changed,
+    column,
+    draw,
+    forward,
+    leaves,
+    part,
+    per_direction,
+    recurrent,
+    rounded,
+)
 from numpy.testing import assert_array_equal
 from reference import close
 from test_environment import alarm, ends_in_time  # noqa: F401
@@ -86,6 +100,34 @@ def test_each_example_as_if_alone(seed):
     rng = np.random.default_rng(seed)
     q = draw(rng)
     check_against_each_alone(q, rng.choice(["softmax", "sigmoid", "linear", None]), bool(rng.integers(4)))
+
+
+@pytest.mark.parametrize("seed", range(100, 116))
+def test_each_example_as_if_alone_in_float32(seed):
+    rng = np.random.default_rng(seed)
+    q = draw(rng, FLOAT32)
+    check_against_each_alone(q, rng.choice(["softmax", "sigmoid", "linear", None]), bool(rng.integers(4)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_float32_against_float64(seed):
+    """Of the same numbers: as many units in the last place as for float64 in this file; float64 arrays, same bits."""
+    q = draw(np.random.default_rng(seed), FLOAT32)
+    out = forward(q)
+    found = [out.y, out.a, out.states, *vars(backward(q, out.caches)).values()]
+    r = SimpleNamespace(**vars(q))
+    for name in ("network", "states", "dz", "da", "dstates", *["x"] * (q.input == "dense")):
+        setattr(r, name, changed(getattr(q, name), rounded(np.float64)))
+    again = forward(r)
+    same_bits([again.y, again.a, again.states, *vars(backward(r, again.caches)).values()], found)
+    r.cells = [CELLS[FLOAT32.index(cell)] for cell in q.cells]
+    out = forward(r)
+    want = [out.y, out.a, out.states, *vars(backward(r, out.caches)).values()]
+    for one, other in zip(leaves(found), leaves(want), strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            assert (one.dtype, other.dtype) == (np.float32, np.float64)
+            close(one, other, 1e-12)
 
 
 @every_build

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from cells import CELLS, IDS, TORCH_CELLS
-from reference import close, problem
+from reference import within as close
 from test_exchange import only, parameters, refuse, same_bits
 
 import cyrnn
@@ -144,11 +144,11 @@ def test_float32_is_the_default_and_paths_are_text_too(cell, path):
 def test_reference_evaluator(cell, shape, path):
     from onnx.reference import ReferenceEvaluator
 
-    q = problem(cell.name, *shape)
+    q = cell.problem(*shape)
     cyrnn.export_onnx(path, q.p, dtype="float64")
     evaluator = ReferenceEvaluator(onnx.load(path))
     for m, T_x in (shape[3:], (1, 9), (6, 1)):
-        r = problem(cell.name, *shape[:3], m, T_x, seed=1)
+        r = cell.problem(*shape[:3], m, T_x, seed=1)
         r.p = q.p
         got = dict(zip(evaluator.output_names, evaluator.run(None, feed(cell, r, np.float64)), strict=True))
         want = expected(cell, r)
@@ -196,11 +196,11 @@ def opencv(path):
 def test_other_readers(cell, shape, reader, path):
     if reader is opencv and cell.name == "rnn":
         pytest.skip("OpenCV has no operator RNN")
-    q = problem(cell.name, *shape)
+    q = cell.problem(*shape)
     cyrnn.export_onnx(path, q.p)
     run = reader(path)
     for m, T_x in (shape[3:], (1, 9), (6, 1)):
-        r = problem(cell.name, *shape[:3], m, T_x, seed=1)
+        r = cell.problem(*shape[:3], m, T_x, seed=1)
         r.p = q.p
         got, want = run(feed(cell, r, np.float32)), expected(cell, r)
         assert set(got) == set(want)
@@ -270,7 +270,7 @@ def test_exports_of_torch_that_are_not_folded(cell, open_sizes, path):
             rows = self.inner.head(a.reshape(-1, 5))
             return torch.softmax(rows.view(x.size(0), -1, 2), -1)
 
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     x = q.x.transpose(1, 2, 0).astype(np.float32)
     axes = {"x": {0: "m", 1: "T_x"}} if open_sizes else None
     options = {"dynamo": False, "do_constant_folding": False, "input_names": ["x"], "output_names": ["y"]}
@@ -460,7 +460,7 @@ def test_lengths_are_given_at_the_call(cell, result, path):
     save(cell, path, TEXT[start:], new, kind="float", dtype=np.float32)
     p = cyrnn.import_onnx(path)
     same_bits(p, only(cell, arrays(cell, np.float32)[1], False))
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     q.p = p | {cell.output[0]: np.zeros((1, 5)), "by": np.zeros((1, 1))}
     lengths = np.array([7, 2, 1, 5])
     inputs = {"x": q.x.transpose(2, 1, 0), "h": q.a0.T[None], "c": 0 * q.a0.T[None], "lengths": lengths}
@@ -766,7 +766,7 @@ def network(layers, embedding=False, output=True, seed=0):
     if embedding:
         found.append({"E": rng.standard_normal((3, 6))})
     for k, (cell, n_a, directions) in enumerate(layers):
-        each = [problem(cell.name, n_x, n_a, 2, 4, 7, seed=[seed, k, i]).p for i in range(directions)]
+        each = [cell.problem(n_x, n_a, 2, 4, 7, seed=[seed, k, i]).p for i in range(directions)]
         each = [{name: p[name] for name in cell.inputs} for p in each]
         found.append(each[0] if directions == 1 else tuple(each))
         n_x = directions * n_a

@@ -46,7 +46,7 @@ def _every_call_is_worth_it():
 @pytest.mark.parametrize("cell", STAGES, ids=STAGE_IDS)
 def test_same_bits_for_every_number(cell, size):
     """Every number on one build: the others share the work in the same way."""
-    q = problem(cell.name, *size)
+    q = cell.problem(*size)
     cyrnn.set_num_threads(1)
     want = cell.forward(q)
     gradients = cell.backward(q.da, want.caches)
@@ -78,8 +78,8 @@ def test_a_large_call_takes_threads_and_a_small_one_does_not(cell):
         "from reference import problem; from cells import CELLS; "
         f"cell = CELLS[{CELLS.index(cell)}]; "
         "count = lambda: len(os.listdir('/proc/self/task')); cyrnn.set_num_threads(3); start = count(); "
-        "cell.forward(problem(cell.name, 3, 5, 2, 10, 4)); small = count() - start; "
-        "q = problem(cell.name, 64, 256, 64, 64, 8); cell.backward(q.da, cell.forward(q).caches); "
+        "cell.forward(cell.problem(3, 5, 2, 10, 4)); small = count() - start; "
+        "q = cell.problem(64, 256, 64, 64, 8); cell.backward(q.da, cell.forward(q).caches); "
         "print(small, count() - start)"
     )
     assert shown(code, OPENBLAS_NUM_THREADS="1") == "0 2"
@@ -189,7 +189,7 @@ def test_threadpoolctl_sees_and_limits():
 
 def _in_a_child(cell_index, queue):
     cell = CELLS[cell_index]
-    q = problem(cell.name, 64, 256, 64, 64, 10)
+    q = cell.problem(64, 256, 64, 64, 10)
     out = cell.forward(q)
     queue.put((cyrnn.get_num_threads(), out.a, cell.backward(q.da, out.caches)["dx"]))
 
@@ -199,7 +199,7 @@ def _in_a_child(cell_index, queue):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:os.fork:RuntimeWarning")  # what is tested
 def test_a_forked_child_works():
     cell = CELLS[1]
-    q = problem(cell.name, 64, 256, 64, 64, 10)
+    q = cell.problem(64, 256, 64, 64, 10)
     cyrnn.set_num_threads(2)
     want = cell.forward(q)
     context = multiprocessing.get_context("fork")
@@ -218,7 +218,7 @@ def test_a_forked_child_works():
 def test_python_threads_share_the_processors():
     """Eight callers at once hire no more than the setting, and one each when nothing is left."""
     cell = CELLS[1]
-    q = problem(cell.name, 64, 256, 64, 64, 30)
+    q = cell.problem(64, 256, 64, 64, 30)
     cyrnn.set_num_threads(2)
     most = 0
     stop = threading.Event()

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from cells import CELLS, IDS
 from numpy.testing import assert_array_equal
-from reference import problem
+from rows import each_row
 
 import cyrnn
 
-pytestmark = [pytest.mark.usefixtures("build"), pytest.mark.parametrize("cell", CELLS, ids=IDS)]
+pytestmark = [pytest.mark.usefixtures("build"), each_row]
 
 SHAPES = [(3, 5, 2, 4, 6), (2, 17, 9, 1, 3), (4, 33, 70, 37, 2), (1, 8, 1, 16, 1), (3, 4, 0, 2, 3)]
 ACTIVATIONS = {"softmax": cyrnn.softmax, "sigmoid": cyrnn.sigmoid, "linear": np.copy}
@@ -21,12 +20,13 @@ def without_output(cell, p):
 @pytest.mark.parametrize("output", ACTIVATIONS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_activations_have_the_bits_of_the_functions(cell, shape, output):
-    q = problem(cell.name, *shape)
+    q = cell.problem(*shape)
     q.p["by"] = q.p["by"] * 40  # saturated sigmoids as well
     usual = cell.forward(q)
     out = cell.forward(q, output=output)
     assert_array_equal(out.a, usual.a)
     want = ACTIVATIONS[output](cyrnn.output_forward(out.a, q.p)) if shape[2] else usual.y
+    want[np.abs(want) < np.finfo(want.dtype).tiny] = 0.0  # as a forward pass flushes them
     assert_array_equal(out.y, want)
     step = cell.cell_forward(q.x[:, :, 0], q.a0, np.zeros_like(q.a0), q.p, output=output)
     assert_array_equal(step.y, out.y[:, :, 0])
@@ -39,7 +39,7 @@ def test_activations_have_the_bits_of_the_functions(cell, shape, output):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_without_an_output_its_entries_are_not_read(cell, shape):
-    q = problem(cell.name, *shape)
+    q = cell.problem(*shape)
     usual = cell.forward(q)
     gradients = cell.backward(q.da, usual.caches)
     p = without_output(cell, q.p)
@@ -61,7 +61,7 @@ def test_without_an_output_its_entries_are_not_read(cell, shape):
 
 
 def test_what_is_no_output_layer_is_named(cell):
-    q = problem(cell.name, 3, 5, 2, 4, 6)
+    q = cell.problem(3, 5, 2, 4, 6)
     for output, error in (
         ("relu", ValueError),
         ("Softmax", ValueError),
@@ -84,7 +84,7 @@ def test_what_is_no_output_layer_is_named(cell):
 
 
 def test_a_wrong_size_is_named_without_an_output_too(cell):
-    q = problem(cell.name, 3, 5, 2, 4, 6)
+    q = cell.problem(3, 5, 2, 4, 6)
     q.p = without_output(cell, q.p)
     with pytest.raises(ValueError, match=r"^xt: expected shape"):
         cell.cell_forward(q.x[:, :, 0].T, q.a0, np.zeros_like(q.a0), q.p, output=None)

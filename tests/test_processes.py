@@ -68,7 +68,7 @@ def test_workers(kind, when, tmp_path):
 @pytest.mark.parametrize("cell", STAGES, ids=STAGE_IDS)
 def test_the_same_inputs_in_eight_threads(cell):
     """Also while the setting changes all the time, from 1 to 8."""
-    q = problem(cell.name, 30, 200, 20, 40, 12)
+    q = cell.problem(30, 200, 20, 40, 12)
     before = threads.set_flops_per_thread(1e5)
     want = cell.forward(q)
     gradients = cell.backward(q.da, want.caches)

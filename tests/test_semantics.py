@@ -9,15 +9,15 @@ from collections import ChainMap
 
 import numpy as np
 import pytest
-from cells import CELLS, IDS
 from layouts import LAYOUTS, field
 from numpy.testing import assert_array_equal
-from reference import close, problem
+from reference import close
+from rows import each_row
 
 import cyrnn
 from cyrnn.demo import numpy_reference
 
-pytestmark = [pytest.mark.usefixtures("build"), pytest.mark.parametrize("cell", CELLS, ids=IDS)]
+pytestmark = [pytest.mark.usefixtures("build"), each_row]
 
 SHAPE = 3, 5, 2, 4, 6
 
@@ -43,14 +43,14 @@ def memory(value):
 
 
 def test_outputs_are_new_contiguous_arrays(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     passed = [q.x, q.a0, q.da, *q.p.values()]
     out = cell.forward(q)
     gradients = cell.backward(q.da, out.caches)
     returned = [out.a, out.y, *([out.c] if out.c is not None else []), *gradients.values()]
     for array in returned:
         assert type(array) is np.ndarray
-        assert array.dtype == np.float64
+        assert array.dtype == cell.dtype
         assert array.flags.c_contiguous
         assert array.flags.writeable
         for other in passed:
@@ -62,7 +62,7 @@ def test_outputs_are_new_contiguous_arrays(cell):
 
 
 def test_writing_into_outputs_does_not_spoil_the_backward(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     out = cell.forward(q)
     want = cell.backward(q.da, out.caches)
     out.a[:] = out.y[:] = np.nan
@@ -72,7 +72,7 @@ def test_writing_into_outputs_does_not_spoil_the_backward(cell):
 
 
 def test_nothing_passed_is_modified(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     before = copy.deepcopy(q)
     out = cell.forward(q)
     cell.backward(q.da, out.caches)
@@ -86,7 +86,7 @@ def test_nothing_passed_is_modified(cell):
 
 
 def test_read_only_inputs(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     want = cell.forward(q)
     for array in (q.x, q.a0, q.da, *q.p.values()):
         array.flags.writeable = False
@@ -99,7 +99,7 @@ def test_read_only_inputs(cell):
 
 
 def test_cell_cache(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     xt = q.x[:, :, 0].copy()
     out = cell.cell_forward(xt, q.a0, q.c0, q.p)
     assert type(out.cache) is tuple
@@ -116,7 +116,7 @@ def test_cell_cache(cell):
 
 
 def test_sequence_caches_look_like_the_notebook(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     out = cell.forward(q)
     notebook = cell.function("forward", numpy_reference)(q.x, q.a0, q.p)[-1]
     steps, x = out.caches
@@ -143,7 +143,7 @@ def test_sequence_caches_look_like_the_notebook(cell):
 
 
 def test_steps_share_memory_as_in_the_notebook(cell):
-    steps = cell.forward(problem(cell.name, *SHAPE)).caches[0]
+    steps = cell.forward(cell.problem(*SHAPE)).caches[0]
     for k in range(len(cell.states)):
         assert np.shares_memory(steps[2][k], steps[3][len(cell.states) + k])
 
@@ -204,7 +204,7 @@ def edits():
 @pytest.mark.parametrize("edit", edits(), ids=lambda edit: edit.__name__)
 @pytest.mark.parametrize("T_x", [6, 4])
 def test_backward_uses_the_steps_it_finds(cell, edit, T_x):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     da = q.da[:, :, :T_x]
     steps, x = cell.forward(q).caches
     plain = cell.function("forward", numpy_reference)(q.x.copy(), q.a0.copy(), q.p)[-1]
@@ -213,10 +213,10 @@ def test_backward_uses_the_steps_it_finds(cell, edit, T_x):
 
 
 def test_backward_of_caches_made_elsewhere(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     want = cell.backward(q.da, cell.forward(q).caches)
     plain = cell.function("forward", numpy_reference)(q.x, q.a0, q.p)[-1]
-    same(cell.backward(q.da, plain), want)
+    same(want, cell.backward(q.da, plain))
     a, c, steps = q.a0, np.zeros_like(q.a0), []
     for t in range(6):
         out = cell.cell_forward(q.x[:, :, t], a, c, q.p)
@@ -226,13 +226,13 @@ def test_backward_of_caches_made_elsewhere(cell):
 
 
 def test_numpy_backward_takes_our_caches(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     out = cell.forward(q)
     same(cell.backward(q.da, out.caches), cell.function("backward", numpy_reference)(q.da, out.caches))
 
 
 def test_backward_reads_x_and_parameters_as_they_are(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     ours = cell.forward(q).caches
     plain = cell.function("forward", numpy_reference)(q.x, q.a0, q.p)[-1]
     q.x *= 0.5
@@ -246,7 +246,7 @@ def test_backward_reads_x_and_parameters_as_they_are(cell):
 )
 @pytest.mark.parametrize("dtype", ["f4", ">f8", "i8"])
 def test_backward_reads_a_converted_x_as_it_is(cell, change, dtype):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     q.x = (q.x * 10).astype(dtype)
     caches = cell.forward(q).caches
     change(q.x)
@@ -275,14 +275,14 @@ def test_steps_do_what_a_list_does(cell):
         lambda s: s.__iadd__([s[3]]),
     ]
     for operation in operations:
-        steps = cell.forward(problem(cell.name, *SHAPE)).caches[0]
+        steps = cell.forward(cell.problem(*SHAPE)).caches[0]
         ordinary = list(steps)
         assert operation(steps) is None or len(steps)
         operation(ordinary)
         assert len(steps) == len(ordinary)
         assert all(ours is theirs for ours, theirs in zip(steps, ordinary, strict=True))
         assert all(ours is theirs for ours, theirs in zip(steps.copy(), ordinary, strict=True))
-    steps = cell.forward(problem(cell.name, *SHAPE)).caches[0]
+    steps = cell.forward(cell.problem(*SHAPE)).caches[0]
     assert steps[0] in steps
     assert steps.index(steps[0]) == 0
     steps.append(steps[0])
@@ -298,7 +298,7 @@ def test_steps_do_what_a_list_does(cell):
 
 
 def test_caches_copy_and_pickle(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     caches = cell.forward(q).caches
     want = cell.backward(q.da, caches)
     same(cell.backward(q.da, copy.deepcopy(caches)), want, 0)
@@ -306,7 +306,7 @@ def test_caches_copy_and_pickle(cell):
 
 
 def test_fewer_gradients_than_steps(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     want = cell.reference(q.x, q.a0, np.zeros_like(q.a0), q.p, q.da[:, :, :2]).gradients
     same(cell.backward(q.da[:, :, :2], cell.forward(q).caches), want)
 
@@ -316,7 +316,7 @@ def test_fewer_gradients_than_steps(cell):
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
 def test_layouts(cell, layout):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     if layout.__name__ == "float32":  # exactly what both can hold
         for array in (q.x, q.a0, q.c0, q.da, q.dc, *q.p.values()):
             array[...] = array.astype(np.float32)
@@ -343,7 +343,7 @@ def test_layouts(cell, layout):
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
 def test_one_argument_of_another_layout(cell, layout):
     """The others fit, so that the kernel itself has to refuse this one."""
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     if layout.__name__ == "float32":
         for array in (q.x, q.a0, q.da, *q.p.values()):
             array[...] = array.astype(np.float32)
@@ -366,7 +366,7 @@ def test_aligned_only_by_name(cell):
     odd = np.zeros(1, np.dtype([("v", "f8", (8,)), ("pad", "i1")]))["v"][:, ::2]
     assert odd.flags.aligned
     assert odd.strides[0] % 8
-    p = problem(cell.name, 3, 1, 2, 4, 6)
+    p = cell.problem(3, 1, 2, 4, 6)
     p.a0 = odd
     assert_array_equal(cell.forward(p).a, cell.forward(copy.copy(p)).a)
     assert_array_equal(cyrnn.softmax(odd), np.ones((1, 4)))
@@ -375,7 +375,7 @@ def test_aligned_only_by_name(cell):
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1), (3, 5, 2, 0, 4), (0, 5, 2, 4, 3)], ids=str)
 def test_fields_of_one_record_or_none(cell, shape):
     """Of an empty array NumPy says that it is aligned, wherever it lies."""
-    q = problem(cell.name, *shape)
+    q = cell.problem(*shape)
     want = cell.forward(q)
     gradients = cell.backward(q.da, want.caches)
     r = copy.copy(q)
@@ -390,14 +390,14 @@ def test_fields_of_one_record_or_none(cell, shape):
 
 
 def test_integers_booleans_and_memory_maps(cell, tmp_path):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     q.x[...] = q.x > 0
     want = cell.forward(q)
     r = copy.copy(q)
     for dtype in (bool, np.int8, np.uint64):
         r.x = q.x.astype(dtype)
         assert_array_equal(cell.forward(r).a, want.a)
-    r.x = np.memmap(tmp_path / "x", dtype=np.float64, mode="w+", shape=q.x.shape)
+    r.x = np.memmap(tmp_path / "x", dtype=cell.dtype, mode="w+", shape=q.x.shape)
     r.x[...] = q.x
     got = cell.forward(r)
     assert_array_equal(got.a, want.a)
@@ -405,7 +405,7 @@ def test_integers_booleans_and_memory_maps(cell, tmp_path):
 
 
 def test_any_mapping_and_extra_keys(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     want = cell.forward(q)
     r = copy.copy(q)
     r.p = ChainMap({"extra": "ignored", 7: None}, q.p)
@@ -416,7 +416,7 @@ def test_any_mapping_and_extra_keys(cell):
 
 
 def test_states_broadcast_over_the_batch(cell):
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     q.a0, q.c0 = q.a0[:, :1].copy(), q.c0[:, :1].copy()
     got = cell.forward(q)
     want = cell.reference(q.x, q.a0, np.zeros_like(q.a0), q.p, q.da)
@@ -442,7 +442,7 @@ def test_states_broadcast_over_the_batch(cell):
 )
 def test_empty_sizes(cell, shape):
     n_x, n_a, n_y, m, T_x = shape
-    q = problem(cell.name, *shape)
+    q = cell.problem(*shape)
     out = cell.forward(q)
     assert out.a.shape == (n_a, m, T_x)
     assert out.y.shape == (n_y, m, T_x)
@@ -471,7 +471,7 @@ def test_empty_sizes(cell, shape):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_one_bad_example_does_not_touch_the_others(cell, bad):
-    q = problem(cell.name, 3, 5, 4, 9, 6)
+    q = cell.problem(3, 5, 4, 9, 6)
     want = cell.forward(q)
     want_back = cell.backward(q.da, want.caches)
     q.x[1, 4, 2] = bad
@@ -490,7 +490,7 @@ def test_one_bad_example_does_not_touch_the_others(cell, bad):
 
 
 def test_functions_are_deterministic(cell):
-    q = problem(cell.name, 7, 33, 5, 9, 40)
+    q = cell.problem(7, 33, 5, 9, 40)
     q.x *= 400  # saturates everything
     first = cell.forward(q)
     gradients = cell.backward(q.da, first.caches)
@@ -512,13 +512,13 @@ def test_star_import_has_all(cell):
 def test_a_cell_without_outputs_reads_nothing(cell):
     """Large enough that reading one row that is not there would leave the process's memory."""
     m = 1 << 22
-    q = problem(cell.name, 0, 0, 0, 0, 1)
+    q = cell.problem(0, 0, 0, 0, 1)
     out = cell.cell_forward(np.zeros((0, m)), np.zeros((0, m)), np.zeros((0, m)), q.p)
     assert out.y.shape == (0, m)
 
 
 def test_threads_that_edit_caches_at_once_lose_nothing(cell):
-    q = problem(cell.name, 2, 3, 2, 1, 3000)
+    q = cell.problem(2, 3, 2, 1, 3000)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
@@ -542,7 +542,7 @@ def test_threads_that_edit_caches_at_once_lose_nothing(cell):
 
 def test_caches_older_than_an_update_are_refused(cell):
     """An update in place between the two passes would give the gradients of neither network."""
-    q = problem(cell.name, *SHAPE)
+    q = cell.problem(*SHAPE)
     out, fresh = cell.forward(q), cell.forward(q)
     want = cell.backward(q.da, out.caches)
     rates = {"d" + key: np.ones_like(value) for key, value in q.p.items()}

@@ -16,7 +16,6 @@ sys.path.insert(0, sys.argv[1])
 import numpy as np
 from cells import CELLS
 from numpy.testing import assert_array_equal
-from reference import problem
 import cyrnn
 from cyrnn._kernels.runtime import threads
 
@@ -58,7 +57,7 @@ for cell in CELLS:
         rng = np.random.default_rng(0)
         lengths = rng.integers(1, size[4], size[3], endpoint=True)
         labels = rng.integers(0, size[2], (size[3], size[4]))
-        arguments.append((cell, problem(cell.name, *size), lengths, labels))
+        arguments.append((cell, cell.problem(*size), lengths, labels))
 expected = []
 work(arguments, expected)
 threading.stack_size(32768)

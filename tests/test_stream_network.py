@@ -13,8 +13,8 @@ import tracemalloc
 import numpy as np
 import pytest
 from cells import CELLS, GRU_AFTER, IDS, LSTM, RNN
+from networks import changed, rounded
 from numpy.testing import assert_array_equal
-from reference import problem
 
 import cyrnn
 from cyrnn._kernels.runtime import buffers
@@ -39,7 +39,7 @@ def layers_of(cells, n_x, units):
     """The recurrent parameters of each layer."""
     found = []
     for k, (cell, n_a) in enumerate(zip(cells, units, strict=True)):
-        p = problem(cell.name, n_x, n_a, 1, 1, 1, seed=k).p
+        p = cell.problem(n_x, n_a, 1, 1, 1, seed=k).p
         found.append({key: value for key, value in p.items() if key not in cell.output})
         n_x = n_a
     return found
@@ -96,6 +96,27 @@ def refuse(error, message, call, *args):
 
 
 # ---- the same bits
+
+
+@networks
+def test_steps_and_blocks_of_float32(row):
+    network, x = built(row)
+    m, T_x = row[5:]
+    single = {"dtype": np.float32}
+    y_want, a_want, last, _ = cyrnn.network_forward(x, network, states=random_states(row), cache=False, **single)
+    stream = cyrnn.Stream(changed(network, rounded(np.float32)), m, **single)
+    stream.state = random_states(row)
+    a, y = (value if value is None else value.astype(np.float32) for value in new_out(row))
+    stream = pickle.loads(pickle.dumps(stream))
+    for t in range(T_x // 2):
+        stream.step(at(x, t), (a, y))
+        assert_array_equal(a, a_want[:, :, t])
+        assert y is None or np.array_equal(y, y_want[:, :, t])
+    a, y = stream.run(x[..., T_x // 2 :])
+    assert a.dtype == np.float32
+    assert_array_equal(a, a_want[:, :, T_x // 2 :])
+    assert y is None or np.array_equal(y, y_want[:, :, T_x // 2 :])
+    assert_states(stream.state, last)
 
 
 @every_build

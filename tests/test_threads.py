@@ -8,13 +8,12 @@ import pytest
 import race
 from cells import STAGE_IDS, STAGES
 from numpy.testing import assert_array_equal
-from reference import problem
 
 
 @pytest.mark.usefixtures("build")
 @pytest.mark.parametrize("cell", STAGES, ids=STAGE_IDS)
 def test_eight_threads(cell):
-    problems = [problem(cell.name, 3 + k, 20 + k, 5, 7, 30, seed=k) for k in range(8)]
+    problems = [cell.problem(3 + k, 20 + k, 5, 7, 30, seed=k) for k in range(8)]
 
     def work(q):
         out = cell.forward(q)
@@ -39,7 +38,7 @@ def test_races():
 @pytest.mark.parametrize("cell", STAGES, ids=STAGE_IDS)
 def test_the_gil_is_let_go(cell):
     """Another thread goes on while one long call computes."""
-    q = problem(cell.name, 64, 256, 64, 64, 80)
+    q = cell.problem(64, 256, 64, 64, 80)
     caches = cell.forward(q).caches
     for call in (lambda: cell.forward(q), lambda: cell.backward(q.da, caches)):
         done, longest = threading.Event(), 0.0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cells import CELLS
-from reference import close, problem
+from reference import close
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
@@ -57,7 +57,7 @@ def gradients_of(cell, module, suffix=SUFFIXES[0]):
 @pytest.mark.parametrize("cell", TWINS, ids=[cell.name for cell in TWINS])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_against_torch(cell, shape):
-    q = problem(cell.name, *shape)
+    q = cell.problem(*shape)
     n_x, n_a = shape[:2]
     module = twin(cell, n_x, n_a, q.p)
     x = torch.from_numpy(q.x.transpose(2, 1, 0).copy()).requires_grad_()

@@ -10,7 +10,7 @@ they run only when they are needed (docs/design.md).
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -26,6 +26,7 @@ Parameters = Mapping[str, Any]
 
 FLOAT64, FLOAT32 = np.dtype(np.float64), np.dtype(np.float32)
 DType = np.dtype[Any]
+Used = Callable[[tuple[int, ...]], Any]  # of an array's shape: which of its numbers are read, a mask that broadcasts
 INTP = np.dtype(np.intp)  # of indices
 BELOW_1 = "a number from 0 up to, not including, 1", 0.0, math.nextafter(1.0, 0.0)  # as `number` takes it
 MOST_COLUMNS = _lengths.MAX_COLUMNS  # examples times steps
@@ -151,7 +152,7 @@ def _no_numbers(name: str, value: Any, array: NDArray[Any], letters: str) -> str
     return (sequences and _unpadded(name, array, letters)) or f"{kind} of objects"
 
 
-def real(name: str, value: Any, letters: str = "", dtype: DType = FLOAT64) -> Array:
+def real(name: str, value: Any, letters: str = "", dtype: DType = FLOAT64, used: Used | None = None) -> Array:
     """Return `value` as an aligned array of this dtype, of any layout.
 
     Types of other packages that fit into float64 (bfloat16 of ml_dtypes) are numbers too.  The letters are for the
@@ -162,7 +163,7 @@ def real(name: str, value: Any, letters: str = "", dtype: DType = FLOAT64) -> Ar
     TypeError
         If it does not hold real numbers.
     ValueError
-        If it is a ragged nested sequence.
+        If it is a ragged nested sequence, or holds a finite number that is too large for the dtype and is `used`.
     """
     if type(value) is np.ndarray and value.dtype is dtype and value.flags.carray and value.size:
         return value
@@ -175,8 +176,37 @@ def real(name: str, value: Any, letters: str = "", dtype: DType = FLOAT64) -> Ar
             raise ValueError(f"{name}: expected numbers that a float64 can hold, got {error}") from error
     if array.dtype.kind not in "fiub" and (array.dtype.kind != "V" or not np.can_cast(array.dtype, FLOAT64)):
         raise TypeError(f"{name}: expected real numbers, got {_no_numbers(name, value, array, letters)}")
-    aligned: Array = _aligned(array, dtype)
+    with np.errstate(over="ignore"):
+        aligned: Array = _aligned(array, dtype)
+    if array.dtype.kind == "f" and array.dtype.itemsize > dtype.itemsize:
+        fits(name, array, aligned, used)
     return aligned
+
+
+def fits(name: str, before: NDArray[Any], after: NDArray[Any], used: Used | None = None) -> None:
+    """Refuse finite numbers that became infinite in another dtype."""
+    infinite = np.isinf(after)
+    if infinite.any() and (infinite := infinite & np.isfinite(before)).any():
+        for at in np.argwhere(infinite if used is None else infinite & used(before.shape))[:1].tolist():
+            got = f"got {before[tuple(at)]} at {at}"
+            raise ValueError(f"{name}: expected numbers that {after.dtype} can hold, {got}")
+
+
+def within(kept: bytes, T_x: int) -> NDArray[np.bool_]:
+    """Return which of T_x steps the examples have, (m, T_x), of lengths as `lengths` returns them."""
+    return np.arange(T_x) < np.frombuffer(kept, np.intp)[:, None]
+
+
+def used_steps(given: Any) -> Used:
+    """Return what of a sequence (n, m, T_x) is read: the steps within lengths, checked ones or the caller's."""
+
+    def used(shape: tuple[int, ...]) -> Any:
+        if given is None or len(shape) != 3:
+            return True
+        mask = within(given if isinstance(given, bytes) else lengths(given, *shape[1:]), shape[2])
+        return mask if mask.shape == shape[1:] else True
+
+    return used
 
 
 def _aligned(array: NDArray[Any], dtype: np.dtype[Any]) -> Any:
@@ -230,26 +260,28 @@ def generator(name: str, value: Any) -> np.random.Generator:
     return value
 
 
-def dimensions(name: str, value: Any, letters: str, dtype: DType = FLOAT64) -> Array:
+def dimensions(name: str, value: Any, letters: str, dtype: DType = FLOAT64, used: Used | None = None) -> Array:
     """Return `value` as `real` does, with as many dimensions as there are letters."""
-    array = real(name, value, letters, dtype)
+    array = real(name, value, letters, dtype, used)
     count = letters.count(",") + 1
     if array.ndim != count:
         raise ValueError(f"{name}: expected {count} dimensions ({letters}), got shape {array.shape}")
     return array
 
 
-def shaped(name: str, value: Any, letters: str, shape: tuple[int, ...], dtype: DType = FLOAT64) -> Array:
+def shaped(
+    name: str, value: Any, letters: str, shape: tuple[int, ...], dtype: DType = FLOAT64, used: Used | None = None
+) -> Array:
     """Return `value` as `real` does, with exactly this shape."""
-    array = real(name, value, letters, dtype)
+    array = real(name, value, letters, dtype, used)
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape ({letters}) = {shape}, got {array.shape}")
     return array
 
 
-def columns(name: str, value: Any, letter: str, *rest: int, dtype: DType = FLOAT64) -> Array:
+def columns(name: str, value: Any, letter: str, *rest: int, dtype: DType = FLOAT64, used: Used | None = None) -> Array:
     """Return `value` as `real` does, with any number of rows and the rest of the shape as given."""
-    array = real(name, value, dtype=dtype)
+    array = real(name, value, dtype=dtype, used=used)
     letters = f"{letter}, m, T_x" if len(rest) == 2 else f"{letter}, m"
     if array.ndim == 0 or array.shape[1:] != rest:
         expected = f"({letter}, {', '.join(map(str, rest))})"
@@ -287,10 +319,10 @@ def are_indices(array: NDArray[Any], ndim: int) -> bool:
     return array.dtype.kind in "iu" and array.ndim == ndim - 1
 
 
-def dense(name: str, value: Any, letters: str, dtype: DType = FLOAT64) -> Array:
+def dense(name: str, value: Any, letters: str, dtype: DType = FLOAT64, used: Used | None = None) -> Array:
     """Return an input that is not of indices as `dimensions` does; the error says what indices are."""
     try:
-        return dimensions(name, value, letters, dtype)
+        return dimensions(name, value, letters, dtype, used)
     except ValueError as error:
         array = any_array(name, value)
         if array.ndim != letters.count(","):
@@ -312,7 +344,7 @@ def indices(
     """
     outside = (array < 0) | (array >= n_x)
     if kept is not None:
-        outside &= np.arange(array.shape[1]) < np.frombuffer(kept, np.intp)[:, None]
+        outside &= within(kept, array.shape[1])
     for at in np.argwhere(outside)[:1].tolist():
         where = f"example {at[0]}" + "".join(f" at step {t}" for t in at[1:])
         got = f"got {array[tuple(at)]} for {where}"
@@ -343,11 +375,11 @@ def lengths(value: Any, m: int, T_x: int) -> bytes:
         return _lengths.copy(value, m, T_x)
     except MISFIT:  # what does not fit, is told below
         pass
-    array = any_array("lengths", value)
+    array, odd = any_array("lengths", value), False
     if isinstance(value, (list, tuple)):  # where NumPy takes True for 1, and an empty one for float64
         odd = any(isinstance(entry, (bool, np.bool_)) for entry in value)
         array = array.astype(object if odd else array.dtype if value else np.intp)
-    array = whole_numbers(array)
+    array = array if odd else whole_numbers(array)
     if array.dtype.kind not in "iu":
         got = f"dtype {array.dtype}" if array.dtype.kind not in "iuO" else type(value).__name__
         raise TypeError(f"lengths: expected integers, got {got}")

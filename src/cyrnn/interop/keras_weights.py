@@ -203,7 +203,7 @@ def _read_model(model: Any) -> Layers:
     return found
 
 
-def from_keras(weights: Any, *, network: bool = False) -> Any:
+def from_keras(weights: Any, *, network: bool = False, dtype: Any = np.float64) -> Any:
     """Parameters or a network from a Keras model or layer, or from its weights.
 
     The model is a ``SimpleRNN``, ``LSTM`` or ``GRU``, a ``Bidirectional`` of one that concatenates, or several of
@@ -217,23 +217,26 @@ def from_keras(weights: Any, *, network: bool = False) -> Any:
         A model or a layer; or what ``get_weights()`` gives: kernel (n_x, n_a), recurrent kernel (n_a, n_a) and bias
         (n_a,) of each layer and direction, with 4 n_a for an LSTM and 3 n_a for a GRU, whose bias is (2, 3 n_a) where
         its reset is after the product; before them the vectors of an ``Embedding`` (vocabulary, n_x), behind them
-        kernel (n_a, n_y) and bias (n_y,).  Numbers are converted to float64, which is exact.  Keras itself is not
-        imported.
+        kernel (n_a, n_y) and bias (n_y,).  Keras itself is not imported.
     network : bool
         True for a list, as `network_forward` takes it, of one layer too.
+    dtype : numpy.float64 or numpy.float32
+        Of the arrays returned.  Of weights in float32 and narrower types both are exact, but for a sum of two biases
+        in float32, which is rounded once.
 
     Returns
     -------
-    dict or list of new float64 arrays
+    dict or list of new arrays
         As `from_torch` returns it; a GRU with ``reset_after=False`` has no ``bca``.
 
     Raises
     ------
     TypeError, ValueError
         If there are layers without a counterpart here (relu, hard_sigmoid, a Dense before a recurrent layer), or with
-        options that have none (``merge_mode="sum"``, ``go_backwards``, ``mask_zero``); if a list of weights can be
-        read in two ways; if an array has a wrong type or shape.  The message names the layer or the array.  Which
-        activations a layer uses cannot be seen in a list of weights: they must be Keras's defaults.
+        options that have none (``merge_mode="sum"``, ``go_backwards``, ``mask_zero``); if a list of weights can be read
+        in two ways; if an array has a wrong type or shape or a number that `dtype` cannot hold.  The message names the
+        layer or the array.  Which activations a layer uses cannot be seen in a list of weights: they must be Keras's
+        defaults.
 
     Examples
     --------
@@ -245,9 +248,9 @@ def from_keras(weights: Any, *, network: bool = False) -> Any:
     >>> embedding["E"].shape, layer["Wf"].shape, output["Wy"].shape
     ((3, 9), (2, 5), (4, 2))
     """
-    network = _checks.flag("network", network)
+    network, dtype = _checks.flag("network", network), _checks.kernels(dtype).dtype
     found = _read_model(weights) if models.is_keras_layer(weights) else _read(weights)
-    return assembled(found, ORDERS, network)
+    return assembled("weights", found, ORDERS, network, dtype)
 
 
 def to_keras(parameters: Any) -> list[Array]:
@@ -261,7 +264,7 @@ def to_keras(parameters: Any) -> list[Array]:
 
     Returns
     -------
-    list of new float64 arrays
+    list of new arrays, of float32 if all arrays are of that, else of float64
         For ``set_weights``: the vectors of an ``Embedding``; kernel, recurrent kernel and bias of each layer, of a
         ``Bidirectional`` those of both directions; kernel and bias of a ``Dense`` where there is an output layer.
         The bias of a GRU is (2, 3 n_a) where its reset is after the product (``reset_after=True``, Keras's default),

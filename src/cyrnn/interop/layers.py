@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
-from .._checks import Array
+from .._checks import Array, DType
 from ..recurrent.fused import Fused, Orders, added, fuse, split
-from ..recurrent.layout import checked_network
-from ..recurrent.spec import GRU_AFTER, CellSpec
+from ..recurrent.layout import converted, layout, walk
+from ..recurrent.spec import GRU_AFTER, CellSpec, cell_of
 
 
 @dataclass(slots=True)
@@ -27,11 +27,28 @@ class Layers:
         return sum(fused.W_a.shape[1] for fused in self.layers[-1])
 
 
-def assembled(found: Layers, orders: Orders, network: bool) -> Any:
-    """Return a network of gates that are stacked in this order, in new arrays.
+def assembled(name: str, found: Layers, orders: Orders, network: bool, dtype: DType) -> Any:
+    """Return a network of gates that are stacked in this order, in new arrays of this dtype.
 
-    If it has one layer in one direction, no embedding, and a network is not asked for, return parameters.
+    If it has one layer in one direction, no embedding, and a network is not asked for, return parameters.  The name is
+    that of the argument.
     """
+    made = _assembled(found, orders, network)
+    in_dtype(name, made, dtype)
+    return made
+
+
+def in_dtype(name: str, made: Any, dtype: DType) -> None:
+    """Round the arrays of parameters or of a network, which are new, to a dtype; the name is for the message."""
+    where: str
+    entries: Any
+    for where, entries in walk(made, "network"):
+        for key in entries:
+            what = f"{name}: {key if entries is made else f'{where}[{key!r}]'}"
+            entries[key] = _checks.real(what, entries[key], dtype=dtype)
+
+
+def _assembled(found: Layers, orders: Orders, network: bool) -> Any:
     if not network and found.E is None and [len(layer) for layer in found.layers] == [1]:
         ((fused,),) = found.layers
         fused.Wy, fused.by = found.Wy, found.by
@@ -48,18 +65,22 @@ def assembled(found: Layers, orders: Orders, network: bool) -> Any:
 def apart(parameters: Any, orders: Orders) -> tuple[Layers, list[str]]:
     """Check the caller's parameters or network and stack the gates in this order, in new arrays.
 
-    Also return the layers' names, as the caller would spell them.
+    They are of float32 if all arrays that are read are, else of float64.  Also return the layers' names, as the caller
+    would spell them.
     """
     if not isinstance(parameters, (list, tuple)):
-        fused = fuse(parameters, orders)
+        own = [parameters[key] for key in cell_of(parameters).all_entries if key in parameters]
+        fused = fuse(parameters, orders, dtype=_checks.kernels_for(*own).dtype)
         return Layers([[fused]], None, fused.Wy, fused.by), ["parameters"]
-    parts = checked_network(parameters, "parameters")
+    parts = layout(parameters, "parameters")
+    dtype = _checks.kernels_for(*[value for _, entry in walk(parts.network()) for value in entry.values()]).dtype
+    parts = converted(parts, "parameters", None, "linear", dtype)
     layers = []
     for layer in parts.layers:
         for direction in layer:
             if direction.spec.sizes(direction.parameters)[0] == 0:
                 raise ValueError(f"{direction.name}: expected one unit at least, got n_a = 0")
-        layers.append([fuse(direction.parameters, orders) for direction in layer])
+        layers.append([fuse(direction.parameters, orders, dtype=dtype) for direction in layer])
     found = Layers(layers)
     if parts.embedding is not None:
         found.E = parts.embedding["E"].copy()

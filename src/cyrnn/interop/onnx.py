@@ -18,6 +18,7 @@ from .._version import __version__
 from ..recurrent.fused import Fused, fuse, split
 from ..recurrent.layout import converted, layout, walk
 from ..recurrent.spec import check_output
+from .layers import in_dtype
 from .onnx_graph import Network, network
 
 __all__ = ["export_onnx", "import_onnx"]
@@ -139,7 +140,7 @@ def export_onnx(
     parameters: Parameters | Sequence[Any],
     *,
     output: str | None = "softmax",
-    dtype: str = "float32",
+    dtype: Any = "float32",
 ) -> None:
     """Write a layer or a network as an ONNX model.
 
@@ -162,7 +163,7 @@ def export_onnx(
         missing.  Or a network, as for `network_forward`.
     output : str or None
         The output layer's activation: ``"softmax"``, ``"sigmoid"`` or ``"linear"``; None for a model without ``y``.
-    dtype : {"float32", "float64"}
+    dtype : {"float32", "float64"}, or the type of NumPy
         Of the weights, the inputs and the outputs.  ONNX Runtime has these operators in float32 alone, so
         that is the default, and the weights are rounded to it.  In float64 nothing is lost and ONNX's
         reference evaluator computes with it.
@@ -191,7 +192,8 @@ def export_onnx(
     """
     onnx = _onnx()
     path = _checks.path(path)
-    if dtype not in ("float32", "float64"):
+    dtype = getattr(dtype, "__name__", dtype)  # numpy.float32
+    if not isinstance(dtype, (str, np.dtype)) or dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
     check_output(output)
     found, single = _network(parameters), not isinstance(parameters, (list, tuple))
@@ -253,7 +255,7 @@ def export_onnx(
     onnx.save(model, path)
 
 
-def import_onnx(path: str | os.PathLike[str]) -> Any:
+def import_onnx(path: str | os.PathLike[str], *, dtype: Any = np.float64) -> Any:
     """Parameters from an ONNX model, one that `export_onnx` wrote or another.
 
     The model has a chain of operators RNN, LSTM and GRU, forward or bidirectional, that reads an input of the model or
@@ -266,15 +268,18 @@ def import_onnx(path: str | os.PathLike[str]) -> Any:
     ----------
     path : str or path-like
         The file to read.
+    dtype : numpy.float64 or numpy.float32
+        Of the arrays returned.  Of weights in float32 and narrower types both are exact, but for a sum of two biases
+        in float32, which is rounded once.
 
     Returns
     -------
-    dict of new float64 arrays, or list of dicts
+    dict of new arrays, or list of dicts
         Of one layer in one direction without an embedding its parameters: ``Wax Waa ba`` of an RNN, ``Wf bf Wi bi Wc bc
         Wo bo`` of an LSTM, ``Wu bu Wr br Wc bc`` of a GRU, with ``bca`` if its reset is after the product; with a
         linear layer also ``Wya`` or ``Wy``, and ``by``.  Of any other model a network, as `network_forward` takes it.
-        Weights in float16, bfloat16 and float32 are converted.  Without a linear layer pass ``output=None`` to the
-        functions of cyrnn; else as ``output`` what the model has: softmax, sigmoid, or ``"linear"`` for neither.
+        Without a linear layer pass ``output=None`` to the functions of cyrnn; else as ``output`` what the model has:
+        softmax, sigmoid, or ``"linear"`` for neither.
 
     Raises
     ------
@@ -289,7 +294,7 @@ def import_onnx(path: str | os.PathLike[str]) -> Any:
         input that has no counterpart here: the direction reverse, other activations than the default ones, clip,
         input_forget, peepholes, an initial state other than zeros or an input of the model or a part of
         one, sequence lengths other than T_x or an input, weights that depend on an input, axes that are mixed, an
-        output of the model that is not the network's.
+        output of the model that is not the network's; or a number that `dtype` cannot hold.
 
     Examples
     --------
@@ -301,7 +306,7 @@ def import_onnx(path: str | os.PathLike[str]) -> Any:
     >>> all((q[name] == p[name]).all() for name in p)
     True
     """
-    onnx = _onnx()
+    onnx, dtype = _onnx(), _checks.kernels(dtype).dtype
     path = _checks.path(path)  # before onnx takes a number for an open file
     try:
         model = onnx.load(path)
@@ -317,6 +322,7 @@ def import_onnx(path: str | os.PathLike[str]) -> Any:
             if not np.isfinite(value).all():
                 name = key if entries is parameters else f"{where}[{key!r}]"
                 raise ValueError(f"path: expected finite weights, got some of {name} that are not")
+    in_dtype("path", parameters, dtype)
     return parameters
 
 

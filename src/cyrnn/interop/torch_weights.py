@@ -193,7 +193,7 @@ def _check_order(modules: Mapping[str, list[list[Fused]]], n_x: int | None, n_a:
         raise ValueError(f"state_dict: expected modules that fit in one order, got {got}; pass the module, or {ALONE}")
 
 
-def from_torch(state_dict: Any, *, network: bool = False) -> Any:
+def from_torch(state_dict: Any, *, network: bool = False, dtype: Any = np.float64) -> Any:
     """Parameters or a network from a PyTorch module, or from its state dict.
 
     The model is a ``torch.nn.RNN``, ``LSTM`` or ``GRU`` of any number of layers, in one or both directions, an
@@ -208,14 +208,16 @@ def from_torch(state_dict: Any, *, network: bool = False) -> Any:
     Parameters
     ----------
     state_dict : torch.nn.Module or mapping
-        A module; or names to tensors, as ``state_dict()`` gives them, or to arrays.  Numbers are converted to
-        float64, which is exact.  PyTorch itself is not imported.
+        A module; or names to tensors, as ``state_dict()`` gives them, or to arrays.  PyTorch itself is not imported.
     network : bool
         True for a list, as `network_forward` takes it, of one layer too.
+    dtype : numpy.float64 or numpy.float32
+        Of the arrays returned.  Of weights in float32 and narrower types both are exact, but for a sum of two biases
+        in float32, which is rounded once.
 
     Returns
     -------
-    dict of new float64 arrays
+    dict of new arrays
         Of one layer in one direction without an embedding: ``Wax Waa ba`` of an RNN, ``Wf bf Wi bi Wc bc Wo bo`` of an
         LSTM, ``Wu bu Wr br Wc bc bca`` of a GRU, whose reset is after the product; with an output layer also ``Wya`` or
         ``Wy``, and ``by``.  Without one pass ``output=None`` to the functions of cyrnn.
@@ -230,7 +232,8 @@ def from_torch(state_dict: Any, *, network: bool = False) -> Any:
     TypeError, ValueError
         If there is a layer that has no counterpart here (relu, a projection, a Dropout that is not in evaluation), a
         linear layer stands before a recurrent one, layers do not fit each other, a state dict has several meanings, or
-        an entry has a wrong type or shape.  That an RNN uses relu and not tanh cannot be seen in a state dict.
+        an entry has a wrong type or shape, or a number that `dtype` cannot hold.  That an RNN uses relu and not tanh
+        cannot be seen in a state dict.
 
     Examples
     --------
@@ -244,7 +247,7 @@ def from_torch(state_dict: Any, *, network: bool = False) -> Any:
     >>> embedding["E"].shape, layer["Wf"].shape, output["Wy"].shape
     ((3, 9), (2, 5), (4, 2))
     """
-    network = _checks.flag("network", network)
+    network, dtype = _checks.flag("network", network), _checks.kernels(dtype).dtype
     chain = None
     if models.is_torch_module(state_dict):
         chain = models.chain("state_dict", models.torch_parts("state_dict", state_dict))
@@ -273,7 +276,7 @@ def from_torch(state_dict: Any, *, network: bool = False) -> Any:
     if plan.linear is not None:
         bias, has_bias = f"{plan.linear}bias", chain is None or f"{plan.linear}bias" in entries
         output_layer(found, entries(f"{plan.linear}weight"), entries(bias) if has_bias else None, "n_y, n_a")
-    return assembled(found, ORDERS, network)
+    return assembled("state_dict", found, ORDERS, network, dtype)
 
 
 def to_torch(
@@ -296,7 +299,7 @@ def to_torch(
 
     Returns
     -------
-    dict of new float64 tensors
+    dict of new tensors, of float32 if all arrays are of that, else of float64
         ``weight_ih_l0 weight_hh_l0 bias_ih_l0 bias_hh_l0`` after the name of the layer and a dot, with the numbers of
         further layers and ``_reverse`` from right to left; before them ``weight`` of an embedding, behind them
         ``weight`` and ``bias`` of the output layer, for ``load_state_dict``.  The second bias is zeros but for

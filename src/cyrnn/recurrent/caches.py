@@ -260,6 +260,20 @@ def kernels_of(steps: Any) -> _kernels.Kernels:
     return _checks.kernels_for(*first[:1])
 
 
+def used_of(steps: Any) -> _checks.Used:
+    """Return what of the gradients of all steps is read: that of the examples that have the step."""
+    if isinstance(steps, CacheList) and steps.sequence is not None:
+        return _checks.used_steps(steps.sequence.lengths)
+
+    def used(shape: tuple[int, ...]) -> Any:
+        every = [step.active for step in steps if isinstance(step, PaddedTuple)]
+        if len(shape) != 3 or len(every) < len(steps) or {active.shape for active in every} != {shape[1:2]}:
+            return True
+        return np.stack(every[: shape[2]], 1)
+
+    return used
+
+
 def backward_by_steps(
     cell_back: Callable[..., dict[str, Any]], reaching: dict[str, Array | None], steps: Sequence[Any]
 ) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import numpy as np
 from .. import _checks, _kernels, _updates
 from .._checks import Array, Parameters
 from .._kernels import Kernels
-from .caches import CacheList, SequenceCache, backward_by_steps, kernels_of, sequence_of
+from .caches import CacheList, SequenceCache, backward_by_steps, kernels_of, sequence_of, used_of
 from .spec import GRU, GRU_AFTER, CellSpec, gru_form
 
 __all__ = ["gru_backward", "gru_cell_backward", "gru_cell_forward", "gru_forward"]
@@ -388,8 +388,8 @@ def gru_backward(da: Any, caches: Sequence[Any]) -> dict[str, Array]:
     except _checks.MISFIT:
         pass
     steps, _ = _checks.unpacked("caches", caches, "steps, x")
-    dtype = kernels_of(steps).dtype
-    da = _checks.dimensions("da", da, "n_a, m, T_x", dtype)
+    dtype, used = kernels_of(steps).dtype, used_of(steps)
+    da = _checks.dimensions("da", da, "n_a, m, T_x", dtype, used)
     _checks.columns_fit("da", *da.shape[1:])
     sequence = sequence_of(steps, GRU, da.shape[2])
     if sequence is None:

@@ -256,10 +256,6 @@ def converted(parts: Layout, name: str, n_x: int | None, output: Any, dtype: DTy
     return Layout(embedding, layers, top)
 
 
-def checked_network(network: Any, name: str) -> Layout:
-    """Return the parts of a network whose layers fit each other, all of them float64 and C-contiguous."""
-    return converted(layout(network, name), name, None, "linear")
-
 
 def initial_states(
     states: Any, parts: Layout, m: int, sizes: list[int], name: str, dtype: DType

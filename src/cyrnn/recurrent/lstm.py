@@ -19,7 +19,7 @@ import numpy as np
 from .. import _checks, _kernels, _updates
 from .._checks import Array, Parameters
 from .._kernels import Kernels
-from .caches import CacheList, SequenceCache, backward_by_steps, kernels_of, sequence_of
+from .caches import CacheList, SequenceCache, backward_by_steps, kernels_of, sequence_of, used_of
 from .spec import LSTM
 
 __all__ = ["lstm_backward", "lstm_cell_backward", "lstm_cell_forward", "lstm_forward"]
@@ -415,8 +415,8 @@ def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str
     except _checks.MISFIT:
         pass
     steps, _ = _checks.unpacked("caches", caches, "steps, x")
-    dtype = kernels_of(steps).dtype
-    da = _checks.dimensions("da", da, "n_a, m, T_x", dtype)
+    dtype, used = kernels_of(steps).dtype, used_of(steps)
+    da = _checks.dimensions("da", da, "n_a, m, T_x", dtype, used)
     _checks.columns_fit("da", *da.shape[1:])
     sequence = sequence_of(steps, LSTM, da.shape[2])
     if sequence is not None:
@@ -424,7 +424,7 @@ def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str
     if sequence is not None:
         _checks.shaped("da", da, "n_a, m, T_x", (*sequence.shape[:2], da.shape[2]), dtype)
     if dc is not None:
-        dc = _checks.shaped("dc", dc, "n_a, m, T_x", da.shape, dtype)
+        dc = _checks.shaped("dc", dc, "n_a, m, T_x", da.shape, dtype, used)
     if sequence is None:
         return backward_by_steps(_cell_back, {"da": da, "dc": dc}, steps)
     n_a, m, _ = sequence.shape

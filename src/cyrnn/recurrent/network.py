@@ -75,7 +75,7 @@ def _input(x: Any, parts: Layout, lengths: Any, dtype: DType) -> _Input:
     if parts.embedding is not None and not indices:
         got = f"{array.ndim} dimensions of dtype {array.dtype}"
         raise ValueError(f"x: expected integers of shape (m, T_x), indices for the embedding network[0], got {got}")
-    array = array if indices else _checks.dense("x", array, "n_x, m, T_x", dtype)
+    array = array if indices else _checks.dense("x", array, "n_x, m, T_x", dtype, _checks.used_steps(lengths))
     m, T_x = array.shape[-2:]
     _checks.columns_fit("x", m, T_x)
     kept = None if lengths is None else _checks.lengths(lengths, m, T_x)
@@ -412,16 +412,17 @@ def _backward(
     m, T_x = x.shape[-2:]
     sizes = _sizes(checked)
     n_top = len(caches.a)
-    outside = None if kept is None else np.arange(T_x) >= np.frombuffer(kept, np.intp)[:, None]
+    outside = None if kept is None else ~_checks.within(kept, T_x)
+    used = _checks.used_steps(kept)
     gradients: list[Any] = []
     total = None
     if da is not None:
-        total = _checks.shaped("da", da, "n_a, m, T_x", (n_top, m, T_x), kernels.dtype)
+        total = _checks.shaped("da", da, "n_a, m, T_x", (n_top, m, T_x), kernels.dtype, used)
     if dz is not None:
         if checked.output is None:
             raise ValueError("dz: expected None for a network without an output layer, got a gradient")
         n_y = len(checked.output["Wy"])
-        dz = np.ascontiguousarray(_checks.shaped("dz", dz, "n_y, m, T_x", (n_y, m, T_x), kernels.dtype))
+        dz = np.ascontiguousarray(_checks.shaped("dz", dz, "n_y, m, T_x", (n_y, m, T_x), kernels.dtype, used))
         if outside is not None:
             dz = np.where(outside, dz.dtype.type(0), dz)
         da_output, dWy, dby = kernels.dense.backward(dz, caches.a, checked.output["Wy"])

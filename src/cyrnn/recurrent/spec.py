@@ -100,7 +100,7 @@ class CellSpec:
         """
         array = _checks.any_input(name, value, letters)
         if not _checks.are_indices(array, letters.count(",") + 1):
-            return _checks.dense(name, value, letters, dtype)
+            return _checks.dense(name, value, letters, dtype, _checks.used_steps(lengths))
         kept = None if lengths is None else _checks.lengths(lengths, *array.shape)
         return _checks.indices(name, array, self.sizes(parameters)[1], kept)
 
@@ -119,7 +119,7 @@ class CellSpec:
         rest = (m,) if T_x is None else (m, T_x)
         array = _checks.any_input(name, value)
         if not _checks.are_indices(array, len(rest) + 1):
-            x = _checks.columns(name, value, "n_x", *rest, dtype=dtype)
+            x = _checks.columns(name, value, "n_x", *rest, dtype=dtype, used=_checks.used_steps(lengths))
             return x, len(x)
         if array.shape != rest:
             letters = "m" if T_x is None else "m, T_x"

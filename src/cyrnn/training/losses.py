@@ -19,6 +19,11 @@ FINITE: Range = "finite numbers", lambda array: ~np.isfinite(array)
 FROM_0_TO_1: Range = "numbers from 0 to 1", lambda array: ~((array >= 0) & (array <= 1))
 
 
+def _used_later(shape: tuple[int, ...]) -> bool:
+    """Let numbers become infinite in a conversion: those that are scored are refused then."""
+    return False
+
+
 def _run(kernel: Callable[..., Any], y_pred: Array, y_true: Any, lengths: Any, weights: Any) -> tuple[float, Array]:
     """Loss and gradient of a sequence, or of one step as a sequence of one."""
     if not isinstance(y_pred, np.ndarray) or not isinstance(y_true, np.ndarray):
@@ -105,7 +110,7 @@ def _scored(
         _refuse("lengths", f"integers from 0 to T_x = {T_x}", lengths, (lengths < 0) | (lengths > T_x))
         scored &= np.arange(T_x) < lengths[:, None]
     if weights is not None:
-        weights = _checks.real("weights", weights, dtype=dtype)
+        weights = _checks.real("weights", weights, dtype=dtype, used=_used_later)
         if weights.shape not in (columns, shape):
             expected = f"shape ({letters}) = {columns} or (n_y, {letters.strip(',')}) = {shape}"
             raise ValueError(f"weights: expected {expected}, got {weights.shape}")
@@ -153,7 +158,7 @@ def _of_classes(
 
 def _given(name: str, value: Any) -> tuple[Array, str]:
     """Return what the network gave, for a sequence or for one step, and the letters of its shape."""
-    array = _checks.real(name, value, dtype=_checks.kernels_for(value).dtype)
+    array = _checks.real(name, value, dtype=_checks.kernels_for(value).dtype, used=_used_later)
     if array.ndim not in (2, 3):
         raise ValueError(f"{name}: expected shape (n_y, m, T_x) or (n_y, m), got {array.shape}")
     if len(array) == 0:
@@ -190,8 +195,8 @@ def cross_entropy(
     Returns
     -------
     loss : float
-        A probability below the smallest normal number (2.2e-308) counts as that one, so that the loss of
-        one step is at most 708.4.
+        A probability below the smallest normal number (2.2e-308, in float32 1.2e-38) counts as that one, so that the
+        loss of one step is at most 708.4, in float32 87.4.
     dz : numpy.ndarray of float64, or float32 as the predictions are, the shape of `y_pred`
         Gradient of the loss with respect to the logits z, where ``y_pred = softmax(z)``; a new array.  It is
         ``w / sum(w) * (y_pred * sum(labels) - labels)``, exact also where a probability underflows to 0.
@@ -202,7 +207,8 @@ def cross_entropy(
     TypeError, ValueError
         If an argument is of a wrong type or shape, a label is no class, a length out of range, a weight negative or
         not finite, a prediction NaN or otherwise no probability, the probabilities of a step do not sum to 1 (both
-        by more than 1e-6, to allow for rounding), or if there is no step to score.  The message names the argument.
+        by more than 1e-6, in float32 1e-4, to allow for rounding), or if there is no step to score.  The message names
+        the argument.
 
     Notes
     -----
@@ -235,7 +241,7 @@ def cross_entropy(
     lengths, weights, each = _scored(lengths, weights, y.shape, y.dtype)
     scored = np.any(each, axis=0) if each.ndim == y.ndim else each
     if _checks.any_array("labels", labels, letters[5:]).ndim == y.ndim:
-        labels = np.ascontiguousarray(_checks.shaped("labels", labels, letters, y.shape, y.dtype))
+        labels = np.ascontiguousarray(_checks.shaped("labels", labels, letters, y.shape, y.dtype, _used_later))
         _refuse("labels", NOT_NEGATIVE, labels, each & ~((labels >= 0) & (labels < np.inf)))
     else:
         labels = _integers("labels", labels, letters[5:] if y.ndim == 3 else "m,", y.shape[1:], flags=True)
@@ -308,7 +314,7 @@ def _loss_of_outputs(
         return result
     given, letters = _given(name, given)
     lengths, weights, scored = _scored(lengths, weights, given.shape, given.dtype)
-    targets = np.ascontiguousarray(_checks.shaped("targets", targets, letters, given.shape, given.dtype))
+    targets = np.ascontiguousarray(_checks.shaped("targets", targets, letters, given.shape, given.dtype, _used_later))
     for which, array, (words, wrong) in zip((name, "targets"), (given, targets), ranges, strict=True):
         _refuse(which, words, array, scored & wrong(array))
     if loss == "binary_cross_entropy":
@@ -392,8 +398,9 @@ def binary_cross_entropy(
     -------
     loss : float
         From logits exact to rounding for any of them.  From probabilities as exact as they are: a probability below
-        the smallest normal number (2.2e-308) counts as that one, and so does ``1 - y_pred`` where `y_pred` is 1.  So a
-        prediction of 0 or 1 costs 0 where the target is the same, and 708.4 where it is the opposite.
+        the smallest normal number (2.2e-308, in float32 1.2e-38) counts as that one, and so does ``1 - y_pred`` where
+        `y_pred` is 1.  So a prediction of 0 or 1 costs 0 where the target is the same, and 708.4, in float32 87.4,
+        where it is the opposite.
     dz : numpy.ndarray of float64, or float32 as the predictions are, the shape of `y_pred`
         Gradient of the loss with respect to the logits, in either case: ``w / sum(w) (sigmoid(z) - targets)``, the sum
         over the outputs too; a new array.  Zero where nothing is scored.  `output_backward` takes it further.

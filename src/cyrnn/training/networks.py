@@ -245,7 +245,7 @@ def _wanted(path: str, network: list[Any], make: Any) -> list[tuple[str, tuple[s
 
 
 def _finite(path: str, key: str, array: Any, dtype: _checks.DType) -> Array:
-    value: Array = np.array(array, dtype, order="C")
+    value: Array = np.array(_checks.real(key, array, dtype=dtype), order="C")
     if not np.isfinite(value).all():
         raise WrongFile(f"{path}: {key}: expected finite numbers")
     return value

@@ -66,7 +66,7 @@ def output_forward(a: Any, parameters: Parameters) -> Array:
     -------
     numpy.ndarray of float64 or float32, shape (n_y, m, T_x) or (n_y, m)
         A new array.  Its `softmax` is bit for bit the prediction of the forward passes, but for probabilities below
-        2.2e-308, which are zero in a forward pass (subnormals are flushed there).
+        2.2e-308, in float32 1.2e-38, which are zero in a forward pass (subnormals are flushed there).
 
     Raises
     ------

@@ -34,7 +34,6 @@ RECURRENT: dict[str, Callable[[np.random.Generator, int], Array]] = {
     "orthogonal": _orthogonal,
     "glorot_uniform": lambda rng, n: glorot(rng, n, n),
 }
-MOST = np.finfo(np.float64).max
 
 
 def size(name: str, value: Any) -> int:
@@ -117,15 +116,16 @@ def initialize_parameters(
     """
     if cell not in NAMES:  # a tuple compares with anything, a dict wants it hashable
         raise ValueError(f"cell: expected {' or '.join(map(repr, NAMES))}, got {cell!r}")
-    spec = _spec(cell, reset)
+    spec, dtype = _spec(cell, reset), _checks.kernels(dtype).dtype
     if not isinstance(recurrent, str) or recurrent not in RECURRENT:
         raise ValueError(f"recurrent: expected {' or '.join(map(repr, RECURRENT))}, got {recurrent!r}")
     if forget_bias is not None:
         if "bf" not in spec.entries:
             raise ValueError(f"forget_bias: expected None, since {spec.title} has no forget gate, got {forget_bias!r}")
-        forget_bias = _checks.number("forget_bias", forget_bias, "a finite number", -MOST, MOST)
+        most = float(np.finfo(dtype).max)
+        finite = "a finite number" + (" in float32" if dtype == _checks.FLOAT32 else "")
+        forget_bias = _checks.number("forget_bias", forget_bias, finite, -most, most)
     n_x, n_a, n_y = size("n_x", n_x), size("n_a", n_a), size("n_y", n_y)
-    dtype = _checks.kernels(dtype).dtype
     rng, draw = _checks.generator("rng", rng), RECURRENT[recurrent]
     parameters: dict[str, Array] = {}
     for key, letters in spec.entries.items():

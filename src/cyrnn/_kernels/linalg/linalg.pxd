@@ -115,7 +115,7 @@ cdef extern from "linalg/one_hot.h" nogil:
     )
     void add_outer_one_hot(
         accumulator dW, const real *d, Py_ssize_t ldd, Py_ssize_t n, const Py_ssize_t *at, Py_ssize_t K, Py_ssize_t cols,
-         start how, thread thr,
+        start how, real *workspace, thread thr,
     )
     void matmul_one_hot_unpacked(
         real *c, Py_ssize_t m, const real *w, Py_ssize_t ld, Py_ssize_t K, const Py_ssize_t *at, index_range own,
@@ -123,7 +123,7 @@ cdef extern from "linalg/one_hot.h" nogil:
     )
     void outer_one_hot_unpacked(
         real *dW, Py_ssize_t lddW, Py_ssize_t K, const real *d, const Py_ssize_t *at, Py_ssize_t m,
-        index_range own, thread thr,
+        index_range own, real *workspace, thread thr,
     )
 
 

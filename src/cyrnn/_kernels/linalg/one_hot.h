@@ -45,9 +45,28 @@ static inline void matmul_one_hot(real *c, Py_ssize_t sc, Py_ssize_t ldc, const 
         }
 }
 
-/* dW (n, K) = start + D' X, the sum over the rows of D (cols, n) and X (cols, K) one-hot.  start: ZERO or ADD. */
+/* Add D' X, the sum over the rows of D (cols, n) and X (cols, K) one-hot, where what is rounded off is kept: the columns
+ * are summed in `tile` (n, K) first, of which only the places that they name are looked at. */
+static inline void add_apart_one_hot(accumulator to, const real *d, Py_ssize_t ldd, int n, const Py_ssize_t *at,
+                                     Py_ssize_t K, Py_ssize_t cols, real *tile)
+{
+    for (Py_ssize_t j = 0; j < cols; j++)
+        for (int i = 0; i < n; i++) tile[i * K + at[j]] = 0;
+    for (Py_ssize_t j = 0; j < cols; j++)
+        for (int i = 0; i < n; i++) tile[i * K + at[j]] += d[j * ldd + i];
+    for (Py_ssize_t j = 0; j < cols; j++)
+        for (int i = 0; i < n; i++) {
+            real *term = tile + i * K + at[j];
+            add_compensated(to.sum + i * to.ld + at[j], to.lost + i * to.ld_lost + at[j], term, 1);
+            *term = 0; /* a place that is named again adds nothing */
+        }
+}
+
+/* dW (n, K) = start + D' X, the sum over the rows of D (cols, n) and X (cols, K) one-hot.  start: ZERO or ADD.  The
+ * workspace is that of `add_outer`. */
 static inline void add_outer_one_hot(accumulator dW, const real *d, Py_ssize_t ldd, Py_ssize_t n,
-                                     const Py_ssize_t *at, Py_ssize_t K, Py_ssize_t cols, enum start start, thread thr)
+                                     const Py_ssize_t *at, Py_ssize_t K, Py_ssize_t cols, enum start start,
+                                     real *workspace, thread thr)
 {
     const int compensated = COMPENSATED && dW.lost;
     for (Py_ssize_t r = 0; r < n && !cancelled(thr); r += LINE) {
@@ -57,11 +76,14 @@ static inline void add_outer_one_hot(accumulator dW, const real *d, Py_ssize_t l
             memset(to.sum + i * to.ld, 0, (size_t)K * sizeof *to.sum);
             if (compensated) memset(to.lost + i * to.ld_lost, 0, (size_t)K * sizeof *to.sum);
         }
-        for (Py_ssize_t j = 0; j < cols; j++)
-            for (int i = 0; i < rows; i++)
-                if (compensated)
-                    add_compensated(to.sum + i * to.ld + at[j], to.lost + i * to.ld_lost + at[j], d + j * ldd + r + i, 1);
-                else to.sum[i * to.ld + at[j]] += d[j * ldd + r + i];
+        for (Py_ssize_t s0 = 0, end; s0 < cols; s0 = end) {
+            end = !compensated || cols - s0 < SUM_COLUMNS ? cols : s0 + SUM_COLUMNS;
+            if (compensated && (s0 > 0 || start == ADD))
+                add_apart_one_hot(to, d + s0 * ldd + r, ldd, rows, at + s0, K, end - s0, workspace);
+            else
+                for (Py_ssize_t j = s0; j < end; j++)
+                    for (int i = 0; i < rows; i++) to.sum[i * to.ld + at[j]] += d[j * ldd + r + i];
+        }
     }
 }
 
@@ -77,7 +99,8 @@ static inline void matmul_one_hot_unpacked(real *c, Py_ssize_t m, const real *w,
 
 /* dW (n, K) = D X' for the rows of `own`, as `outer_unpacked`; X (K, m) one-hot. */
 static inline void outer_one_hot_unpacked(real *dW, Py_ssize_t lddW, Py_ssize_t K, const real *d,
-                                          const Py_ssize_t *at, Py_ssize_t m, index_range own, thread thr)
+                                          const Py_ssize_t *at, Py_ssize_t m, index_range own, real *workspace,
+                                          thread thr)
 {
     index_range part = {own.begin, own.begin};
     while (next_part(&part, own, MC, 2.0 * (double)(K + m), thr))
@@ -89,6 +112,16 @@ static inline void outer_one_hot_unpacked(real *dW, Py_ssize_t lddW, Py_ssize_t 
                 continue;
             }
             memset(row, 0, (size_t)K * sizeof *row);
+            if (COMPENSATED && m > SUM_COLUMNS) {
+                const accumulator to = {row, workspace, lddW, K};
+                memset(to.lost, 0, (size_t)K * sizeof *row);
+                for (Py_ssize_t j = 0; j < SUM_COLUMNS; j++) row[at[j]] += du[j];
+                for (Py_ssize_t j = SUM_COLUMNS; j < m; j += SUM_COLUMNS)
+                    add_apart_one_hot(to, du + j, 1, 1, at + j, K, m - j < SUM_COLUMNS ? m - j : SUM_COLUMNS,
+                                      workspace + K);
+                add_lost(to, 1, K);
+                continue;
+            }
             const Py_ssize_t lanes = sums_in_lanes(m, K) ? VLEN : 1;
             for (Py_ssize_t l = 0; l < lanes; l++) {
                 real *sum = lanes > 1 ? lane : row;

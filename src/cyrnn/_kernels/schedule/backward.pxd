@@ -146,7 +146,7 @@ cdef inline void add_weight_gradients(
         if gets_input(c, k):
             dW = rows_from(dW_x_of(task, k), units.begin)
             if task.p.one_hot:
-                add_outer_one_hot(dW, d, ld, rows, task.x_picked, task.p.n_x, columns, how, thr)
+                add_outer_one_hot(dW, d, ld, rows, task.x_picked, task.p.n_x, columns, how, workspace, thr)
             for i in range(0 if task.p.one_hot else task.p.n_inputs):
                 add_outer(dW, d, ld, rows, x[i], ldx[i], NULL, task.p.widths[i], columns, how, workspace, thr)
                 dW.sum += task.p.widths[i]
@@ -318,7 +318,7 @@ cdef inline real *backward_alloc(layer *task, real *workspace, int threads) noex
         task.d_state[k] = workspace_alloc(&workspace, task.batch.n_active * task.p.n_a)
     task.compensated = COMPENSATED and task.batch.columns > SUM_COLUMNS
     task.outer_size = add_outer_workspace(
-        task.p.n_a, max(input_size(&task.p), task.p.n_a), columns, task.compensated
+        task.p.n_a, max(task.p.n_x if task.compensated else input_size(&task.p), task.p.n_a), columns, task.compensated
     )
     task.outer_workspace = workspace_alloc(&workspace, threads * task.outer_size)
     for k in range(task.p.cell.n_slots if task.compensated else 0):

@@ -169,7 +169,9 @@ cdef inline void step_backward(void *problem, thread thr) noexcept nogil:
                 )
         if gets_input(c, k):
             if task.p.one_hot:
-                outer_one_hot_unpacked(task.out.dW_x[k], task.out.ld_x, n_x, d, task.x_picked, m, own, thr)
+                outer_one_hot_unpacked(
+                    task.out.dW_x[k], task.out.ld_x, n_x, d, task.x_picked, m, own, outer, thr,
+                )
             else:
                 outer_unpacked(task.out.dW_x[k], task.out.ld_x, n_x, d, task.x.data, m, own, outer, thr)
     barrier(thr)
