@@ -115,8 +115,8 @@ cdef void adam_row(
     real *restrict parameter, real *restrict v, real *restrict s,               # IN/OUT (count)
     Py_ssize_t count, real keep, real rate, real beta1, real rest1, real beta2, real rest2, real root, real epsilon,
 ) noexcept nogil:
-    """One array; rest1 and rest2 are 1 - beta1 and 1 - beta2; rate and root have the corrections for the bias of v and s
-    in them."""
+    """One array; rest1 and rest2 are 1 - beta1 and 1 - beta2; rate and root have the corrections for the bias of v and
+    s in them."""
     cdef Py_ssize_t k
     for k in range(count):
         v[k] = beta1 * v[k] + rest1 * g[k]

@@ -114,8 +114,8 @@ cdef extern from "linalg/one_hot.h" nogil:
         const real *bias, thread thr,
     )
     void add_outer_one_hot(
-        accumulator dW, const real *d, Py_ssize_t ldd, Py_ssize_t n, const Py_ssize_t *at, Py_ssize_t K, Py_ssize_t cols,
-        start how, real *workspace, thread thr,
+        accumulator dW, const real *d, Py_ssize_t ldd, Py_ssize_t n, const Py_ssize_t *at, Py_ssize_t K,
+        Py_ssize_t cols, start how, real *workspace, thread thr,
     )
     void matmul_one_hot_unpacked(
         real *c, Py_ssize_t m, const real *w, Py_ssize_t ld, Py_ssize_t K, const Py_ssize_t *at, index_range own,

@@ -70,7 +70,7 @@ ALWAYS_INLINE void vec_store_n(float *p, vec v, int n)
         p += 4;
     }
     if (n & 2) {
-        _mm_storel_pi((__m64 *)p, part);
+        _mm_storel_epi64((__m128i *)p, _mm_castps_si128(part));
         part = _mm_movehl_ps(part, part);
         p += 2;
     }
@@ -110,7 +110,7 @@ ALWAYS_INLINE vec vec_load_n(const float *p, int n)
 {
     if (n == 4) return _mm_loadu_ps(p);
     if (n == 1) return _mm_load_ss(p);
-    vec two = _mm_castpd_ps(_mm_load_sd((const double *)p));
+    vec two = _mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)p)); /* of any alignment, unlike _mm_load_sd */
     return n == 2 ? two : _mm_movelh_ps(two, _mm_load_ss(p + 2));
 }
 
@@ -119,7 +119,7 @@ ALWAYS_INLINE void vec_store_n(float *p, vec v, int n)
     if (n == 4) _mm_storeu_ps(p, v);
     else if (n == 1) _mm_store_ss(p, v);
     else {
-        _mm_storel_pi((__m64 *)p, v);
+        _mm_storel_epi64((__m128i *)p, _mm_castps_si128(v));
         if (n == 3) _mm_store_ss(p + 2, _mm_movehl_ps(v, v));
     }
 }

@@ -47,6 +47,10 @@ cdef extern from "runtime/view.h":
     bint is_plain_3c "VIEW_IS_PLAIN" (const real[:, :, ::1] view, void *type)
 
 
+cdef enum:
+    SIZE = sizeof(real)
+
+
 cdef inline int refuse() except -1:
     raise ValueError("the shapes do not fit, or an array is not a plain, aligned one")
 
@@ -83,7 +87,7 @@ cdef inline int sequence(
     if <double> m * <double> T > MAX_COLUMNS or not is_plain_3(view, array_type):
         refuse()
     out.data = <real *> data_3(view)
-    out.s_unit, out.s_example, out.s_step = view.strides[0] // <Py_ssize_t> sizeof(real), view.strides[1] // <Py_ssize_t> sizeof(real), view.strides[2] // <Py_ssize_t> sizeof(real)
+    out.s_unit, out.s_example, out.s_step = view.strides[0] // SIZE, view.strides[1] // SIZE, view.strides[2] // SIZE
     return 0
 
 
@@ -97,7 +101,7 @@ cdef inline int state(
     if bits % sizeof(real) or m > MAX_COLUMNS or not is_plain_2(view, array_type):
         refuse()
     out.data = <real *> data_2(view)
-    out.s_unit, out.s_example, out.s_step = view.strides[0] // <Py_ssize_t> sizeof(real), view.strides[1] // <Py_ssize_t> sizeof(real) if view.shape[1] > 1 else 0, 0
+    out.s_unit, out.s_example, out.s_step = view.strides[0] // SIZE, view.strides[1] // SIZE if view.shape[1] > 1 else 0, 0
     return 0
 
 

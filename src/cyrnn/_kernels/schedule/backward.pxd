@@ -24,7 +24,8 @@ from .batch cimport (
 )
 from .blocks cimport next_block, set_block
 from .layer cimport (
-    MAX_INPUTS, backward_flops, in_product, input_columns, input_size, layer, packed_size, projected_once, split_work, state_column,
+    MAX_INPUTS, backward_flops, in_product, input_columns, input_size, layer, packed_size, projected_once, split_work,
+    state_column,
 )
 
 
