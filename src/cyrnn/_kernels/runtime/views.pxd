@@ -101,7 +101,8 @@ cdef inline int state(
     if bits % sizeof(real) or m > MAX_COLUMNS or not is_plain_2(view, array_type):
         refuse()
     out.data = <real *> data_2(view)
-    out.s_unit, out.s_example, out.s_step = view.strides[0] // SIZE, view.strides[1] // SIZE if view.shape[1] > 1 else 0, 0
+    out.s_unit, out.s_step = view.strides[0] // SIZE, 0
+    out.s_example = view.strides[1] // SIZE if view.shape[1] > 1 else 0
     return 0
 
 
