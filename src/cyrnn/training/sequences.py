@@ -199,7 +199,7 @@ def one_hot(indices: Any, n: int) -> Array:
 
     Returns
     -------
-    numpy.ndarray of float64, shape (n, *shape of indices)
+    numpy.ndarray of float64, of n rows, each of the shape of the indices
 
     Raises
     ------
