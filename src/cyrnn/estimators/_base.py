@@ -3,6 +3,7 @@
 import json
 import os
 import warnings
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -161,7 +162,7 @@ class _Diverged(Exception):
     """Something is not finite any more, or the loss is far above that of no knowledge at all."""
 
 
-class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
+class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
     """The training of a network, for `SequenceClassifier`, `SequenceRegressor` and `SequenceTagger`."""
 
     _each_step = False
@@ -220,17 +221,17 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
 
     # What a subclass fills in
 
+    @abstractmethod
     def _read_targets(self, y: Any, sequences: Sequences, first: bool) -> NDArray[Any]:
         """Return the targets as `Examples` holds them; at first set what depends on them."""
-        raise NotImplementedError
 
     def _weights(self, y: Any, targets: NDArray[Any], weights: Array | None) -> Array | None:
         """Return the weight of each target, from those of the caller."""
         return weights
 
+    @abstractmethod
     def _score(self, targets: NDArray[Any], z: Array, weights: Array | None) -> float:
         """Return the score of predictions."""
-        raise NotImplementedError
 
     def _n_outputs(self, targets: NDArray[Any]) -> int:
         """Return the number of outputs of the network."""

@@ -145,7 +145,7 @@ static inline int split_by_units(const weights *W, Py_ssize_t m, Py_ssize_t *max
 }
 
 /* A sum over many columns, n rows of K values, and in float32 what its additions rounded off; `lost` NULL if that is not
- * kept.  Then a value is the sum of SUM_COLUMNS terms at most in plain float32, and these sums are added exactly but for the end. */
+ * kept.  Where it is, SUM_COLUMNS terms at most are added plainly, and these sums without loss but for the end. */
 typedef struct {
     real *sum, *lost;
     Py_ssize_t ld, ld_lost;

@@ -19,7 +19,7 @@
 #define MR (4 * VLEN)                     /* rows of a packed panel */
 #define NR 6                              /* columns of a register tile */
 #define PANEL_BYTES (40 * 1024)           /* of a panel per visit, nearly all of L1 */
-#define KC (PANEL_BYTES / (int)sizeof(real) / MR)       /* terms of a sum per visit of a panel */
+#define KC (PANEL_BYTES / (int)sizeof(real) / MR) /* terms of a sum per visit of a panel */
 #define MC (6 * MR)                       /* rows of a weight gradient per pass over the panels */
 #define AXPY_ROWS 8                       /* rows of W that one column reads side by side */
 #define SUM_COLUMNS 640                   /* terms of a sum in plain float32, where more of them are compensated */
