@@ -257,8 +257,8 @@ def test_no_memory_for_any_one_object(cell):
 
     References are not counted: CPython 3.11 itself loses those of a call for whose frame it has no memory.
 
-    CPython 3.12 and 3.13 crash where they have no memory for the generator of a generator expression, so the calls
-    made here must not use one: `any(n % k for n in t)` in a function of `k` is enough.
+    CPython 3.12 and 3.13 crash where they have no memory for a function that is made as the code runs: a lambda, a
+    function within a function, a generator expression.  The calls made here must not make one.
     """
     hooks = pytest.importorskip("_testcapi")
     failed = 0

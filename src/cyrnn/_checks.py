@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -199,14 +200,14 @@ def within(kept: bytes, T_x: int) -> NDArray[np.bool_]:
 
 def used_steps(given: Any) -> Used:
     """Return what of a sequence (n, m, T_x) is read: the steps within lengths, checked ones or the caller's."""
+    return partial(_used_steps, given)
 
-    def used(shape: tuple[int, ...]) -> Any:
-        if given is None or len(shape) != 3:
-            return True
-        mask = within(given if isinstance(given, bytes) else lengths(given, *shape[1:]), shape[2])
-        return mask if mask.shape == shape[1:] else True
 
-    return used
+def _used_steps(given: Any, shape: tuple[int, ...]) -> Any:
+    if given is None or len(shape) != 3:
+        return True
+    mask = within(given if isinstance(given, bytes) else lengths(given, *shape[1:]), shape[2])
+    return mask if mask.shape == shape[1:] else True
 
 
 def _aligned(array: NDArray[Any], dtype: np.dtype[Any]) -> Any:
@@ -377,7 +378,7 @@ def lengths(value: Any, m: int, T_x: int) -> bytes:
         pass
     array, odd = any_array("lengths", value), False
     if isinstance(value, (list, tuple)):  # where NumPy takes True for 1, and an empty one for float64
-        odd = any(isinstance(entry, (bool, np.bool_)) for entry in value)
+        odd = bool([entry for entry in value if isinstance(entry, (bool, np.bool_))])
         array = array.astype(object if odd else array.dtype if value else np.intp)
     array = array if odd else whole_numbers(array)
     if array.dtype.kind not in "iu":

@@ -73,7 +73,7 @@ cdef int set_columns(
     cdef const real[:, ::1] columns
     cdef Py_ssize_t widths[MAX_INPUTS]
     cdef int i
-    widths[1] = 0
+    widths[0] = widths[1] = 0
     if not 0 < len(below) <= MAX_INPUTS:
         refuse()
     for i in range(len(below)):

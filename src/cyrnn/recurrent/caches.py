@@ -8,6 +8,7 @@ buffer instead.  To build 100 tuples of 10 views would cost more than the whole 
 import threading
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, overload
 
 import numpy as np
@@ -264,14 +265,14 @@ def used_of(steps: Any) -> _checks.Used:
     """Return what of the gradients of all steps is read: that of the examples that have the step."""
     if isinstance(steps, CacheList) and steps.sequence is not None:
         return _checks.used_steps(steps.sequence.lengths)
+    return partial(_used_by_steps, steps)
 
-    def used(shape: tuple[int, ...]) -> Any:
-        every = [step.active for step in steps if isinstance(step, PaddedTuple)]
-        if len(shape) != 3 or len(every) < len(steps) or {active.shape for active in every} != {shape[1:2]}:
-            return True
-        return np.stack(every[: shape[2]], 1)
 
-    return used
+def _used_by_steps(steps: Any, shape: tuple[int, ...]) -> Any:
+    every = [step.active for step in steps if isinstance(step, PaddedTuple)]
+    if len(shape) != 3 or len(every) < len(steps) or {active.shape for active in every} != {shape[1:2]}:
+        return True
+    return np.stack(every[: shape[2]], 1)
 
 
 def backward_by_steps(

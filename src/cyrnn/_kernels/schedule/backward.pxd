@@ -339,7 +339,7 @@ cdef inline void backward_blocks(layer *task) noexcept nogil:
     task.d_ld = padded_ld(n_slots * n_a if task.batch.m == 1 else n_a)
     column = task.p.n_x + (task.d_ld if task.batch.m == 1 else n_slots * task.d_ld)
     if task.batch.lengths != NULL:
-        column += 1                     # of columns_before
+        column += sizeof(Py_ssize_t) // sizeof(real)    # of columns_before
     set_block(&task.batch, column, task.p.n_x * <double> task.batch.m * task.batch.T_x + d_weights, BACKWARD_COLUMNS)
     task.d_stride = n_a if task.batch.m == 1 else task.batch.max_columns * task.d_ld
 

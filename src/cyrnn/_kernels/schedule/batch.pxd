@@ -160,7 +160,7 @@ cdef inline Py_ssize_t column_before(const batch *b, Py_ssize_t t) noexcept nogi
     return b.n_active + offset_at(b, t - 1) if t else 0
 
 
-cdef inline const Py_ssize_t *columns_before(
+cdef inline Py_ssize_t *columns_before(
     const batch *b, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t *table, thread thr,
 ) noexcept nogil:
     """The columns of the states before those of a block, counted from the first: a `table` (columns of the block) with
