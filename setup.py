@@ -43,7 +43,7 @@ NAMES = sorted(source.stem for source in KERNELS.glob("*.pyx"))
 # would otherwise be in every module.
 ONCE = [*sorted("runtime." + source.stem for source in (KERNELS / "runtime").glob("*.pyx")), "runtime._memoryview"]
 SHARED = "cyrnn._kernels." + ONCE[-1]
-HEADERS = [str(path) for path in sorted(KERNELS.rglob("*.*")) if path.suffix in (".h", ".pxd")]
+HEADERS = [str(path) for path in sorted(KERNELS.rglob("*.*")) if path.suffix in (".h", ".pxd", ".pxi")]
 
 
 def extension(name: str, build: str = "", precision: str = "") -> Extension:

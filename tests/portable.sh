@@ -111,7 +111,7 @@ SHELL
     python -c "import cyrnn; cyrnn.set_num_threads(4); assert cyrnn.get_num_threads() == 1; cyrnn.show_config()"
     python -c "from cyrnn import _kernels; assert _kernels.installed() == ['baseline']"
     cd ..
-    if ldd "$(python -c 'import cyrnn._kernels.rnn as rnn; print(rnn.__file__)')" | grep gomp; then exit 1; fi
+    if ldd "$(python -c 'import cyrnn._kernels.recurrent as m; print(m.__file__)')" | grep gomp; then exit 1; fi
     pytest -q -m "not alone" tests/test_values.py tests/test_openmp.py tests/test_invariance.py
     deactivate
 }

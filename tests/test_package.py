@@ -161,7 +161,7 @@ def test_subnormals_survive_the_import():
 def test_what_calls_change_that_other_threads_see():
     """All of it is guarded, by the GIL or a lock: docs/reliability.md, "Threads and processes", has the list."""
     changed, kernels = {}, ROOT / "src" / "cyrnn" / "_kernels"
-    for source in (path for path in kernels.rglob("*.*") if path.suffix in (".pyx", ".pxd", ".h")):
+    for source in (path for path in kernels.rglob("*.*") if path.suffix in (".pyx", ".pxd", ".pxi", ".h")):
         text = source.read_text()
         names = {name for line in re.findall(r"^ +global (.*)$", text, re.M) for name in line.split(", ")}
         names |= set(re.findall(r"^cdef [^(=\n]*?(\w+)\[", text, re.M))

@@ -30,9 +30,9 @@ def test_rnn(n):
     p |= {"Wax": np.zeros((n, 1)), "Waa": np.zeros((n, n)), "ba": z.T}
     want = rnn(np.zeros((1, 1, 1)), np.zeros((n, 1)), p, *columns(da + da_next))
     before, after, slots, d_slots = np.zeros((1, n)), z.copy(), np.empty((1, n)), da.copy()
-    _kernels.f64.pointwise.forward("rnn", 0, slots, before, after)
+    _kernels.f64.recurrent.pointwise_forward("rnn", 0, slots, before, after)
     close(after[0], want.a[:, 0, 0], TOLERANCE)
-    assert _kernels.f64.pointwise.backward("rnn", 0, slots, before, after, d_slots, da_next.copy()) == 0
+    assert _kernels.f64.recurrent.pointwise_backward("rnn", 0, slots, before, after, d_slots, da_next.copy()) == 0
     close(d_slots[0], want.gradients["dba"][:, 0], TOLERANCE)
 
 
@@ -43,14 +43,14 @@ def test_lstm(n):
     p |= {"W" + gate: np.zeros((n, n + 1)) for gate in "fico"} | {"b" + g: z[k][:, None] for k, g in enumerate("fico")}
     want = lstm(np.zeros((1, 1, 1)), before[:1].T, before[1:].T, p, *columns(da + da_next), dc_next.T)
     slots, after = z.copy(), np.empty((2, n))
-    _kernels.f64.pointwise.forward("lstm", 0, slots, before, after)
+    _kernels.f64.recurrent.pointwise_forward("lstm", 0, slots, before, after)
     for got, gate in zip(slots, want.gates, strict=True):
         close(got, gate[0][:, 0], TOLERANCE)
     close(after[0], want.a[:, 0, 0], TOLERANCE)
     close(after[1], want.c[:, 0, 0], TOLERANCE)
     d_slots, d_states = np.empty((4, n)), np.vstack([da_next, dc_next])
     d_slots[3] = da
-    assert _kernels.f64.pointwise.backward("lstm", 0, slots, before, after, d_slots, d_states) == 3
+    assert _kernels.f64.recurrent.pointwise_backward("lstm", 0, slots, before, after, d_slots, d_states) == 3
     for got, gate in zip(d_slots, "fico", strict=True):
         close(got, want.gradients["db" + gate][:, 0], TOLERANCE)
     close(d_states[1], want.gradients["dc0"][:, 0], TOLERANCE)
@@ -74,13 +74,13 @@ def test_gru_after(n):
     z, before, da, da_next = draw(n, 4, 1, 1, 1)
     want = gru_of("gru_after", z, before, (da + da_next)[0])
     slots, after = z.copy(), np.empty((1, n))
-    _kernels.f64.pointwise.forward("gru_after", 0, slots, before, after)
+    _kernels.f64.recurrent.pointwise_forward("gru_after", 0, slots, before, after)
     for got, slot in zip(slots, want.gates, strict=True):
         close(got, slot[0][:, 0], TOLERANCE)
     close(after[0], want.a[:, 0, 0], TOLERANCE)
     d_slots, d_state = np.full((4, n), np.nan), da_next.copy()
     d_slots[0] = da[0]
-    assert _kernels.f64.pointwise.backward("gru_after", 0, slots, before, after, d_slots, d_state) == 0
+    assert _kernels.f64.recurrent.pointwise_backward("gru_after", 0, slots, before, after, d_slots, d_state) == 0
     for got, name in zip(d_slots, ("dbc", "dbu", "dbr", "dbca"), strict=True):
         close(got, want.gradients[name][:, 0], TOLERANCE)
     close(d_state[0], want.gradients["da0"][:, 0], TOLERANCE)  # all of it: the weights of the state are zero
@@ -93,34 +93,34 @@ def test_gru_before(n):
     want = gru_of("gru_before", z, before, (da + da_next)[0])
     slots, after = z.copy(), np.full((1, n), np.nan)
     slots[3] = np.nan
-    _kernels.f64.pointwise.forward("gru_before", 0, slots, before, after)
+    _kernels.f64.recurrent.pointwise_forward("gru_before", 0, slots, before, after)
     close(slots[3], want.gates[3][0][:, 0], TOLERANCE)
     assert_array_equal(slots[0], z[0])
     assert np.isnan(after).all()
     slots[0] += slots[3]
-    _kernels.f64.pointwise.forward("gru_before", 1, slots, before, after)
+    _kernels.f64.recurrent.pointwise_forward("gru_before", 1, slots, before, after)
     for got, slot in zip(slots, want.gates, strict=True):
         close(got, slot[0][:, 0], TOLERANCE)
     close(after[0], want.a[:, 0, 0], TOLERANCE)
     d_slots, d_state = np.full((4, n), np.nan), da_next.copy()
     d_slots[0] = da[0]
-    assert _kernels.f64.pointwise.backward("gru_before", 1, slots, before, after, d_slots, d_state) == 0
+    assert _kernels.f64.recurrent.pointwise_backward("gru_before", 1, slots, before, after, d_slots, d_state) == 0
     close(d_slots[0], want.gradients["dbc"][:, 0], TOLERANCE)
     close(d_slots[1], want.gradients["dbu"][:, 0], TOLERANCE)
     close(d_state[0], (da + da_next)[0] * (1 - slots[1]), TOLERANCE)
     assert np.isnan(d_slots[2:]).all()
     d_slots[3] = d_slots[0]
-    _kernels.f64.pointwise.backward("gru_before", 0, slots, before, after, d_slots, d_state)
+    _kernels.f64.recurrent.pointwise_backward("gru_before", 0, slots, before, after, d_slots, d_state)
     close(d_slots[2], want.gradients["dbr"][:, 0], TOLERANCE)
     close(d_state[0], want.gradients["da0"][:, 0], TOLERANCE)
     for stage in (-1, 2):
         with pytest.raises(ValueError, match="fit"):
-            _kernels.f64.pointwise.forward("gru_before", stage, slots, before, after)
+            _kernels.f64.recurrent.pointwise_forward("gru_before", stage, slots, before, after)
 
 
 def test_unknown_cells_and_wrong_shapes_are_refused():
     slots, states = np.zeros((4, 3)), np.zeros((2, 3))
     with pytest.raises(ValueError, match="cell"):
-        _kernels.f64.pointwise.forward("gru?", 0, slots, states, states)
+        _kernels.f64.recurrent.pointwise_forward("gru?", 0, slots, states, states)
     with pytest.raises(ValueError, match="fit"):
-        _kernels.f64.pointwise.forward("lstm", 0, slots[:3], states, states)
+        _kernels.f64.recurrent.pointwise_forward("lstm", 0, slots[:3], states, states)

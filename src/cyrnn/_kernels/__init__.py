@@ -12,13 +12,11 @@ one that cannot run here is refused before it is loaded.  `f64` and `f32` are it
 
 The modules, which are the entry points:
 
-- ``rnn``, ``lstm``, ``gru``: the passes over a sequence and over one step, forward and backward
-- ``network``: the passes of one layer of a network
-- ``stream``: a network prepared once and stepped many times
+- ``recurrent``: the passes of each cell over a sequence and over one step, those of one layer of a network, and a
+  network prepared once and stepped many times; one module, so that the time loop is compiled once
 - ``dense``, ``losses``, ``optimizers``: the output layer without its softmax, the losses, the updates of the
   parameters
 - ``activations``: exp, tanh, sigmoid and softmax over an array
-- ``pointwise``: the pointwise functions of the cells by themselves, for tests
 
 Under them lie ``schedule`` (when something is computed), ``cells`` (the equations), ``linalg`` (products, transposes)
 and ``runtime`` (threads, buffers, limits; compiled once, for all builds): see docs/design.md.

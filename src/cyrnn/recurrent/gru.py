@@ -44,7 +44,7 @@ def _run(
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), and what the backward pass needs: the lengths and a buffer."""
     if lengths is not None:
         lengths = _checks.lengths(lengths, *x.shape[-2:])
-    a, y, kept = kernels.gru.forward(
+    a, y, kept = kernels.recurrent.gru_forward(
         *_checks.dense_or_indices(x), a0, *_weights(p), *GRU.output_layer(p, output), lengths, cache
     )
     return a, y, lengths, kept
@@ -52,7 +52,7 @@ def _run(
 
 def _step(kernels: Kernels, xt: Array, a_prev: Array | None, p: Parameters, output: str | None) -> tuple[Array, ...]:
     """One step: a_next (n_a, m), yt (n_y, m), the slots (4, n_a, m)."""
-    result: tuple[Array, ...] = kernels.gru.cell_forward(
+    result: tuple[Array, ...] = kernels.recurrent.gru_cell_forward(
         *_checks.dense_or_indices(xt), a_prev, *_weights(p), *GRU.output_layer(p, output)
     )
     return result
@@ -263,7 +263,7 @@ def _same_form(sequence: SequenceCache) -> None:
 def _run_back(da: Array, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
     """Gradients of the first steps of a sequence, as many as `da` has."""
     after = sequence.spec is GRU_AFTER
-    dx, da0, dW, db = sequence.kernels.gru.backward(
+    dx, da0, dW, db = sequence.kernels.recurrent.gru_backward(
         da, *_checks.dense_or_indices(x), sequence.lengths, sequence.buffer, after, p["Wu"], p["Wr"], p["Wc"]
     )
     return {"dx": dx, "da0": da0, **_named(sequence.spec, dW, db)}

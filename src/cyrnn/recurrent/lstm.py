@@ -40,7 +40,7 @@ def _run(
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), c (n_a, m, T_x), and what the backward pass needs."""
     if lengths is not None:
         lengths = _checks.lengths(lengths, *x.shape[-2:])
-    a, y, c, kept = kernels.lstm.forward(
+    a, y, c, kept = kernels.recurrent.lstm_forward(
         *_checks.dense_or_indices(x), a0, c0, p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"],
         *LSTM.output_layer(p, output), lengths, cache,
     )  # fmt: skip
@@ -51,7 +51,7 @@ def _step(
     kernels: Kernels, xt: Array, a_prev: Array | None, c_prev: Array | None, p: Parameters, output: str | None
 ) -> tuple[Array, ...]:
     """One step: a_next, c_next (n_a, m), yt (n_y, m), the gates (4, n_a, m)."""
-    result: tuple[Array, ...] = kernels.lstm.cell_forward(
+    result: tuple[Array, ...] = kernels.recurrent.lstm_cell_forward(
         *_checks.dense_or_indices(xt), a_prev, c_prev,
         p["Wf"], p["Wi"], p["Wc"], p["Wo"], p["bf"], p["bi"], p["bc"], p["bo"],
         *LSTM.output_layer(p, output),
@@ -269,7 +269,7 @@ def lstm_forward(
 
 def _run_back(da: Array, dc: Array | None, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
     """Gradients of the first steps of a sequence, as many as `da` has."""
-    dx, da0, dc0, dW, db = sequence.kernels.lstm.backward(
+    dx, da0, dc0, dW, db = sequence.kernels.recurrent.lstm_backward(
         da, dc, *_checks.dense_or_indices(x), sequence.lengths, sequence.buffer, p["Wf"], p["Wi"], p["Wc"], p["Wo"]
     )
     (dWf, dWi, dWc, dWo), (dbf, dbi, dbc, dbo) = dW, db

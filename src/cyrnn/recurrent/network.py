@@ -156,12 +156,12 @@ def _forward(
         if len(layer) == 1:
             how = (None, None, OUTPUTS[None]) if count or top is None else (*top, OUTPUTS[output])
             own = begin[0], *layer[0].arrays(), None if count else a, count > 0
-            made = [kernels.network.forward(form, False, *source, *own, *how, kept, cache)]
+            made = [kernels.recurrent.layer_forward(form, False, *source, *own, *how, kept, cache)]
             y = made[0][2]
         else:
             weights, biases = zip(layer[0].arrays(), layer[1].arrays(), strict=True)
             halves = (None, None) if count else (a[:n_a], a[n_a:])
-            made = kernels.network.forward_both(
+            made = kernels.recurrent.layer_forward_both(
                 form, *source, tuple(begin), weights, biases, halves, count > 0, kept, cache
             )
         ends = [states for _, _, _, states in made]
@@ -450,11 +450,11 @@ def _backward(
         if len(layer) == 1:
             above = (total, None) if d_hidden is None else (None, d_hidden[0])
             weights, _ = layer[0].arrays()
-            made = [kernels.network.backward(form, False, *source, weights, kept, buffers[0][0], *above, d_last[k][0])]
+            made = [kernels.recurrent.layer_backward(form, False, *source, weights, kept, buffers[0][0], *above, d_last[k][0])]
         else:
             halves = ((total[:n_a], total[n_a:]), (None, None)) if d_hidden is None else ((None, None), d_hidden)
             both = tuple([direction.arrays()[0] for direction in layer])
-            made = kernels.network.backward_both(
+            made = kernels.recurrent.layer_backward_both(
                 form, *source, both, kept, (buffers[0][0], buffers[1][0]), *halves, tuple(d_last[k])
             )
         if none is not None:

@@ -26,7 +26,7 @@ def _run(
     """All steps: a (n_a, m, T_x), y (n_y, m, T_x), and what the backward pass needs: the lengths and a buffer."""
     if lengths is not None:
         lengths = _checks.lengths(lengths, *x.shape[-2:])
-    a, y, kept = kernels.rnn.forward(
+    a, y, kept = kernels.recurrent.rnn_forward(
         *_checks.dense_or_indices(x), a0, p["Wax"], p["Waa"], p["ba"], *RNN.output_layer(p, output), lengths, cache
     )
     return a, y, lengths, kept
@@ -34,7 +34,7 @@ def _run(
 
 def _step(kernels: Kernels, xt: Array, a_prev: Array | None, p: Parameters, output: str | None) -> tuple[Array, ...]:
     """One step: a_next (n_a, m) and yt (n_y, m)."""
-    result: tuple[Array, ...] = kernels.rnn.cell_forward(
+    result: tuple[Array, ...] = kernels.recurrent.rnn_cell_forward(
         *_checks.dense_or_indices(xt), a_prev, p["Wax"], p["Waa"], p["ba"], *RNN.output_layer(p, output)
     )
     return result
@@ -220,7 +220,7 @@ def rnn_forward(
 
 def _run_back(da: Array, x: Array, sequence: SequenceCache, p: Parameters) -> dict[str, Array]:
     """Gradients of the first steps of a sequence, as many as `da` has."""
-    dx, da0, dWax, dWaa, dba = sequence.kernels.rnn.backward(
+    dx, da0, dWax, dWaa, dba = sequence.kernels.recurrent.rnn_backward(
         da, *_checks.dense_or_indices(x), sequence.lengths, sequence.buffer, p["Wax"], p["Waa"]
     )
     return {"dx": dx, "da0": da0, "dWax": dWax, "dWaa": dWaa, "dba": dba}

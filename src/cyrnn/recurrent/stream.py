@@ -116,7 +116,7 @@ class Stream:
         self._output, self._predicts, self._dtype = output, top is not None, kernels.dtype
         self._sizes, self._vocabulary = (n_x, n_a, n_y, int(m)), None if E is None else len(E)
         f = OUTPUTS[output if self._predicts else None]
-        self._net = kernels.stream.Stream(int(m), [_packed(p) for p in layers], E, *(top or (None, None)), f)
+        self._net = kernels.recurrent.Stream(int(m), [_packed(p) for p in layers], E, *(top or (None, None)), f)
         self._by_index = E is not None
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """What a cell is to the code that runs it: a table of its slots, products and pointwise functions.
 
 Its functions are called by `forward_step` and `backward_pointwise` and by a single step (one_step.pxd), all in
-schedule/, and by `Stream` (stream.pyx).
+schedule/, and by `Stream` (stream.pxi).
 
 A step of a cell goes through one or two stages.  A stage is a recurrent product, which adds W source to some of the
 slots, and then a pointwise function.  The source of the first product is the hidden state before the step, that of a

@@ -513,7 +513,7 @@ cdef class Stream:
         cdef Py_ssize_t n_y = self.top.output.n_y, n_a = self.top.p.n_a
         cdef real[:, ::1] Wy, by
         cdef int k
-        layers = [layer_weights(&self.layers[k]) for k in range(self.n_layers)]
+        layers = [weights_of(&self.layers[k]) for k in range(self.n_layers)]
         E = None if self.vectors == NULL else self.E.base
         if self.top.output.f == NO_OUTPUT:
             return layers, None, None, E
@@ -524,7 +524,7 @@ cdef class Stream:
         return layers, Wy_out, by_out, E
 
 
-cdef tuple layer_weights(const prepared *one):
+cdef tuple weights_of(const prepared *one):
     """Copies of W and b as they were given."""
     cdef const parameters *p = &one.layer.p
     cdef Py_ssize_t n_a = p.n_a, K = n_a + p.n_x

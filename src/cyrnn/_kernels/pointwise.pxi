@@ -7,7 +7,7 @@ from .runtime.real cimport real
 from .runtime.views cimport matrix, new_matrix, refuse
 
 
-def forward(
+def pointwise_forward(
     str name, int stage,
     real[:, ::1] slots not None,            # IN/OUT (n_slots, n), sums, activations; not used where a slot is a state
     const real[:, ::1] before not None,     # IN     (n_states, n)
@@ -32,7 +32,7 @@ def forward(
     fp_leave(state)
 
 
-def backward(
+def pointwise_backward(
     str name, int stage,
     real[:, ::1] slots not None,            # IN     (n_slots, n), activations
     const real[:, ::1] before not None,     # IN     (n_states, n)

@@ -26,7 +26,7 @@ from .schedule.layer cimport (
 from .schedule.output cimport activation, new_output, output_init
 
 
-cdef int set_weights(
+cdef int layer_weights(
     parameters *p,
     list weights,                       # IN  (n_a, n_a + n_x) of each gate; without gates (n_a, n_x), (n_a, n_a)
 ) except -1:
@@ -52,7 +52,7 @@ cdef int set_weights(
     return 0
 
 
-cdef int set_biases(
+cdef int layer_biases(
     parameters *p,
     list biases,                        # IN  (n_a, 1) of each gate, then of a product without an input
 ) except -1:
@@ -66,7 +66,7 @@ cdef int set_biases(
     return 0
 
 
-cdef int set_columns(
+cdef int layer_columns(
     layer *task, tuple below, bint fused,
 ) except -1:
     """The columns (columns, width) of one or two layers below as the input."""
@@ -110,8 +110,8 @@ cdef int layer_input(
             refuse()
         set_input(task, x, index, T_x)
     else:
-        set_columns(task, below, m == 1)
-    set_weights(&task.p, weights)
+        layer_columns(task, below, m == 1)
+    layer_weights(&task.p, weights)
     return 0
 
 
@@ -127,7 +127,7 @@ cdef tuple set_forward(
     cdef real[:, ::1] view
     cdef int k
     layer_input(task, form, reverse, m, T_x, x, index, below, weights, lengths)
-    set_biases(&task.p, biases)
+    layer_biases(&task.p, biases)
     cdef Py_ssize_t n_a = task.p.n_a, n_states = task.p.cell.n_states
     output_init(&task.output, Wy, by, f, n_a)
     if len(initial) != n_states:
@@ -160,7 +160,7 @@ cdef tuple set_forward(
     return cache, hidden, y_out, last
 
 
-def forward(
+def layer_forward(
     str form, bint reverse, Py_ssize_t m, Py_ssize_t T_x,
     const real[:, :, :] x,            # IN  (n_x, m, T_x), or
     const Py_ssize_t[:, :] index,       # IN  (m, T_x), the places of the ones of one-hot columns, or
@@ -186,7 +186,7 @@ def forward(
     return made
 
 
-def forward_both(
+def layer_forward_both(
     str form, Py_ssize_t m, Py_ssize_t T_x,
     const real[:, :, :] x, const Py_ssize_t[:, :] index, tuple below,
     tuple initial, tuple weights, tuple biases, tuple a,    # of each direction, as `forward` has them
@@ -265,7 +265,7 @@ cdef tuple set_backward(
     return dx_out, d_below, d_initial, dW, [db_out[bias_slot(c, k)] for k in range(n_biases(c))]
 
 
-def backward(
+def layer_backward(
     str form, bint reverse, Py_ssize_t m, Py_ssize_t T_x,
     const real[:, :, :] x,            # IN  as `forward` had them
     const Py_ssize_t[:, :] index,
@@ -288,7 +288,7 @@ def backward(
     return made
 
 
-def backward_both(
+def layer_backward_both(
     str form, Py_ssize_t m, Py_ssize_t T_x,
     const real[:, :, :] x, const Py_ssize_t[:, :] index, tuple below,
     tuple weights, bytes lengths,

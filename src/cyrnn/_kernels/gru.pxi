@@ -27,7 +27,7 @@ cdef inline cell gru(bint after) noexcept:
     return gru_after() if after else gru_before()
 
 
-cdef inline int set_weights(
+cdef inline int gru_weights(
     parameters *p, bint after,
     const real[:, ::1] Wu, const real[:, ::1] Wr,       # IN  (n_a, n_a + n_x), columns of a before columns of x
     const real[:, ::1] Wc,                              # IN  (n_a, n_a + n_x)
@@ -41,7 +41,7 @@ cdef inline int set_weights(
     return 0
 
 
-cdef inline int set_biases(
+cdef inline int gru_biases(
     parameters *p,
     const real[:, ::1] bu, const real[:, ::1] br, const real[:, ::1] bc,            # IN  (n_a, 1)
     const real[:, ::1] bca,                                                         # IN  (n_a, 1) or None
@@ -52,7 +52,7 @@ cdef inline int set_biases(
     return 0
 
 
-cdef inline void set_gradients(
+cdef inline void gru_gradients(
     gradients *out, bint after,
     real[:, :, ::1] dW,                 # OUT (3, n_a, n_a + n_x), of the candidate, the update gate, the reset gate
     real[:, :, ::1] db,                 # OUT (4, n_a, 1), of the slots
@@ -67,7 +67,7 @@ cdef inline void set_gradients(
     out.db = new_cube(db)
 
 
-def forward(
+def gru_forward(
     const real[:, :, :] x,              # IN  (n_x, m, T_x), or
     const Py_ssize_t[:, :] index,       # IN  (m, T_x), places of the ones of one-hot columns; one of the two is None
     const real[:, :] a0,                # IN  (n_a, m) or (n_a, 1); None for zeros
@@ -90,8 +90,8 @@ def forward(
     cdef layer task
     input_shape(x, index, &m, &T_x)
     layer_init(&task, gru(after), n_x, n_a, m, T_x, T_x, lengths)
-    set_weights(&task.p, after, Wu, Wr, Wc)
-    set_biases(&task.p, bu, br, bc, bca)
+    gru_weights(&task.p, after, Wu, Wr, Wc)
+    gru_biases(&task.p, bu, br, bc, bca)
     output_init(&task.output, Wy, by, f, n_a)
     set_input(&task, x, index, T_x)
     task.initial_given[0] = a0 is not None
@@ -106,7 +106,7 @@ def forward(
     return a_out, y_out, cache
 
 
-def backward(
+def gru_backward(
     const real[:, :, :] da not None,    # IN  (n_a, m, T_x)
     const real[:, :, :] x,              # IN  (n_x, m, T_cache), T_cache at least T_x, or
     const Py_ssize_t[:, :] index,       # IN  (m, T_cache); one of the two is None
@@ -123,7 +123,7 @@ def backward(
     cdef layer task
     input_shape(x, index, &m_x, &T_cache)
     layer_init(&task, gru(after), n_x, n_a, m, T_x, T_cache, lengths)
-    set_weights(&task.p, after, Wu, Wr, Wc)
+    gru_weights(&task.p, after, Wu, Wr, Wc)
     sequence(da, n_a, m, T_x, &task.d_states[0])
     set_input(&task, x, index, T_cache)
     read_cache(&task, cache)
@@ -135,12 +135,12 @@ def backward(
     task.d_initial[0] = new_state(da0)
     if x is not None:
         task.dx = new_sequence(dx)
-    set_gradients(&task.out, after, dW, db)
+    gru_gradients(&task.out, after, dW, db)
     run_backward(&task)
     return dx_out, da0_out, dW_out, db_out
 
 
-def cell_forward(
+def gru_cell_forward(
     const real[:, :] xt,                # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m), the places of the ones of one-hot columns; one of the two is None
     const real[:, :] a_prev not None,       # IN  (n_a, m) or (n_a, 1)
@@ -160,8 +160,8 @@ def cell_forward(
     cdef bint after = bca is not None
     cdef one_step task
     parameters_init(&task.p, gru(after), n_x, n_a, False, True)
-    set_weights(&task.p, after, Wu, Wr, Wc)
-    set_biases(&task.p, bu, br, bc, bca)
+    gru_weights(&task.p, after, Wu, Wr, Wc)
+    gru_biases(&task.p, bu, br, bc, bca)
     output_init(&task.output, Wy, by, f, n_a)
     task.m = m
     set_step_input(&task, xt, index)
@@ -175,7 +175,7 @@ def cell_forward(
     return a_out, y_out, slots_out
 
 
-def cell_backward(
+def gru_cell_backward(
     const real[:, :] da_next not None,      # IN  (n_a, m)
     const real[:, :] a_prev not None,       # IN  (n_a, m) or (n_a, 1), the hidden state before the step
     const real[:, :] cct not None,      # IN  (n_a, m), the slots after their activations
@@ -194,7 +194,7 @@ def cell_backward(
     cdef one_step task
     step_examples(xt, index)
     parameters_init(&task.p, gru(after), n_x, n_a, False, True)
-    set_weights(&task.p, after, Wu, Wr, Wc)
+    gru_weights(&task.p, after, Wu, Wr, Wc)
     task.m = m
     state(da_next, n_a, m, False, &task.d_after[0])
     task.after[0] = task.d_after[0]     # a_next is not read by the backward equations
@@ -212,6 +212,6 @@ def cell_backward(
     task.d_before[0] = new_state(da_prev)
     if xt is not None:
         task.dx = new_state(dxt)
-    set_gradients(&task.out, after, dW, db)
+    gru_gradients(&task.out, after, dW, db)
     run_step_backward(&task)
     return dx_out, da_out, dW_out, db_out

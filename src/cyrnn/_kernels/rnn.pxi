@@ -19,7 +19,7 @@ from .schedule.one_step cimport one_step, run_step_backward, run_step_forward, s
 from .schedule.output cimport activation, new_output, new_step_output, output_init
 
 
-cdef inline int set_weights(
+cdef inline int rnn_weights(
     parameters *p,
     const real[:, ::1] Wax,             # IN  (n_a, n_x)
     const real[:, ::1] Waa,             # IN  (n_a, n_a)
@@ -29,7 +29,7 @@ cdef inline int set_weights(
     return 0
 
 
-cdef inline void set_gradients(
+cdef inline void rnn_gradients(
     gradients *out,
     real[:, ::1] dWax, real[:, ::1] dWaa, real[:, ::1] dba,
 ) noexcept:
@@ -38,7 +38,7 @@ cdef inline void set_gradients(
     out.db = new_matrix(dba)
 
 
-def forward(
+def rnn_forward(
     const real[:, :, :] x,              # IN  (n_x, m, T_x), or
     const Py_ssize_t[:, :] index,       # IN  (m, T_x), places of the ones of one-hot columns; one of the two is None
     const real[:, :] a0,                # IN  (n_a, m) or (n_a, 1); None for zeros
@@ -56,7 +56,7 @@ def forward(
     cdef layer task
     input_shape(x, index, &m, &T_x)
     layer_init(&task, rnn(), n_x, n_a, m, T_x, T_x, lengths)
-    set_weights(&task.p, Wax, Waa)
+    rnn_weights(&task.p, Wax, Waa)
     task.p.b[0] = matrix(ba, n_a, 1)
     output_init(&task.output, Wya, by, f, n_a)
     set_input(&task, x, index, T_x)
@@ -72,7 +72,7 @@ def forward(
     return a_out, y_out, cache
 
 
-def backward(
+def rnn_backward(
     const real[:, :, :] da not None,    # IN  (n_a, m, T_x)
     const real[:, :, :] x,              # IN  (n_x, m, T_cache), T_cache at least T_x, or
     const Py_ssize_t[:, :] index,       # IN  (m, T_cache); one of the two is None
@@ -87,7 +87,7 @@ def backward(
     cdef layer task
     input_shape(x, index, &m_x, &T_cache)
     layer_init(&task, rnn(), n_x, n_a, m, T_x, T_cache, lengths)
-    set_weights(&task.p, Wax, Waa)
+    rnn_weights(&task.p, Wax, Waa)
     sequence(da, n_a, m, T_x, &task.d_states[0])
     set_input(&task, x, index, T_cache)
     read_cache(&task, cache)
@@ -99,12 +99,12 @@ def backward(
     task.d_initial[0] = new_state(da0)
     if x is not None:
         task.dx = new_sequence(dx)
-    set_gradients(&task.out, dWax, dWaa, dba)
+    rnn_gradients(&task.out, dWax, dWaa, dba)
     run_backward(&task)
     return dx_out, da0_out, dWax_out, dWaa_out, dba_out
 
 
-def cell_forward(
+def rnn_cell_forward(
     const real[:, :] xt,                # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m), the places of the ones of one-hot columns; one of the two is None
     const real[:, :] a_prev not None,       # IN  (n_a, m) or (n_a, 1)
@@ -119,7 +119,7 @@ def cell_forward(
     cdef Py_ssize_t n_x = Wax.shape[1], m = step_examples(xt, index), n_a = Waa.shape[0]
     cdef one_step task
     parameters_init(&task.p, rnn(), n_x, n_a, False, True)
-    set_weights(&task.p, Wax, Waa)
+    rnn_weights(&task.p, Wax, Waa)
     task.p.b[0] = matrix(ba, n_a, 1)
     output_init(&task.output, Wya, by, f, n_a)
     task.m = m
@@ -133,7 +133,7 @@ def cell_forward(
     return a_out, y_out
 
 
-def cell_backward(
+def rnn_cell_backward(
     const real[:, :] da_next not None,      # IN  (n_a, m)
     const real[:, :] a_next not None,       # IN  (n_a, m)
     const real[:, :] a_prev not None,       # IN  (n_a, m) or (n_a, 1)
@@ -146,7 +146,7 @@ def cell_backward(
     cdef Py_ssize_t n_x = Wax.shape[1], n_a = a_next.shape[0], m = a_next.shape[1]
     cdef one_step task
     parameters_init(&task.p, rnn(), n_x, n_a, False, True)
-    set_weights(&task.p, Wax, Waa)
+    rnn_weights(&task.p, Wax, Waa)
     task.m = m
     state(da_next, n_a, m, False, &task.d_after[0])
     state(a_next, n_a, m, False, &task.after[0])
@@ -159,6 +159,6 @@ def cell_backward(
     task.d_before[0] = new_state(da_prev)
     if xt is not None:
         task.dx = new_state(dxt)
-    set_gradients(&task.out, dWax, dWaa, dba)
+    rnn_gradients(&task.out, dWax, dWaa, dba)
     run_step_backward(&task)
     return dx_out, da_out, dWax_out, dWaa_out, dba_out

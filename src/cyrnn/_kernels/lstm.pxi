@@ -19,7 +19,7 @@ from .schedule.one_step cimport one_step, run_step_backward, run_step_forward, s
 from .schedule.output cimport activation, new_output, new_step_output, output_init
 
 
-cdef inline int set_weights(
+cdef inline int lstm_weights(
     parameters *p,
     const real[:, ::1] Wf, const real[:, ::1] Wi,       # IN  (n_a, n_a + n_x), columns of a before columns of x
     const real[:, ::1] Wc, const real[:, ::1] Wo,       # IN  (n_a, n_a + n_x)
@@ -31,7 +31,7 @@ cdef inline int set_weights(
     return 0
 
 
-cdef inline int set_biases(
+cdef inline int lstm_biases(
     parameters *p,
     const real[:, ::1] bf, const real[:, ::1] bi, const real[:, ::1] bc, const real[:, ::1] bo,          # IN (n_a, 1)
 ) except -1:
@@ -40,7 +40,7 @@ cdef inline int set_biases(
     return 0
 
 
-cdef inline void set_gradients(
+cdef inline void lstm_gradients(
     gradients *out,
     real[:, :, ::1] dW,                 # OUT (4, n_a, n_a + n_x)
     real[:, :, ::1] db,                 # OUT (4, n_a, 1)
@@ -52,7 +52,7 @@ cdef inline void set_gradients(
     out.db = new_cube(db)
 
 
-def forward(
+def lstm_forward(
     const real[:, :, :] x,              # IN  (n_x, m, T_x), or
     const Py_ssize_t[:, :] index,       # IN  (m, T_x), places of the ones of one-hot columns; one of the two is None
     const real[:, :] a0,                # IN  (n_a, m) or (n_a, 1); None for zeros
@@ -76,8 +76,8 @@ def forward(
     cdef layer task
     input_shape(x, index, &m, &T_x)
     layer_init(&task, lstm(), n_x, n_a, m, T_x, T_x, lengths)
-    set_weights(&task.p, Wf, Wi, Wc, Wo)
-    set_biases(&task.p, bf, bi, bc, bo)
+    lstm_weights(&task.p, Wf, Wi, Wc, Wo)
+    lstm_biases(&task.p, bf, bi, bc, bo)
     output_init(&task.output, Wy, by, f, n_a)
     set_input(&task, x, index, T_x)
     task.initial_given[0], task.initial_given[1] = a0 is not None, c0 is not None
@@ -95,7 +95,7 @@ def forward(
     return a_out, y_out, c_out, cache
 
 
-def backward(
+def lstm_backward(
     const real[:, :, :] da not None,    # IN  (n_a, m, T_x)
     const real[:, :, :] dc,             # IN  (n_a, m, T_x); None for zeros
     const real[:, :, :] x,              # IN  (n_x, m, T_cache), T_cache at least T_x, or
@@ -113,7 +113,7 @@ def backward(
     cdef layer task
     input_shape(x, index, &m_x, &T_cache)
     layer_init(&task, lstm(), n_x, n_a, m, T_x, T_cache, lengths)
-    set_weights(&task.p, Wf, Wi, Wc, Wo)
+    lstm_weights(&task.p, Wf, Wi, Wc, Wo)
     sequence(da, n_a, m, T_x, &task.d_states[0])
     task.d_given[0], task.d_given[1] = True, dc is not None
     if dc is not None:
@@ -129,12 +129,12 @@ def backward(
     task.d_initial[0], task.d_initial[1] = new_state(da0), new_state(dc0)
     if x is not None:
         task.dx = new_sequence(dx)
-    set_gradients(&task.out, dW, db)
+    lstm_gradients(&task.out, dW, db)
     run_backward(&task)
     return dx_out, da0_out, dc0_out, dW_out, db_out
 
 
-def cell_forward(
+def lstm_cell_forward(
     const real[:, :] xt,                # IN  (n_x, m), or
     const Py_ssize_t[:] index,          # IN  (m), the places of the ones of one-hot columns; one of the two is None
     const real[:, :] a_prev not None,       # IN  (n_a, m) or (n_a, 1)
@@ -155,8 +155,8 @@ def cell_forward(
     cdef Py_ssize_t n_a = Wf.shape[0], n_x = Wf.shape[1] - n_a, m = step_examples(xt, index)
     cdef one_step task
     parameters_init(&task.p, lstm(), n_x, n_a, False, True)
-    set_weights(&task.p, Wf, Wi, Wc, Wo)
-    set_biases(&task.p, bf, bi, bc, bo)
+    lstm_weights(&task.p, Wf, Wi, Wc, Wo)
+    lstm_biases(&task.p, bf, bi, bc, bo)
     output_init(&task.output, Wy, by, f, n_a)
     task.m = m
     set_step_input(&task, xt, index)
@@ -172,7 +172,7 @@ def cell_forward(
     return a_out, c_out, y_out, gates_out
 
 
-def cell_backward(
+def lstm_cell_backward(
     const real[:, :] da_next not None,      # IN  (n_a, m)
     const real[:, :] dc_next not None,      # IN  (n_a, m)
     const real[:, :] c_next not None,       # IN  (n_a, m), the memory after the step
@@ -194,7 +194,7 @@ def cell_backward(
     cdef Py_ssize_t n_a = c_next.shape[0], n_x = Wf.shape[1] - n_a, m = c_next.shape[1]
     cdef one_step task
     parameters_init(&task.p, lstm(), n_x, n_a, False, True)
-    set_weights(&task.p, Wf, Wi, Wc, Wo)
+    lstm_weights(&task.p, Wf, Wi, Wc, Wo)
     task.m = m
     state(da_next, n_a, m, False, &task.d_after[0])
     state(dc_next, n_a, m, False, &task.d_after[1])
@@ -216,6 +216,6 @@ def cell_backward(
     task.d_before[0], task.d_before[1] = new_state(da_prev), new_state(dc_prev)
     if xt is not None:
         task.dx = new_state(dxt)
-    set_gradients(&task.out, dW, db)
+    lstm_gradients(&task.out, dW, db)
     run_step_backward(&task)
     return dx_out, da_out, dc_out, dW_out, db_out
