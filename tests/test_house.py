@@ -60,6 +60,20 @@ def test_no_kernel_imports_from_a_floor_above():
     assert edges > 80
 
 
+def test_what_one_module_includes_has_no_two_meanings_of_a_name():
+    """The included files share their names: of two constants of the same name the later one would hold for both."""
+    origins = {}
+    for path in KERNELS.glob("*.pxi"):
+        text = path.read_text()
+        for module, names in re.findall(r"^from ([\w.]+) cimport (\([^)]*\)|[^\n(]*)", text, re.M):
+            for name in re.findall(r"(\w+)\s*(?:,|\)|$)", names):
+                origins.setdefault(name, set()).add(module)
+        for name in re.findall(r"^(?:def|cdef)\b[^(=\n:]*?(\w+)[(:]", text, re.M):
+            origins.setdefault(name, set()).add(path.name)
+    assert len(origins) > 100
+    assert not {name: where for name, where in origins.items() if len(where) > 1}
+
+
 def test_no_python_module_imports_from_a_floor_above():
     edges = 0
     for path in PACKAGE.rglob("*.py"):

@@ -9,7 +9,7 @@ the hidden state contributes to the candidate: rt * a_prev, or Wca a_prev + bca.
 """
 
 from .cells.cell cimport cell
-from .cells.gru cimport CANDIDATE, HIDDEN_PART, RESET, UPDATE, gru_after, gru_before
+from .cells.gru cimport CANDIDATE as GRU_CANDIDATE, HIDDEN_PART, RESET, UPDATE, gru_after, gru_before
 from .runtime.buffers cimport new_array
 from .runtime.real cimport real
 from .runtime.views cimport matrix, new_cube, new_sequence, new_state, sequence, state
@@ -36,8 +36,8 @@ cdef inline int gru_weights(
     cdef const real *candidate = matrix(Wc, p.n_a, ld)
     set_gate(p, UPDATE, Wu)
     set_gate(p, RESET, Wr)
-    set_recurrent_weights(p, HIDDEN_PART if after else CANDIDATE, candidate, ld)
-    set_input_weights(p, CANDIDATE, candidate + p.n_a, ld)
+    set_recurrent_weights(p, HIDDEN_PART if after else GRU_CANDIDATE, candidate, ld)
+    set_input_weights(p, GRU_CANDIDATE, candidate + p.n_a, ld)
     return 0
 
 
@@ -46,7 +46,7 @@ cdef inline int gru_biases(
     const real[:, ::1] bu, const real[:, ::1] br, const real[:, ::1] bc,            # IN  (n_a, 1)
     const real[:, ::1] bca,                                                         # IN  (n_a, 1) or None
 ) except -1:
-    p.b[UPDATE], p.b[RESET], p.b[CANDIDATE] = matrix(bu, p.n_a, 1), matrix(br, p.n_a, 1), matrix(bc, p.n_a, 1)
+    p.b[UPDATE], p.b[RESET], p.b[GRU_CANDIDATE] = matrix(bu, p.n_a, 1), matrix(br, p.n_a, 1), matrix(bc, p.n_a, 1)
     if bca is not None:
         p.b[HIDDEN_PART] = matrix(bca, p.n_a, 1)
     return 0
@@ -59,7 +59,7 @@ cdef inline void gru_gradients(
 ) noexcept:
     cdef Py_ssize_t n_a = dW.shape[1], ld = dW.shape[2]
     cdef real *data = new_cube(dW)
-    set_gradient(out, CANDIDATE, data, n_a, ld)
+    set_gradient(out, GRU_CANDIDATE, data, n_a, ld)
     set_gradient(out, UPDATE, data + n_a * ld, n_a, ld)
     set_gradient(out, RESET, data + 2 * n_a * ld, n_a, ld)
     if after:
@@ -199,7 +199,7 @@ def gru_cell_backward(
     state(da_next, n_a, m, False, &task.d_after[0])
     task.after[0] = task.d_after[0]     # a_next is not read by the backward equations
     state(a_prev, n_a, m, True, &task.before[0])
-    state(cct, n_a, m, False, &task.slot[CANDIDATE])
+    state(cct, n_a, m, False, &task.slot[GRU_CANDIDATE])
     state(ut, n_a, m, False, &task.slot[UPDATE])
     state(rt, n_a, m, False, &task.slot[RESET])
     state(hct, n_a, m, False, &task.slot[HIDDEN_PART])

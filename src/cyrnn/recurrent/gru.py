@@ -274,7 +274,7 @@ def _step_back(da: Array, cache: Sequence[Any], p: Parameters, form: CellSpec) -
     a_next, a_prev, cct, ut, rt, hct, xt, _ = cache
     if a_next.shape != cct.shape:
         raise ValueError  # not read here, but all parts of a cache must fit together
-    dxt, da_prev, dW, db = _kernels.of(a_next.dtype).gru.cell_backward(
+    dxt, da_prev, dW, db = _kernels.of(a_next.dtype).recurrent.gru_cell_backward(
         da, a_prev, cct, ut, rt, hct, *_checks.dense_or_indices(xt), form is GRU_AFTER, p["Wu"], p["Wr"], p["Wc"]
     )
     return {"dxt": dxt, "da_prev": da_prev, **_named(form, dW, db)}

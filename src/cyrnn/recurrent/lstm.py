@@ -284,7 +284,7 @@ def _step_back(da: Array, dc: Array, cache: Sequence[Any], p: Parameters) -> dic
     a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, _ = cache
     if a_next.shape != c_next.shape:
         raise ValueError  # not read here, but all parts of a cache must fit together
-    dxt, da_prev, dc_prev, dW, db = _kernels.of(a_next.dtype).lstm.cell_backward(
+    dxt, da_prev, dc_prev, dW, db = _kernels.of(a_next.dtype).recurrent.lstm_cell_backward(
         da, dc, c_next, a_prev, c_prev, ft, it, cct, ot, *_checks.dense_or_indices(xt),
         p["Wf"], p["Wi"], p["Wc"], p["Wo"],
     )  # fmt: skip

@@ -229,7 +229,7 @@ def _run_back(da: Array, x: Array, sequence: SequenceCache, p: Parameters) -> di
 def _step_back(da: Array, cache: Sequence[Any], p: Parameters) -> dict[str, Array]:
     """Gradients of one step from its cache."""
     a_next, a_prev, xt, _ = cache
-    dxt, da_prev, dWax, dWaa, dba = _kernels.of(a_next.dtype).rnn.cell_backward(
+    dxt, da_prev, dWax, dWaa, dba = _kernels.of(a_next.dtype).recurrent.rnn_cell_backward(
         da, a_next, a_prev, *_checks.dense_or_indices(xt), p["Wax"], p["Waa"]
     )
     return {"dxt": dxt, "da_prev": da_prev, "dWax": dWax, "dWaa": dWaa, "dba": dba}
