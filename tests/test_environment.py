@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.testing import assert_array_equal
 from reference import problem
 
 import cyrnn
+from cyrnn import _kernels
 from cyrnn._kernels.runtime import buffers, cpu, threads
 
 TINY = np.finfo(np.float64).tiny
@@ -322,6 +324,34 @@ for threads in (1, 2):
 def test_everything_that_takes_long_answers_a_signal():
     done = subprocess.run([sys.executable, "-c", LONG], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("what", ["logits", "softmax"])
+def test_a_signal_ends_what_goes_value_by_value(what, alarm, request):
+    """Early, in processor time: a call that looks for no signals would make all of its values first."""
+    request.addfinalizer(partial(_kernels.use, _kernels.build))
+    _kernels.use("baseline")  # the slowest, for the least memory
+
+    def seconds(steps, signal_after=0.0):
+        z = np.full((64, 64, steps), 0.5)
+        if what == "logits":
+            call = partial(cyrnn.binary_cross_entropy, z, z, from_logits=True)
+        else:
+            call = partial(cyrnn.softmax, z)
+        start = time.process_time()
+        if signal_after:
+            alarm(signal_after)
+            with pytest.raises(StoppedError):
+                call()
+        else:
+            call()
+        return time.process_time() - start
+
+    seconds(300)
+    steps = int(300 * 0.25 / seconds(300))
+    whole = min(seconds(steps) for _ in range(2))
+    assert min(seconds(steps, 0.02) for _ in range(4)) < 0.6 * whole
 
 
 def test_no_work_returns_at_once():

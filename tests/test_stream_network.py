@@ -17,6 +17,7 @@ from networks import changed, rounded
 from numpy.testing import assert_array_equal
 
 import cyrnn
+from cyrnn import _checks
 from cyrnn._kernels.runtime import buffers
 
 every_build = pytest.mark.usefixtures("build")
@@ -200,6 +201,21 @@ def test_an_embedding_is_its_columns(cell, m):
            stream.step, np.full(m, -1))  # fmt: skip
     assert_states(stream.state, kept)
     assert_array_equal(stream.step(index[:, 4])[1], dense.step(E[:, index[:, 4]])[1])
+
+
+@every_build
+def test_the_kernel_itself_takes_no_columns_for_an_embedding():
+    """`Stream` asks it for indices only; columns of the width that the layer above reads fit but for that."""
+    network, index = built(([LSTM], 5, [6], 2, 12, 3, 7))
+    columns = network[0]["E"][:, index]
+    stream = cyrnn.Stream(network, 3)
+    stream.step(index[:, 0])
+    kept = stream.state
+    for call in (lambda: stream._net.step(columns[:, :, 0].copy(), None), lambda: stream._net.run(columns)):
+        with pytest.raises(_checks.MISFIT):
+            call()
+        assert_states(stream.state, kept)
+    assert stream.run(index)[1].shape == (2, 3, 7)
 
 
 @every_build
