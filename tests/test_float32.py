@@ -309,11 +309,50 @@ def test_targets_and_weights_too_large():
         warnings.simplefilter("error")
         cyrnn.mean_squared_error(z, targets, weights=np.array([1.0, 1.0, 0.0]))
         cyrnn.cross_entropy(cyrnn.softmax(z), targets, weights=np.array([1.0, 1.0, 0.0]))
-    refuse(ValueError, r"targets: expected finite numbers, got inf at \[1, 2\]", cyrnn.mean_squared_error, z, targets)
-    refuse(ValueError, r"labels: expected finite numbers that are not negative, got inf at \[1, 2\]",
-           cyrnn.cross_entropy, cyrnn.softmax(z), targets)  # fmt: skip
-    refuse(ValueError, r"weights: expected finite numbers that are not negative, got inf at \[2\]",
-           cyrnn.mean_squared_error, z, np.ones((2, 3)), weights=targets[1])  # fmt: skip
+    can = r"expected numbers that float32 can hold, got 1e\+300 at "
+    refuse(ValueError, rf"targets: {can}\[1, 2\]", cyrnn.mean_squared_error, z, targets)
+    refuse(ValueError, rf"labels: {can}\[1, 2\]", cyrnn.cross_entropy, cyrnn.softmax(z), targets)
+    for weights, at in ((targets[1], r"\[2\]"), (targets, r"\[1, 2\]")):
+        refuse(ValueError, f"weights: {can}{at}", cyrnn.mean_squared_error, z, np.ones((2, 3)), weights=weights)
+    infinite = np.where(targets == LARGE, np.inf, targets)  # which is not too large, and stays what it is
+    refuse(ValueError, r"targets: expected finite numbers, got inf at .*", cyrnn.mean_squared_error, z, infinite)
+    refuse(ValueError, r"targets: expected shape \(n_y, m\) = \(2, 3\), got \(3, 2\)",
+           cyrnn.mean_squared_error, z, targets.T)  # fmt: skip
+    refuse(ValueError, r"weights: expected shape .*, got \(3, 2\)",
+           cyrnn.mean_squared_error, z, np.ones((2, 3)), weights=targets.T)  # fmt: skip
+    z, targets = np.ones((2, 3, 4), f4), np.ones((2, 3, 4))
+    targets[:, 1, 3] = LARGE
+    cyrnn.mean_squared_error(z, targets, [4, 3, 4])
+    cyrnn.cross_entropy(cyrnn.softmax(z), targets, [4, 3, 4], weights=targets[0])
+    refuse(ValueError, rf"targets: {can}\[0, 1, 3\]", cyrnn.mean_squared_error, z, targets, [4, 4, 4])
+
+
+@pytest.mark.parametrize("rate", [4e38, LARGE])
+def test_rates_too_large(rate):
+    """Of an update; they would make a zero gradient NaN."""
+    p, g = {"Wy": np.ones((2, 3), f4)}, {"dWy": np.zeros((2, 3), f4)}
+    v, s = cyrnn.initialize_adam(p)
+    kept = copy.deepcopy([p, v, s])
+    finite = re.escape(f"learning_rate: expected a finite number in float32, got {rate}")
+    refuse(ValueError, finite, cyrnn.update_parameters_with_gd, p, g, rate)
+    refuse(ValueError, finite, cyrnn.update_parameters_with_adam, p, g, v, s, 1, rate)
+    refuse(ValueError, re.escape(f"epsilon: expected a number above 0 in float32, got {rate}"),
+           cyrnn.update_parameters_with_adam, p, g, v, s, 1, epsilon=rate)  # fmt: skip
+    same_bits([p, v, s], kept)
+    cyrnn.update_parameters_with_gd(p, g, 3e38)
+    same_bits([p, v, s], kept)
+    wide = changed(p, lambda value: value.astype(f8))
+    cyrnn.update_parameters_with_gd(wide, g, rate)
+    assert_array_equal(wide["Wy"], 1.0)
+
+
+def test_numbers_of_float32_are_shown_as_such():
+    """By the digits that tell them from their neighbours, not by those of the same number in float64."""
+    most = re.escape("(at most 1.8e+19, so that their squares are), got 1e+20 at [0, 0]")
+    large = {"dW": np.full((3, 1), f4(1e20))}
+    refuse(ValueError, rf"gradients\['dW'\]: expected finite numbers {most}", cyrnn.clip_gradients, large, norm=1)
+    y = np.array([[-0.1], [1.1]], f4)
+    refuse(ValueError, r"y_pred: expected probabilities from 0 to 1, got -0\.1 at .*", cyrnn.cross_entropy, y, [0])
 
 
 def test_a_forget_bias_too_large():

@@ -189,7 +189,7 @@ def fits(name: str, before: NDArray[Any], after: NDArray[Any], used: Used | None
     infinite = np.isinf(after)
     if infinite.any() and (infinite := infinite & np.isfinite(before)).any():
         for at in np.argwhere(infinite if used is None else infinite & used(before.shape))[:1].tolist():
-            got = f"got {before[tuple(at)]} at {at}"
+            got = f"got {before[tuple(at)]!s} at {at}"
             raise ValueError(f"{name}: expected numbers that {after.dtype} can hold, {got}")
 
 

@@ -24,6 +24,11 @@ def _used_later(shape: tuple[int, ...]) -> bool:
     return False
 
 
+def _where(scored: NDArray[np.bool_]) -> _checks.Used:
+    """Tell a conversion which numbers are read, of an array whose last axes are those of `scored`."""
+    return lambda shape: scored if shape[-scored.ndim :] == scored.shape else False
+
+
 def _run(kernel: Callable[..., Any], y_pred: Array, y_true: Any, lengths: Any, weights: Any) -> tuple[float, Array]:
     """Loss and gradient of a sequence, or of one step as a sequence of one."""
     if not isinstance(y_pred, np.ndarray) or not isinstance(y_true, np.ndarray):
@@ -88,7 +93,7 @@ def _refuse(name: str, expected: str, array: NDArray[Any], bad: NDArray[np.bool_
     """Raise an error that names the first bad value, if there is one."""
     if bad.any():
         index = tuple(map(int, np.argwhere(bad)[0]))
-        raise ValueError(f"{name}: expected {expected}, got {array[index]} at {list(index)}")
+        raise ValueError(f"{name}: expected {expected}, got {array[index]!s} at {list(index)}")
 
 
 def _scored(
@@ -110,7 +115,7 @@ def _scored(
         _refuse("lengths", f"integers from 0 to T_x = {T_x}", lengths, (lengths < 0) | (lengths > T_x))
         scored &= np.arange(T_x) < lengths[:, None]
     if weights is not None:
-        weights = _checks.real("weights", weights, dtype=dtype, used=_used_later)
+        weights = _checks.real("weights", weights, dtype=dtype, used=_where(scored))
         if weights.shape not in (columns, shape):
             expected = f"shape ({letters}) = {columns} or (n_y, {letters.strip(',')}) = {shape}"
             raise ValueError(f"weights: expected {expected}, got {weights.shape}")
@@ -241,7 +246,7 @@ def cross_entropy(
     lengths, weights, each = _scored(lengths, weights, y.shape, y.dtype)
     scored = np.any(each, axis=0) if each.ndim == y.ndim else each
     if _checks.any_array("labels", labels, letters[5:]).ndim == y.ndim:
-        labels = np.ascontiguousarray(_checks.shaped("labels", labels, letters, y.shape, y.dtype, _used_later))
+        labels = np.ascontiguousarray(_checks.shaped("labels", labels, letters, y.shape, y.dtype, _where(each)))
         _refuse("labels", NOT_NEGATIVE, labels, each & ~((labels >= 0) & (labels < np.inf)))
     else:
         labels = _integers("labels", labels, letters[5:] if y.ndim == 3 else "m,", y.shape[1:], flags=True)
@@ -314,7 +319,8 @@ def _loss_of_outputs(
         return result
     given, letters = _given(name, given)
     lengths, weights, scored = _scored(lengths, weights, given.shape, given.dtype)
-    targets = np.ascontiguousarray(_checks.shaped("targets", targets, letters, given.shape, given.dtype, _used_later))
+    targets = _checks.shaped("targets", targets, letters, given.shape, given.dtype, _where(scored))
+    targets = np.ascontiguousarray(targets)
     for which, array, (words, wrong) in zip((name, "targets"), (given, targets), ranges, strict=True):
         _refuse(which, words, array, scored & wrong(array))
     if loss == "binary_cross_entropy":

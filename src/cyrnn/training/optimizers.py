@@ -26,6 +26,7 @@ S = TypeVar("S", bound=Nested)
 TINY, MOST = math.ulp(0.0), math.nextafter(math.inf, 0.0)
 NOT_NEGATIVE = "a finite number, 0 or more", 0.0, MOST
 POSITIVE = "a number above 0", TINY, math.inf
+FITS_FLOAT32 = "a finite number in float32", 0.0, float(np.finfo(np.float32).max)
 
 
 def _leaves(values: dict[str, Any]) -> list[dict[str, Arrays]]:
@@ -83,8 +84,8 @@ def _gradient(name: str, value: Any, kernels: Kernels) -> Array:
     if bad.any():
         index = tuple(map(int, np.argwhere(bad)[0]))
         raise ValueError(
-            f"{name}: expected finite numbers (at most {largest}, so that their squares are), "
-            f"got {array[index]} at {list(index)}"
+            f"{name}: expected finite numbers (at most {kernels.dtype.type(largest)!s}, so that their squares are), "
+            f"got {array[index]!s} at {list(index)}"
         )
     return array if array.flags.c_contiguous else array.copy()
 
@@ -298,7 +299,8 @@ def update_parameters_with_adam(
         raise ValueError(f"weight_decay: expected {most}, got {weight_decay}")
     kernels, exponent = _kernels_of(parameters), min(t, 1 << 53)  # a float, whatever t is
     if kernels.dtype == _checks.FLOAT32:
-        _checks.number("epsilon", epsilon, "a number above 0 in float32", math.ldexp(1.0, -149), MOST)
+        _checks.number("learning_rate", learning_rate, *FITS_FLOAT32)
+        _checks.number("epsilon", epsilon, "a number above 0 in float32", math.ldexp(1.0, -149), FITS_FLOAT32[2])
     kernel = kernels.optimizers.adam
     corrections = 1.0 - beta1**exponent, 1.0 - beta2**exponent
     rates = learning_rate, beta1, beta2, epsilon, *corrections, 1.0 - learning_rate * weight_decay
@@ -354,6 +356,8 @@ def update_parameters_with_gd(parameters: P, gradients: Nested, learning_rate: f
     """
     learning_rate = _checks.number("learning_rate", learning_rate, *NOT_NEGATIVE)
     kernels = _kernels_of(parameters)
+    if kernels.dtype == _checks.FLOAT32:
+        _checks.number("learning_rate", learning_rate, *FITS_FLOAT32)
     kernel = kernels.optimizers.descent
     if isinstance(parameters, (dict, list, tuple)):
         try:
