@@ -532,7 +532,7 @@ NETWORKS = [
     (put({}, 2), (KeyError, ValueError), r"network\[2\]: "),
     (put(RECURRENT, 1, 1), ValueError, r"network\[1\]\[1\]: expected an LSTM, as network\[1\]\[0\], got a GRU"),
     (put(WIDER, 1, 1), ValueError, r"network\[1\]\[1\]: expected n_a = 3 units, as network\[1\]\[0\], got 4"),
-    (put(RECURRENT, 2), ValueError, r"network\[2\]\['W[urc]'\]: expected shape .*\(3, 9\), got \(3, 6\)"),
+    (put(RECURRENT, 2), ValueError, r"network\[2\]\['W[urc]'\]: expected shape .* n_x = 6 units of network\[1\], got "),
     (put(without("bf"), 1, 0), KeyError, r"network\[1\]\[0\]: expected an entry 'bf'"),
     (put(lambda W: W[:, 1:], 1, 1, "Wf"), ValueError, r"network\[1\]\[1\]\['W[fico]'\]: expected shape .* got \(3, "),
     (put(lambda W: W[:, :-1], 1, 1, "Wo"), ValueError, r"network\[1\]\[1\]\['Wo'\]: expected shape .*, got \(3, 5\)"),
@@ -547,11 +547,12 @@ NETWORKS = [
     (put(without("by"), 3), KeyError, r"network\[3\]: expected an entry 'by'"),
     (put(lambda W: W[:, 1:], 3, "Wy"), ValueError, r"network\[3\]\['Wy'\]: expected shape .*\(2, 4\), got \(2, 3\)"),
     (put(lambda b: b[1:], 3, "by"), ValueError, r"network\[3\]\['by'\]: expected shape .*\(2, 1\), got \(1, 1\)"),
-    (put(lambda E: E[1:], 0, "E"), ValueError, r"network\[1\]\[0\]\['W[fico]'\]: expected shape .* got \(3, 6\)"),
+    (put(lambda E: E[1:], 0, "E"), ValueError, r"network\[1\]\[0\]\['W[fico]'\]: .* n_x = 2 rows of network\[0\]"),
     (put(lambda E: E[0], 0, "E"), ValueError, r"network\[0\]\['E'\]: expected 2 dimensions"),
     (put(lambda E: E[:, :2], 0, "E"), ValueError, r"x: .*got \d for example \d at step \d"),
     (lambda n: n[1:], ValueError, r"x: .*got \d for example \d at step \d"),
-    (lambda n: [n[1], n[0], *n[2:]], (TypeError, ValueError, KeyError), r"network\[1\]: "),
+    (lambda n: [n[1], n[0], *n[2:]], KeyError, r"network\[1\]: .*got only \['E'\]; an embedding is the first"),
+    (lambda n: [*n[:2], n[3], n[2]], KeyError, r"network\[2\]: .*got only .*; the output layer is the last entry"),
 ]
 
 

@@ -144,6 +144,7 @@ def test_forget_bias():
         refuse(TypeError, rf"{expected}\w+", init, "lstm", 1, 1, 1, 0, forget_bias=bad)
     message = r"forget_bias: expected None, since an RNN has no forget gate, got 1.0"
     refuse(ValueError, message, init, "rnn", 1, 1, 1, 0, forget_bias=1.0)
+    refuse(ValueError, message.replace("an RNN", "a GRU"), init, "gru", 1, 1, 1, 0, forget_bias=1.0)
 
 
 def test_bad_sizes():

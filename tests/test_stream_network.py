@@ -378,7 +378,8 @@ def test_what_no_stream_is_made_of():
         wrong = replaced(k, key, np.ones((99, 98, 1)))
         refuse(ValueError, rf"network\[{k}\]\['{key}'\]: expected .*, got .*", cyrnn.Stream, wrong)
     swapped = [network[0], gru, lstm, *network[3:]]
-    refuse(ValueError, r"network\[1\]\['Wu'\]: expected .* = \(4, 7\), got \(4, 9\)", cyrnn.Stream, swapped)
+    refuse(ValueError, r"network\[1\]\['Wu'\]: expected .* = \(4, 7\), with n_x = 3 rows of .*, got \(4, 9\)",
+           cyrnn.Stream, swapped)  # fmt: skip
     refuse(ValueError, r"network\[1\]: expected the recurrent parameters alone, got 'Wy' as well.*", cyrnn.Stream,
            replaced(1, "Wy", 1))  # fmt: skip
     nothing = {key: value[:0] if key[0] == "b" else value[:0, 5:] for key, value in lstm.items()}

@@ -91,7 +91,9 @@ def _direction(name: str, parameters: Any) -> Direction:
     try:
         spec = cell_of(parameters)
     except (ValueError, KeyError) as error:
-        raise type(error)(f"{name}: {str(error).partition(': ')[2]}") from error
+        places = {"E": "an embedding is the first entry of a network", "Wy": "the output layer is the last entry"}
+        hint = "".join(f"; {place}" for key, place in places.items() if key in parameters)
+        raise type(error)(f"{name}: {str(error).partition(': ')[2]}{hint}") from error
     extra = [key for key in (spec.output, "Wy", "Wya", "by") if key in parameters]
     if extra:
         raise ValueError(
@@ -203,6 +205,11 @@ def walk(network: Any, name: str = "network") -> Iterator[tuple[str, Mapping[str
         yield from walk(entry, f"{name}[{k}]")
 
 
+def _entry(layer: list[Direction]) -> str:
+    """Return the name of a layer, of one direction or both."""
+    return layer[0].name if len(layer) == 1 else layer[0].name.removesuffix("[0]")
+
+
 def shapes(parts: Layout, name: str, n_x: int | None, output: Any) -> dict[str, tuple[str, tuple[int, int]]]:
     """Return the shape of every entry by its name, and the letters that explain it.
 
@@ -213,10 +220,18 @@ def shapes(parts: Layout, name: str, n_x: int | None, output: Any) -> dict[str, 
         where = f"{name}[0]['E']"
         n_x, vocabulary = _checks.dimensions(where, parts.embedding["E"], "n_x, vocabulary").shape
         found[where] = "n_x, vocabulary", (n_x, vocabulary)
-    for layer in parts.layers:
+    for k, layer in enumerate(parts.layers):
         units: list[int] = []
         for where, spec, parameters in layer:
             n_a, columns = spec.sizes(parameters, where)
+            if columns != n_x and n_x is not None and (k or parts.embedding is not None):
+                key = spec.identifier
+                letters, shape = spec.parameters(n_a, n_x)[key]
+                got = n_a, shape[1] - n_x + columns
+                below = f"rows of {name}[0]['E']" if k == 0 else f"units of {_entry(parts.layers[k - 1])}"
+                raise ValueError(
+                    f"{where}[{key!r}]: expected shape ({letters}) = {shape}, with n_x = {n_x} {below}, got {got}"
+                )
             if units and n_a != units[0]:
                 raise ValueError(f"{where}: expected n_a = {units[0]} units, as {layer[0].name}, got {n_a}")
             if n_a == 0:

@@ -121,7 +121,8 @@ def initialize_parameters(
         raise ValueError(f"recurrent: expected {' or '.join(map(repr, RECURRENT))}, got {recurrent!r}")
     if forget_bias is not None:
         if "bf" not in spec.entries:
-            raise ValueError(f"forget_bias: expected None, since {spec.title} has no forget gate, got {forget_bias!r}")
+            cell = spec.title.partition(",")[0]  # in either form
+            raise ValueError(f"forget_bias: expected None, since {cell} has no forget gate, got {forget_bias!r}")
         most = float(np.finfo(dtype).max)
         finite = "a finite number" + (" in float32" if dtype == _checks.FLOAT32 else "")
         forget_bias = _checks.number("forget_bias", forget_bias, finite, -most, most)
