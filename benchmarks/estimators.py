@@ -137,10 +137,11 @@ def sentence(data, units, epochs, seconds, right):
     *_, torch_seconds, our_seconds = seconds
     *_, torch_right, our_right = right
     return (
-        f"End to end: {len(data[0])} curves of 12 channels and 7 to 29 steps, 9 classes. Training an LSTM of {units} units"
-        f" ({epochs} epochs, float32,\none thread) takes {our_seconds:.2f} s, in PyTorch {torch_seconds:.2f} s; of"
-        f" {len(data[1])} held-out curves {our_right:.1%} are classified correctly, in PyTorch\n{torch_right:.1%}"
-        " ([table](docs/estimators.md#what-it-costs))."
+        f"End to end: {len(data[0])} curves of 12 channels and 7 to 29 steps, 9 classes. Training an LSTM of {units}"
+        f" units ({epochs} epochs, float32,\n"
+        f"one thread) takes {our_seconds:.2f} s, in PyTorch {torch_seconds:.2f} s; of {len(data[1])} held-out curves"
+        f" {our_right:.1%} are classified correctly, in PyTorch\n"
+        f"{torch_right:.1%} ([table](docs/estimators.md#what-it-costs))."
     )
 
 

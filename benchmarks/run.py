@@ -283,7 +283,7 @@ def main():
     parser.add_argument("--seconds", type=float, help="time for each contender of a row")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     parser.add_argument("--picture", type=Path, help="write a picture to this file")
-    parser.add_argument("--docs", action="store_true", help="write the table of docs/speed.md and the picture of README.md")
+    parser.add_argument("--docs", action="store_true", help="write the table of docs/speed.md and README's picture")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

@@ -31,7 +31,7 @@ def digest(page):
 
 def style(k):
     """Return how the k-th line of a figure looks."""
-    return {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "markersize": 4.5, "linewidth": 1.2}
+    return {"color": COLOURS[k % 6], "marker": MARKERS[k % 6], "markersize": 4.5, "linewidth": 1.2}
 
 
 def save(figure, path, description):
@@ -78,7 +78,8 @@ def speed(path):
 def latency(path):
     """Draw the median, 99th and 99.9th percentile of the time of one step, by size: the table of streaming.md."""
     rows = table("streaming.md")
-    kinds, sizes, names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("column 0", "n_x, n_a, n_y", "column 2"))
+    keys = "column 0", "n_x, n_a, n_y", "column 2"
+    kinds, sizes, names = (list(dict.fromkeys(row[key] for row in rows)) for key in keys)
     figure, axes = panels(len(kinds), 4.6)
     for axis, kind in zip(axes, kinds, strict=True):
         for k, name in enumerate(names):
