@@ -94,7 +94,7 @@ def contenders(kind, n):
         "Stream": partial(cyrnn.Stream(q.p).step, xt),
         "cell function": peers.functions(cyrnn, q)["cell f"],
     }
-    found = peers.contenders(1, True)
+    found = peers.contenders(1, PEERS)
     calls |= {name: found[name](q)[what] for name, what in PEERS.items() if name in found}
     return calls | {CLOCK: partial(spin, max(0, median_of(calls[OURS]) - median_of(partial(spin, 0))))}
 
