@@ -1,11 +1,12 @@
-"""A classifier of sequences in cyrnn.estimators and in skorch with PyTorch: the same network, seconds and accuracy.
+"""A classifier of sequences in cyrnn.estimators and in PyTorch, by skorch and by hand: seconds and accuracy.
 
     pip install '.[sklearn]' skorch torch
-    python benchmarks/estimators.py
+    python benchmarks/estimators.py             prints the table
+    python benchmarks/estimators.py --docs      writes it into docs/estimators.md, and README's sentence
 
-Both train in turn in one process, on one thread, in float32, from their own first weights; processor time, medians of
-the repetitions and of their ratios.  "dense" are the digits of scikit-learn, 8 steps of 8 numbers; "ragged" are 9
-classes of noisy curves in 12 channels, of 7 to 29 steps, which skorch must pad and pack.
+The same network for all. They train in turn in one process, on one thread, in float32, from their own first weights;
+processor time, medians of the repetitions.  "dense" are the digits of scikit-learn, 8 steps of 8 numbers; "ragged" are
+9 classes of noisy curves in 12 channels, of 7 to 29 steps, which are padded and packed for PyTorch.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import warnings
 
 import numpy as np
 import torch
+from run import ROOT, write_table
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from skorch import NeuralNetClassifier
@@ -82,36 +84,89 @@ def skorch_model(X, units, classes, epochs):
     )  # fmt: skip
 
 
+def by_hand(X, y, units, classes, epochs):
+    """The shortest loop in PyTorch that does the same; returns what predicts."""
+    net = Net(X[0].shape[1], units, classes)
+    adam, pairs = torch.optim.Adam(net.parameters(), lr=0.01), Pairs(X, y)
+    lists = not isinstance(X, np.ndarray)
+    whole, labels = None if lists else torch.from_numpy(X), torch.from_numpy(y)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(y)).split(32):
+            given = padded([pairs[j] for j in batch])[0] if lists else {"x": whole[batch]}
+            adam.zero_grad()
+            torch.nn.functional.cross_entropy(net(**given), labels[batch]).backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            adam.step()
+
+    @torch.inference_mode()
+    def predict(X, y):
+        return net(**padded(Pairs(X, y))[0] if lists else {"x": torch.from_numpy(X)}).argmax(dim=1).numpy()
+
+    return predict
+
+
+CONTENDERS = "skorch", "PyTorch", "cyrnn"
+
+
+def measure(name, data, units, repetitions, epochs):
+    """The medians of seconds and of accuracy, for each contender."""
+    X, X_test, y, y_test = data
+    rows = []
+    for seed in range(repetitions):
+        torch.manual_seed(seed)
+        theirs = skorch_model(X, units, len(set(y)), epochs)
+        ours = SequenceClassifier(
+            "lstm", units, dtype="float32", epochs=epochs, schedule="constant", random_state=seed
+        )
+        given = (X, y) if name == "dense" else (Pairs(X, y), None)
+        times = [time.process_time()]
+        theirs.fit(*given)
+        times.append(time.process_time())
+        predict = by_hand(X, y, units, len(set(y)), epochs)
+        times.append(time.process_time())
+        ours.fit(X, y)
+        times.append(time.process_time())
+        asked = X_test if name == "dense" else Pairs(X_test, y_test)
+        right = [np.mean(theirs.predict(asked) == y_test), np.mean(predict(X_test, y_test) == y_test)]
+        rows.append([*np.diff(times), *right, ours.score(X_test, y_test)])
+    return np.split(np.median(rows, axis=0), 2)
+
+
+def sentence(data, units, epochs, seconds, right):
+    """README's sentence, from the last row."""
+    *_, torch_seconds, our_seconds = seconds
+    *_, torch_right, our_right = right
+    return (
+        f"End to end: {len(data[0])} curves of 12 channels and 7 to 29 steps, 9 classes. Training an LSTM of {units}"
+        f" units ({epochs} epochs, float32,\n"
+        f"one thread) takes {our_seconds:.2f} s, in PyTorch {torch_seconds:.2f} s; of {len(data[1])} held-out curves"
+        f" {our_right:.1%} are classified correctly, in PyTorch\n"
+        f"{torch_right:.1%} ([table](docs/estimators.md#what-it-costs))."
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--docs", action="store_true", help="write the table of docs/estimators.md, README's sentence")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     cyrnn.set_num_threads(1)
-    print("data    units   skorch  cyrnn    ratio   accuracy: skorch  cyrnn")
+    shown = {"dense": "{} digits, 8 steps of 8 numbers", "ragged": "{} curves, 7 to 29 steps of 12 numbers"}
+    head = ["sequences", "units", *CONTENDERS, *(f"held out, {name}" for name in CONTENDERS)]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    print("\n".join(lines))
     for name, data in (("dense", dense()), ("ragged", ragged())):
-        X, X_test, y, y_test = data
         for units in (16, 32, 64):
-            rows = []
-            for seed in range(arguments.repetitions):
-                torch.manual_seed(seed)
-                theirs = skorch_model(X, units, len(set(y)), arguments.epochs)
-                ours = SequenceClassifier(
-                    "lstm", units, dtype="float32", epochs=arguments.epochs, schedule="constant", random_state=seed
-                )
-                given = (X, y) if name == "dense" else (Pairs(X, y), None)
-                begin = time.process_time()
-                theirs.fit(*given)
-                middle = time.process_time()
-                ours.fit(X, y)
-                end = time.process_time()
-                asked = X_test if name == "dense" else Pairs(X_test, y_test)
-                right = np.mean(theirs.predict(asked) == y_test), ours.score(X_test, y_test)
-                rows.append((middle - begin, end - middle, (middle - begin) / (end - middle), *right))
-            a, b, ratio, *right = np.median(rows, axis=0)
-            print(f"{name:7} {units:5} {a:7.2f} s {b:6.3f} s {ratio:6.1f} {right[0]:18.1%} {right[1]:6.1%}", flush=True)
+            seconds, right = measure(name, data, units, arguments.repetitions, arguments.epochs)
+            cells = [shown[name].format(len(data[0])), units, *(f"{s:.2f} s" for s in seconds)]
+            lines.append(f"| {' | '.join(map(str, [*cells, *(f'{share:.1%}' for share in right)]))} |")
+            print(lines[-1], flush=True)
+    if arguments.docs:
+        write_table(ROOT / "docs" / "estimators.md", "\n".join(lines))
+        write_table(ROOT / "README.md", sentence(data, units, arguments.epochs, seconds, right))
 
 
 if __name__ == "__main__":
