@@ -20,7 +20,7 @@ NOT_DRAWN = {
     "load_parameters", "initialize_network", "save_network", "load_network", "from_torch", "to_torch",
     "from_keras", "to_keras", "import_onnx", "export_onnx", "plot_gates", "plot_history",
     "save_checkpoint", "load_checkpoint", "last_steps", "make_batches", "one_hot", "pad_sequences", "sample",
-    "to_indices",
+    "to_indices", "reverse_sequences",
 }  # fmt: skip
 
 

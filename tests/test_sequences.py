@@ -42,6 +42,35 @@ def test_pad_sequences():
     refused(r"sequences\[0\]: expected a sequence of shape", cyrnn.pad_sequences, [np.ones((2, 3, 4))])
 
 
+def test_reverse_sequences():
+    x, lengths = np.random.default_rng(0).normal(size=(3, 4, 5)), [5, 1, 0, 3]
+    want = x.copy()
+    for j, n in enumerate(lengths):
+        want[:, j, :n] = want[:, j, :n][:, ::-1]
+    given = x.copy()
+    assert_array_equal(cyrnn.reverse_sequences(x, lengths), want)
+    assert_array_equal(cyrnn.reverse_sequences(x), x[:, :, ::-1])
+    assert_array_equal(x, given)
+    index = np.arange(10).reshape(2, 5)
+    found = cyrnn.reverse_sequences(index, [2, 5])
+    assert_array_equal(found, [[1, 0, 2, 3, 4], [9, 8, 7, 6, 5]])
+    assert found.dtype == index.dtype
+    assert cyrnn.reverse_sequences(x.astype(np.float32), lengths).dtype == np.float32
+    assert cyrnn.reverse_sequences(np.empty((3, 0, 5))).shape == (3, 0, 5)
+    assert cyrnn.reverse_sequences(x[:, :, :0]).shape == (3, 4, 0)
+    refused("lengths: expected 0 to T_x = 5 steps, got 6", cyrnn.reverse_sequences, x, [1, 6, 1, 3])
+    refused(r"x: expected shape \(n, m, T_x\) or \(m, T_x\), got \(5,\)", cyrnn.reverse_sequences, x[0, 0])
+
+
+def test_a_layer_from_right_to_left_is_a_reversed_sequence():
+    rng, lengths = np.random.default_rng(1), [6, 2, 4]
+    network = cyrnn.initialize_network("gru", 2, 3, None, rng, bidirectional=True)
+    x = rng.normal(size=(2, 3, 6))
+    _, a, *_ = cyrnn.network_forward(x, network, lengths=lengths, output=None)
+    turned, *_ = cyrnn.gru_forward(cyrnn.reverse_sequences(x, lengths), None, network[0][1], lengths=lengths, output=None)
+    assert_array_equal(a[3:], cyrnn.reverse_sequences(turned, lengths))
+
+
 def test_last_steps():
     a = np.random.default_rng(0).normal(size=(3, 4, 5))
     assert_array_equal(cyrnn.last_steps(a), a[:, :, -1])

@@ -24,7 +24,15 @@ from .training.networks import initialize_network, load_network, save_network
 from .training.optimizers import clip_gradients, initialize_adam, update_parameters_with_adam, update_parameters_with_gd
 from .training.output_layer import output_backward, output_forward
 from .training.parameters import initialize_parameters, load_parameters
-from .training.sequences import last_steps, make_batches, one_hot, pad_sequences, sample, to_indices
+from .training.sequences import (
+    last_steps,
+    make_batches,
+    one_hot,
+    pad_sequences,
+    reverse_sequences,
+    sample,
+    to_indices,
+)
 
 __all__ = [
     "Stream",
@@ -64,6 +72,7 @@ __all__ = [
     "plot_gates",
     "plot_history",
     "release_memory",
+    "reverse_sequences",
     "rnn_backward",
     "rnn_cell_backward",
     "rnn_cell_forward",

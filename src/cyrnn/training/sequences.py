@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .. import _checks
 from .._checks import Array
 
-__all__ = ["last_steps", "make_batches", "one_hot", "pad_sequences", "sample", "to_indices"]
+__all__ = ["last_steps", "make_batches", "one_hot", "pad_sequences", "reverse_sequences", "sample", "to_indices"]
 
 Indices = NDArray[np.intp]
 
@@ -118,6 +118,46 @@ def last_steps(a: Any, lengths: Any = None) -> Array:
         name = "a" if lengths is None else "lengths"
         raise ValueError(f"{name}: expected one step at least of each example, got none of example {j}")
     found: Array = a[:, np.arange(m), kept - 1]
+    return found
+
+
+def reverse_sequences(x: Any, lengths: Any = None) -> NDArray[Any]:
+    """Return the steps of each example in reverse order, within its length.
+
+    A network with a layer of both directions (`network_forward`) reads the input from both ends without it; this is for
+    other code.
+
+    Parameters
+    ----------
+    x : array_like, shape (n, m, T_x), or (m, T_x) of indices or labels
+    lengths : array_like of integers, shape (m,), optional
+        Steps of each example, 0 to T_x; None for T_x.  What is past them stays where it is.
+
+    Returns
+    -------
+    numpy.ndarray of the shape and dtype of x
+        A new array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of a wrong type or shape; the message names it.
+
+    Examples
+    --------
+    >>> import cyrnn
+    >>> cyrnn.reverse_sequences([[1, 2, 3], [4, 5, 0]], [3, 2])
+    array([[3, 2, 1],
+           [5, 4, 0]])
+    """
+    array = _checks.any_array("x", x)
+    if array.ndim not in (2, 3):
+        raise ValueError(f"x: expected shape (n, m, T_x) or (m, T_x), got {array.shape}")
+    m, T_x = array.shape[-2:]
+    kept = np.full(m, T_x) if lengths is None else np.frombuffer(_checks.lengths(lengths, m, T_x), np.intp)
+    steps = np.arange(T_x)
+    order = np.where(steps < kept[:, None], kept[:, None] - 1 - steps, steps)
+    found: NDArray[Any] = array[..., np.arange(m)[:, None], order]
     return found
 
 
