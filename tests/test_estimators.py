@@ -152,12 +152,15 @@ def test_training_is_that_of_the_bare_calls():
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize(("dtype", "units", "T_x"), [("float64", 64, 30), ("float32", 32, 12)])
-def test_an_epoch_costs_its_bare_calls(dtype, units, T_x):
-    """Processor time of `fit`, in turn with the functions it calls on batches that are made beforehand."""
+@pytest.mark.parametrize(("dtype", "units", "T_x", "epochs"), [("float64", 64, 30, 4), ("float32", 32, 12, 20)])
+def test_an_epoch_costs_its_bare_calls(dtype, units, T_x, epochs):
+    """Processor time of `fit`, in turn with the functions it calls on batches that are made beforehand.
+
+    So many epochs that reading the arguments and drawing the network, some milliseconds, are little.
+    """
     rng = np.random.default_rng(0)
     X = rng.normal(size=(960, T_x, 8)).astype(dtype)
-    y, epochs = rng.integers(4, size=960), 4
+    y = rng.integers(4, size=960)
     batches = [(np.ascontiguousarray(X[j : j + 32].transpose(2, 0, 1)), y[j : j + 32]) for j in range(0, 960, 32)]
     network = cyrnn.initialize_network("lstm", n_x=8, n_a=units, n_y=4, rng=0, dtype=dtype)
     (v, s), steps = cyrnn.initialize_adam(network), itertools.count(1)
@@ -176,18 +179,19 @@ def test_an_epoch_costs_its_bare_calls(dtype, units, T_x):
                 cyrnn.update_parameters_with_adam(network, gradients, v, s, next(steps), 0.01)
 
     model = SequenceClassifier("lstm", units, dtype=dtype, epochs=epochs, random_state=0, n_threads=1)
-    before, ratios = cyrnn.get_num_threads(), []
+    before, times = cyrnn.get_num_threads(), []
     cyrnn.set_num_threads(1)
     try:
-        for _ in range(9):
+        for _ in range(12):
             begin = time.process_time()
             bare()
             middle = time.process_time()
             model.fit(X, y)
-            ratios.append((time.process_time() - middle) / (middle - begin))
+            times.append((middle - begin, time.process_time() - middle))
     finally:
         cyrnn.set_num_threads(before)
-    assert np.median(ratios) < 1.25, ratios  # 1.1 on a quiet machine
+    least, ours = np.min(times, axis=0)  # what other processes disturb least
+    assert ours < 1.25 * least, times  # 1.1 where nothing else runs
 
 
 @pytest.mark.parametrize("Model", [SequenceClassifier, SequenceRegressor, SequenceTagger])
