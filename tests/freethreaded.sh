@@ -64,7 +64,7 @@ plain() {
 package() {
     [ -d "$work/$1" ] || "$2" -m venv "$work/$1"
     . "$work/$1/bin/activate"
-    pip install "$3"
+    pip install --only-binary hypothesis "$3"   # its latest versions are compiled, and not for every Python
     (cd tests && python -W error -c 'import sys, cyrnn; assert not sys._is_gil_enabled(); print(sys.version)')
 }
 
@@ -79,7 +79,7 @@ on_suite() {
     package free "$python" '.[test]'
     python -W error -c "import numpy; print('NumPy', numpy.__version__)"
     # What measures time or memory by the byte is measured with a GIL.
-    (cd tests && PYTHON_GIL=0 pytest -q -m "not alone" -p no:cacheprovider)
+    (cd tests && PYTHON_GIL=0 pytest -q -n 2 -m "not alone" -p no:cacheprovider)
     deactivate
 }
 

@@ -139,13 +139,16 @@ def test_two_python_threads_compute_at_once(request):
     cyrnn.set_num_threads(1)
     request.addfinalizer(lambda: cyrnn.set_num_threads(None))
     q = problem("lstm", 64, 200, 10, 32, 150)
-    callers = [threading.Thread(target=cyrnn.lstm_forward, args=(q.x, q.a0, q.p)) for _ in range(2)]
-    for caller in callers:
-        caller.start()
     most = 0
-    while any(caller.is_alive() for caller in callers):
-        most = max(most, threads.busy_threads())
-        time.sleep(0.001)
+    for _ in range(10):  # a busy machine may run one after the other
+        callers = [threading.Thread(target=cyrnn.lstm_forward, args=(q.x, q.a0, q.p)) for _ in range(2)]
+        for caller in callers:
+            caller.start()
+        while any(caller.is_alive() for caller in callers):
+            most = max(most, threads.busy_threads())
+            time.sleep(0.001)
+        if most == 2:
+            break
     assert most == 2
 
 

@@ -318,4 +318,3 @@ def main(argv: list[str] | None = None) -> int:
     show_text(screen, name, text, runs, timing)
     print("\n" + screen.mark(agrees, f"{verdict} ({time.perf_counter() - start:.1f} s)"))
     return 0 if agrees else 1
-

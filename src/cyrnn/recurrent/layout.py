@@ -256,7 +256,6 @@ def converted(parts: Layout, name: str, n_x: int | None, output: Any, dtype: DTy
     return Layout(embedding, layers, top)
 
 
-
 def initial_states(
     states: Any, parts: Layout, m: int, sizes: list[int], name: str, dtype: DType
 ) -> list[list[tuple[Any, ...]]]:

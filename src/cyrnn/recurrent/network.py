@@ -450,7 +450,8 @@ def _backward(
         if len(layer) == 1:
             above = (total, None) if d_hidden is None else (None, d_hidden[0])
             weights, _ = layer[0].arrays()
-            made = [kernels.recurrent.layer_backward(form, False, *source, weights, kept, buffers[0][0], *above, d_last[k][0])]
+            how = weights, kept, buffers[0][0], *above, d_last[k][0]
+            made = [kernels.recurrent.layer_backward(form, False, *source, *how)]
         else:
             halves = ((total[:n_a], total[n_a:]), (None, None)) if d_hidden is None else ((None, None), d_hidden)
             both = tuple([direction.arrays()[0] for direction in layer])

@@ -263,9 +263,7 @@ def to_indices(
     [array([1, 0])]
     """
     known: list[Any] = (
-        sorted({entry for sequence in sequences for entry in sequence})
-        if vocabulary is None
-        else list(vocabulary)
+        sorted({entry for sequence in sequences for entry in sequence}) if vocabulary is None else list(vocabulary)
     )
     places = {entry: k for k, entry in enumerate(known)}
     if len(places) < len(known):
