@@ -716,6 +716,7 @@ def test_data_are_refused_by_name():
         refused(r"X: expected numbers up to 3.4e\+38, as float32 has: X\[5\] at step 0", large, model=single)
         with pytest.raises(ValueError, match=r"as float32 has: X\[5\] at step 0"):
             single.predict(large)
+    refused("y: expected real numbers, got dtype <U4", y=["more", "less"] * 6, model=SequenceRegressor(**QUICK))
     refused("y: expected values up to 1.3e.154", y=np.full(12, 1e200), model=SequenceRegressor(**QUICK))
     refused("y: expected labels, got numbers that are not whole; values=True", y=[x[:, 0] for x in X], model=tagger)
     mixed = [x[:, :2] if j == 0 else x[:, 0] for j, x in enumerate(X)]

@@ -380,6 +380,8 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
         return tags
 
     def _read_targets(self, y: Any, sequences: Sequences, first: bool) -> NDArray[Any]:
+        if np.asarray(y).dtype.kind in "USc":
+            raise TypeError(f"y: expected real numbers, got dtype {np.asarray(y).dtype}")
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=type(self).__name__)
         if y.ndim not in (1, 2):
             raise ValueError(f"y: expected shape (n_samples,) or (n_samples, n_outputs), got {y.shape}")
