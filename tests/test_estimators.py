@@ -723,6 +723,26 @@ def test_data_are_refused_by_name():
     refused(r"y\[1\]: expected \(2,\) at each step, as y\[0\]", y=mixed, model=SequenceTagger(values=True, **QUICK))
 
 
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_after_an_error_the_estimator_is_as_before(warm_start):
+    X, y = ragged(12)
+    model = SequenceClassifier(warm_start=warm_start, **QUICK).fit(X, y)
+    other = copy.deepcopy(model)
+    narrow = [x[:, :2] for x in X]
+    for parameters, wrong in (
+        ({}, (narrow, y[:5])), ({}, (narrow, np.full(12, np.nan))),
+        ({"early_stopping": True, "validation_fraction": 0.01}, (X, y)), ({"schedule": "steep"}, (X, y)),
+    ):  # fmt: skip
+        model.set_params(**parameters)
+        for train in (model.fit, model.partial_fit) if not parameters else (model.fit,):
+            with pytest.raises(ValueError):  # noqa: PT011  # any
+                train(*wrong)
+        model.set_params(early_stopping=False, validation_fraction=0.1, schedule="linear")
+        assert_array_equal(model.predict_proba(X), other.predict_proba(X))
+    assert model.history_ == other.history_
+    same(model.partial_fit(X, y).network_, other.partial_fit(X, y).network_)
+
+
 def test_batches_of_similar_lengths(monkeypatch):
     from cyrnn.estimators import _base
 

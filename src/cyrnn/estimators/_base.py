@@ -62,6 +62,18 @@ def threads(n: int | None) -> Iterator[None]:
             set_num_threads(before)
 
 
+@contextmanager
+def unchanged(estimator: Any) -> Iterator[None]:
+    """Leave an estimator as it is where its arguments are refused."""
+    before = dict(estimator.__dict__)
+    try:
+        yield
+    except BaseException:
+        estimator.__dict__.clear()
+        estimator.__dict__.update(before)
+        raise
+
+
 def copied(nested: Any) -> Any:
     """Return nested arrays with a copy of each."""
     if isinstance(nested, dict):
@@ -386,26 +398,27 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         --------
         See the class.
         """
-        self._check_parameters()
-        again = self.warm_start and hasattr(self, "network_")
-        if again:
-            self._check_network()
-        examples = self._examples(X, y, sample_weight, not again)
-        self._rng = np.random.default_rng(check_random_state(self.random_state).randint(1 << 31))
-        if not again:
-            self._begin(examples)
-        validation = None
-        if self.early_stopping:
-            try:
-                train, held_out = train_test_split(
-                    np.arange(len(examples.sequences)), test_size=self.validation_fraction,
-                    random_state=int(self._rng.integers(1 << 31)), stratify=self._strata(examples),
-                )  # fmt: skip
-            except ValueError as error:
-                given = f"{len(examples.sequences)} sequences with validation_fraction={self.validation_fraction}"
-                expected = "expected a part that can be held out, with an example of each class here and there"
-                raise ValueError(f"early_stopping: {expected}, got {given}: {error}") from error
-            examples, validation = examples.subset(np.sort(train)), examples.subset(np.sort(held_out))
+        with unchanged(self):
+            self._check_parameters()
+            again = self.warm_start and hasattr(self, "network_")
+            if again:
+                self._check_network()
+            examples = self._examples(X, y, sample_weight, not again)
+            self._rng = np.random.default_rng(check_random_state(self.random_state).randint(1 << 31))
+            if not again:
+                self._begin(examples)
+            validation = None
+            if self.early_stopping:
+                try:
+                    train, held_out = train_test_split(
+                        np.arange(len(examples.sequences)), test_size=self.validation_fraction,
+                        random_state=int(self._rng.integers(1 << 31)), stratify=self._strata(examples),
+                    )  # fmt: skip
+                except ValueError as error:
+                    given = f"{len(examples.sequences)} sequences with validation_fraction={self.validation_fraction}"
+                    expected = "expected a part that can be held out, with an example of each class here and there"
+                    raise ValueError(f"early_stopping: {expected}, got {given}: {error}") from error
+                examples, validation = examples.subset(np.sort(train)), examples.subset(np.sort(held_out))
         factor = self.schedule if callable(self.schedule) else SCHEDULES[self.schedule]
         self._train(examples, validation, self.epochs, factor, client)
         return self
@@ -437,14 +450,15 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         --------
         See the class.
         """
-        self._check_parameters()
-        first = not hasattr(self, "network_")
-        if not first:
-            self._check_network()
-        examples = self._examples(X, y, sample_weight, first)
-        if first:
-            self._rng = np.random.default_rng(check_random_state(self.random_state).randint(1 << 31))
-            self._begin(examples)
+        with unchanged(self):
+            self._check_parameters()
+            first = not hasattr(self, "network_")
+            if not first:
+                self._check_network()
+            examples = self._examples(X, y, sample_weight, first)
+            if first:
+                self._rng = np.random.default_rng(check_random_state(self.random_state).randint(1 << 31))
+                self._begin(examples)
         self._train(examples, None, 1, SCHEDULES["constant"], None)
         return self
 
