@@ -2,7 +2,7 @@
 
     pip install '.[bench]'
     python benchmarks/run.py --quick             within a minute, NumPy alone
-    python benchmarks/run.py --peers --docs      everything; writes the table and the picture of docs/speed.md
+    python benchmarks/run.py --peers --docs      everything; writes the table of docs/speed.md
 
 All contenders of a row run in one process, in turn, round after round; what is shown is the median of
 the ratios of each round (the peer's time over ours: above 1 we are ahead) with its quartiles, so that a
@@ -37,7 +37,6 @@ SIZES = [  # n_x, n_a, n_y, m, T_x, from the notebook's own to a real network
     (512, 1024, 256, 64, 8),
 ]
 ROOT = Path(__file__).parent.parent
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito, for colour-blind readers
 
 
 def one_process(threads):
@@ -214,34 +213,6 @@ def behind(rows, names):
     return lines or ["No peer is faster at any of these sizes."]
 
 
-def overview(result, path):
-    """Draw the speed-up of the LSTM against each peer over the sizes: the picture of README.md and docs/speed.md."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    threads = result["rows"][0]["threads"]
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
-    for axis, what in zip(axes, ("f", "fb"), strict=True):
-        rows = [r for r in result["rows"] if (r["kind"], r["what"], r["threads"]) == ("lstm", what, threads)]
-        names = list(dict.fromkeys(name for row in rows for name in row["ratios"]))
-        for k, name in enumerate(names):
-            points = [(i, row["ratios"][name][1]) for i, row in enumerate(rows) if name in row["ratios"]]
-            axis.plot(*zip(*points, strict=True), color=COLOURS[k], marker="osD^vP"[k], label=name)
-        axis.axhline(1, color="black", linewidth=1)
-        units, m = ([row["size"][k] for row in rows] for k in (1, 3))
-        axis.set_xticks(range(len(rows)), [f"{n}\n{j}" for n, j in zip(units, m, strict=True)])
-        axis.set(yscale="log", title=f"LSTM, {WORDS[what]}", xlabel="units (upper row), batch size (lower row)")
-        axis.grid(axis="y", alpha=0.3)
-    axes[0].set_yticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
-    axes[0].minorticks_off()
-    axes[0].set(ylabel="speed-up of cyrnn\n(time of the other / time of cyrnn)")
-    axes[0].legend(frameon=False)
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=100)
-
-
 def picture(result, path):
     """Bars of every peer's time over ours, one panel for each kind of pass."""
     import matplotlib as mpl
@@ -313,7 +284,7 @@ def main():
     parser.add_argument("--seconds", type=float, help="time for each contender of a row")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     parser.add_argument("--picture", type=Path, help="write a picture to this file")
-    parser.add_argument("--docs", action="store_true", help="write the table into docs/speed.md, and its picture")
+    parser.add_argument("--docs", action="store_true", help="write the table of docs/speed.md and README's picture")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -344,7 +315,10 @@ def main():
         picture(result, arguments.picture)
     if arguments.docs:
         write_table(ROOT / "docs/speed.md", about(result) + "\n\n" + markdown(result))
-        overview(result, ROOT / "docs/pictures/speed.png")
+        sys.path.insert(0, str(ROOT / "docs"))
+        import figures
+
+        figures.speed(figures.KEPT)
 
 
 if __name__ == "__main__":

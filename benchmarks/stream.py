@@ -30,7 +30,7 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter_ns
 
-from run import COLOURS, ROOT, one_process, write_table
+from run import ROOT, one_process, write_table
 
 SIZES = [8, 16, 32, 64, 128]
 OURS = "Stream, out="
@@ -94,7 +94,7 @@ def contenders(kind, n):
         "Stream": partial(cyrnn.Stream(q.p).step, xt),
         "cell function": peers.functions(cyrnn, q)["cell f"],
     }
-    found = peers.contenders(1, True)
+    found = peers.contenders(1, PEERS)
     calls |= {name: found[name](q)[what] for name, what in PEERS.items() if name in found}
     return calls | {CLOCK: partial(spin, max(0, median_of(calls[OURS]) - median_of(partial(spin, 0))))}
 
@@ -273,33 +273,6 @@ def picture(result, path):
     figure.savefig(path, dpi=110)
 
 
-def overview(rows, path):
-    """Draw the median step of each contender over the sizes, with a bar up to the 99.9th percentile."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-    import numpy as np
-
-    kinds, sizes, names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("kind", "n", "name"))
-    figure, axes = plt.subplots(1, len(kinds), figsize=(11, 4.6), sharey=True, squeeze=False, layout="constrained")
-    for axis, kind in zip(axes[0], kinds, strict=True):
-        for k, name in enumerate(names):
-            mine = [row for row in rows if (row["kind"], row["name"]) == (kind, name)]
-            middle, far = (np.array([row["ns"][j] for row in mine]) / 1e3 for j in (0, -1))
-            at = [sizes.index(row["n"]) + (k - (len(names) - 1) / 2) * 0.1 for row in mine]
-            style = {"color": COLOURS[k % len(COLOURS)], "marker": "osD^vP"[k % 6], "markersize": 5, "linewidth": 1}
-            axis.errorbar(at, middle, [0 * middle, far - middle], label=name, **style)
-        axis.set_xticks(range(len(sizes)), [str(n) for n in sizes])
-        axis.set(yscale="log", title=kind.upper(), xlabel="units = inputs = outputs")
-        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.grid(axis="y", alpha=0.3)
-    axes[0][0].set_ylabel("time of one step, us\n(marker: median; bar: to the 99.9th percentile)")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=len(names), frameon=False)
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=100)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="three sizes and 5,000 steps: within a minute")
@@ -307,7 +280,7 @@ def main():
     parser.add_argument("--steps", type=int, help="steps of each contender, a million without it")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     parser.add_argument("--picture", type=Path, help="write a picture of the distributions to this file")
-    parser.add_argument("--docs", action="store_true", help="write the table into docs/streaming.md, and its picture")
+    parser.add_argument("--docs", action="store_true", help="write the tables of docs/streaming.md")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -327,7 +300,6 @@ def main():
         picture(result, arguments.picture)
     if arguments.docs:
         write_table(PAGE, markdown(result))
-        overview(result["rows"], ROOT / "docs/pictures/stream.png")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import blocks  # noqa: E402
+import figures  # noqa: E402
 
 cyrnn.set_num_threads(1)  # the pages' networks are small, and other work may run beside the build
 
@@ -96,8 +97,8 @@ def link_names(app, what, name, obj, options, lines):
     lines[:] = [re.sub(r"(?<![`:])`([^`<]+)`(?!`)", linked, line) for line in lines]
 
 
-def draw_examples(app):
-    """Run the short form of each example that draws, for its picture."""
+def draw(app):
+    """Draw the figures of the measurements; run the short form of each example that draws, for its picture."""
     folder = HERE / "_generated"
     folder.mkdir(exist_ok=True)
     environment = os.environ | {"MPLBACKEND": "Agg", "PYTHONPATH": str(Path(cyrnn.__file__).parents[1])}
@@ -110,34 +111,13 @@ def draw_examples(app):
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             if done.returncode:
                 logger.warning("%s: %s", script.name, done.stderr)
-    draw_accuracy(folder / "accuracy.png")
-
-
-def draw_accuracy(path):
-    """Draw the largest error of the functions over their range, as benchmarks/accuracy.py measures it."""
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    sys.path.insert(0, str(HERE.parent / "benchmarks"))
-    import accuracy
-
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    colours = ("#0072B2", "#D55E00", "#009E73")
-    for axis, width in zip(figure.subplots(1, 2, sharey=True), (2, 40), strict=True):
-        edges = np.linspace(-width, width, 201)
-        x = np.random.default_rng(0).uniform(edges[:-1], edges[1:], (2000, 200))
-        for name, colour in zip(accuracy.EXACT, colours, strict=True):
-            largest = accuracy.errors(name, x.ravel()).reshape(x.shape).max(axis=0)
-            axis.plot((edges[1:] + edges[:-1]) / 2, largest.astype(float), label=name, color=colour)
-        axis.set(xlabel="x", xlim=(-width, width), ylim=(0, 2))
-        axis.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("largest error (ulp)")
-    figure.axes[0].legend(frameon=False, ncols=3)
-    figure.savefig(path, dpi=100)
+    figures.speed(folder / "speed.svg")
+    figures.latency(folder / "latency.svg")
+    figures.accuracy(folder / "accuracy.svg")
 
 
 def setup(app):
     """Connect these functions to the build."""
     app.connect("autodoc-process-docstring", link_names, priority=900)  # after numpydoc
-    app.connect("builder-inited", draw_examples)
+    app.connect("builder-inited", draw)
     app.connect("source-read", run_examples)

@@ -87,24 +87,24 @@ def picture(path, losses, parameters, x, labels):
     # A step of the caches is a tuple: a_next, a_prev, cct, ut, rt, hct, xt, parameters.
     ut, rt, a = (np.stack([step[k][:, 0] for step in steps], axis=1) for k in (3, 4, 0))
     order = np.argsort(ut.mean(axis=1))
-    figure, axes = plt.subplots(6, 1, figsize=(13, 12), layout="constrained", height_ratios=[1.2, 1.2, 1, 1, 1, 1])
-    axes[0].semilogy(1 + np.arange(len(losses)), losses, linewidth=0.8)
-    axes[0].set(title="training loss, one batch per update", xlabel="update", ylabel="loss (nats)")
-    axes[1].imshow(x[:, 0], aspect="auto", origin="lower", cmap="magma", interpolation="nearest")
-    axes[1].set(title="a clip: energy in 16 bands", ylabel="band")
+    figure, axes = plt.subplots(6, 1, figsize=(7.4, 9.6), layout="constrained")
+    axes[0].plot(1 + np.arange(len(losses)), losses, color="#0072B2", linewidth=0.8)
+    axes[0].set(xlabel="update", ylabel="training\nloss (nats)", ylim=(0, None))
+    axes[1].imshow(x[:, 0], aspect="auto", origin="lower", cmap="cividis", interpolation="nearest")
+    axes[1].set(title="a clip: energy in 16 bands", ylabel="band", xticklabels=[])
     axes[2].plot(labels[0], color="0.6", label="label")
-    axes[2].plot(y[1, 0], color="C1", label="probability of the keyword")
-    axes[2].set(xlim=(-0.5, labels.shape[1] - 0.5), ylim=(-0.05, 1.05))
-    axes[2].legend(frameon=False, ncols=2, loc="upper left")
+    axes[2].plot(y[1, 0], color="#D55E00", label="probability of the keyword")
+    axes[2].set(xlim=(-0.5, labels.shape[1] - 0.5), ylim=(-0.05, 1.05), xticklabels=[])
+    axes[2].legend(frameon=False, loc="center left")
     for axis, (name, values) in zip(
         axes[3:], {"update gate": ut, "reset gate": rt, "hidden state": a}.items(), strict=True
     ):
-        look = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1} if values is a else {"vmin": 0, "vmax": 1}
-        shown = axis.imshow(values[order], aspect="auto", interpolation="nearest", **look)
-        axis.set(title=name, ylabel="unit", yticks=[])
+        look = {"cmap": "RdBu_r", "vmin": -1} if values is a else {"cmap": "cividis", "vmin": 0}
+        shown = axis.imshow(values[order], aspect="auto", interpolation="nearest", vmax=1, **look)
+        axis.set(title=name, ylabel="unit", yticks=[], **{} if values is a else {"xticklabels": []})
         figure.colorbar(shown, ax=axis, pad=0.01)
     axes[-1].set_xlabel("frame")
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=150)
 
 
 def main():

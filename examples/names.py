@@ -2,7 +2,7 @@
 
     pip install '.[examples]'
     python examples/names.py                                  about a minute on one thread; with --layers 1 half of it
-    python examples/names.py --quick --picture names.png      a small network, few names; the loss of every epoch
+    python examples/names.py --quick --picture names.png      a small network, few names; the loss, a name
 
 The names come with the package `names`: the United States' census of 1990, in the public domain.  Each is a sequence
 of its own length: the network reads a letter a step and tells the next one; after the last one comes the mark of the
@@ -30,7 +30,7 @@ def windows(names, width):
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--quick", action="store_true", help="a small network and 6,000 names, for a test")
 parser.add_argument("--layers", type=int, default=2, help="of the network (default 2)")
-parser.add_argument("--picture", metavar="PNG", help="draw the loss into this file")
+parser.add_argument("--picture", metavar="PNG", help="draw the loss and the next letters of a name into this file")
 arguments = parser.parse_args()
 units, batch_size, epochs, most = (48, 32, 4, 6000) if arguments.quick else (128, 128, 5, None)
 file = distribution("names").locate_file("names/dist.all.last")  # not imported: this file has its name
@@ -56,4 +56,17 @@ real = set(held_out.tolist()).intersection(new)
 print(f"{len(new)} of 1000 invented names are not in the training data; {len(real)} of those are real, held-out ones")
 print("a dozen of the new ones:", ", ".join(name.capitalize() for name in new[:12]))
 if arguments.picture:
-    model.plot().savefig(arguments.picture, dpi=150)
+    import matplotlib.pyplot as plt
+
+    letters, (probabilities,) = X_test[0], model.predict_proba(X_test[:1])
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 4.8), layout="constrained", width_ratios=[3, 4])
+    left.plot(np.arange(1, epochs + 1), model.history_["loss"], color="#0072B2")
+    left.set(xlabel="epoch", ylabel="training loss (nats per letter)", xticks=range(1, epochs + 1))
+    shown = right.imshow(probabilities.T, aspect="auto", cmap="cividis", vmin=0)
+    right.plot(y_test[0], "wo", markersize=5, markeredgecolor="black", label="the letter that comes")
+    right.set_xticks(range(len(letters)), [LETTERS[k] for k in letters])
+    right.set_yticks(range(len(LETTERS)), LETTERS, fontsize=8)
+    right.set(xlabel="letter that is read, of a held-out name", ylabel="next letter")
+    figure.legend(loc="outside upper right", frameon=False)
+    figure.colorbar(shown, ax=right, label="probability")
+    figure.savefig(arguments.picture, dpi=150)

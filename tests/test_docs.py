@@ -23,6 +23,7 @@ def module(path):
 
 
 blocks = module(ROOT / "docs" / "blocks.py")
+figures = module(ROOT / "docs" / "figures.py")
 PAGES = [page for page in ALL if blocks.BLOCK.search(page.read_text())]
 
 
@@ -88,6 +89,32 @@ def test_every_page_is_in_the_site():
 
 def test_the_readme_is_short():
     assert (ROOT / "README.md").read_text().count("\n") < 150
+
+
+def test_the_figure_that_is_kept_is_of_its_table():
+    kept = figures.KEPT.read_text()
+    assert figures.digest("speed.md") in kept
+    assert all(f">{name}</text>" in kept for name in list(figures.table("speed.md")[0])[5:])
+
+
+def test_figures_show_their_tables(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(figures, "HERE", tmp_path)
+    (tmp_path / "speed.md").write_text(
+        "<!-- benchmark -->\nof what\n\n"
+        "| n_x, n_a, n_y, m, T_x |  | threads | time | fraction of peak | Theirs | Another |\n"
+        "|---|---|---|---|---|---|---|\n"
+        "| 1, 22, 3, 4, 5 | LSTM forward | 1 | 3 us | 0.5 | 8.0 | 2.0 |\n"
+        "| 1, 333, 3, 44, 5 | LSTM forward | 1 | 3 us | 0.5 | 4.0 |  |\n"
+        "| 1, 22, 3, 4, 5 | LSTM forward + backward | 1 | 3 us | 0.5 | 1.0 |  |\n\n- and a line\n<!-- end -->\n"
+    )
+    drawn = []
+    monkeypatch.setattr(figures, "save", lambda figure, *_: drawn.append(figure))
+    figures.speed(tmp_path / "speed.svg")
+    left, right = ([list(zip(*line.get_data(), strict=True)) for line in axis.lines] for axis in drawn[0].axes)
+    assert left[:2] == [[(0, 8), (1, 4)], [(0, 2)]]
+    assert right[0] == [(0, 1)]
+    assert [label.get_text() for label in drawn[0].axes[0].get_xticklabels()] == ["22\n4", "333\n44"]
 
 
 def test_validation_of_docstrings():

@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 NEEDS = {
     "digits": ("sklearn", "tqdm", "matplotlib"),
     "names": ("names", "sklearn", "tqdm", "matplotlib"),
-    "series": ("statsmodels", "sklearn", "tqdm", "matplotlib"),
+    "series": ("sklearn", "tqdm", "matplotlib"),
     "keywords": ("tqdm", "matplotlib"),
     "data_parallel": ("sklearn", "tqdm", "distributed"),
 }
@@ -81,9 +81,9 @@ def test_names(tmp_path):
 def test_series(tmp_path):
     needs("series")
     printed = run("series", "--picture", str(tmp_path / "series.png"))
-    wrong = {name: float(by) for name, by in re.findall(r"^(\w*) ?forecast +([\d.]+)$", printed, re.MULTILINE)}
-    assert wrong.keys() == {"", "naive", "linear"}
-    assert wrong[""] < wrong["naive"]
+    wrong = {name: float(by) for name, by in re.findall(r"^(\w+) +([\d.]+)$", printed, re.MULTILINE)}
+    assert wrong.keys() == {"network", "linear", "neighbours", "naive"}
+    assert 3 * wrong["network"] < wrong["linear"] < wrong["naive"]
     assert drawn(tmp_path / "series.png")
 
 
