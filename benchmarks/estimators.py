@@ -15,6 +15,7 @@ import warnings
 
 import numpy as np
 import torch
+from classifiers import curves as ragged
 from run import ROOT, write_table
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -63,15 +64,6 @@ def dense():
     images, y = load_digits(return_X_y=True)
     X = (images.reshape(-1, 8, 8) / 16).astype(np.float32)
     return train_test_split(X, y.astype(np.int64), test_size=1 / 3, random_state=0, stratify=y)
-
-
-def ragged():
-    rng = np.random.default_rng(0)
-    y, lengths = rng.integers(9, size=640), rng.integers(7, 30, 640)
-    speed, phase = rng.normal(size=(2, 9, 12))
-    X = [np.sin(np.linspace(0, 2, n)[:, None] * speed[k] + phase[k]) for n, k in zip(lengths, y, strict=True)]
-    X = [(x + rng.normal(size=x.shape)).astype(np.float32) for x in X]
-    return X[:270], X[270:], y[:270], y[270:]
 
 
 def skorch_model(X, units, classes, epochs):

@@ -261,11 +261,12 @@ def processor():
     return next(names, platform.processor() or platform.machine())
 
 
-def write_table(page, table):
+def write_table(page, table, name="benchmark"):
     """Put a table where a page has its benchmark."""
-    before, rest = page.read_text().split("<!-- benchmark -->\n")
-    after = rest.split("<!-- end -->\n")[1]
-    page.write_text(f"{before}<!-- benchmark -->\n{table}\n<!-- end -->\n{after}")
+    begin = f"<!-- {name} -->\n"
+    before, rest = page.read_text().split(begin)
+    _, after = rest.split("<!-- end -->\n", 1)
+    page.write_text(f"{before}{begin}{table}\n<!-- end -->\n{after}")
 
 
 def size(text):

@@ -38,6 +38,18 @@ def test_a_peer_computes_the_same(name, kind):
         call()
 
 
+@pytest.mark.filterwarnings("ignore")  # of the other libraries
+@pytest.mark.parametrize("name", ["cyrnn", "PyTorch by hand", "skorch with PyTorch", "Keras on PyTorch"])
+def test_the_programs_of_the_other_libraries_learn_the_same(name):
+    programs = importlib.import_module("classifiers")
+    for module in programs.MODULES[name]:
+        pytest.importorskip(module, reason=f"{module} is not installed")
+    X, X_test, y, y_test = programs.curves()
+    found = programs.PROGRAMS[name](X, y, X_test, 16, 8, 0)
+    assert np.mean(found == y_test) > 0.85
+    assert (programs.code_lines(programs.PROGRAMS[name]) == 3) == (name == "cyrnn")
+
+
 @pytest.mark.parametrize(("layers", "both"), [(2, False), (1, True), (2, True)])
 def test_the_peers_of_a_network_compute_the_same(layers, both):
     pytest.importorskip("torch", reason="PyTorch is not installed")

@@ -25,6 +25,7 @@ from sklearn.utils.validation import (
 
 from .. import _checks
 from .._checks import Array
+from .._threads import checked as number_of_threads
 from .._threads import get_num_threads, set_num_threads
 from ..interop.keras_weights import to_keras
 from ..interop.onnx import export_onnx
@@ -45,6 +46,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 Gradients = Callable[[list[Any], Places], tuple[float, list[Any], float] | None]  # of the network and a batch
 DIVERGED = 10.0  # times the loss of a network that has learnt nothing
 MOST = 1.7e308
+DRAWN_BY = ("cell", "units", "bidirectional", "dtype", "vocabulary", "embedding", "values")
 
 
 @contextmanager
@@ -58,6 +60,18 @@ def threads(n: int | None) -> Iterator[None]:
     finally:
         if n is not None:
             set_num_threads(before)
+
+
+@contextmanager
+def unchanged(estimator: Any) -> Iterator[None]:
+    """Leave an estimator as it is where its arguments are refused."""
+    before = dict(estimator.__dict__)
+    try:
+        yield
+    except BaseException:
+        estimator.__dict__.clear()
+        estimator.__dict__.update(before)
+        raise
 
 
 def copied(nested: Any) -> Any:
@@ -91,6 +105,19 @@ def is_ragged(X: Any, numbers: bool = True) -> bool:
     return all(isinstance(x, (list, tuple)) or getattr(x, "ndim", 0) > 0 for x in X)
 
 
+def has_words(X: Any) -> bool:
+    """Whether X is a list of strings, or of lists of strings, that are no numbers."""
+    first = X[0] if isinstance(X, (list, tuple)) and len(X) else None
+    word = first[0] if isinstance(first, (list, tuple)) and len(first) else first
+    if not isinstance(word, str):
+        return False
+    try:
+        float(word)
+    except ValueError:
+        return True
+    return False
+
+
 def where(lengths: NDArray[Any], step: int) -> str:
     """Return the name of one of all steps, as the caller would spell it."""
     ends = np.cumsum(lengths)
@@ -109,6 +136,11 @@ def read_sequences(estimator: Any, X: Any, reset: bool, vocabulary: Any = None) 
         If X is no array of numbers, nor a list of such; if it has NaN, or another number of features than in `fit`.
     """
     name = type(estimator).__name__
+    if isinstance(X, (list, tuple)) and len(X) == 0:
+        raise ValueError("X: expected one sequence at least, got none")
+    if has_words(X):
+        advice = f"SequenceIndexer makes indices of them, for {name}(vocabulary='auto')"
+        raise TypeError(f"X: expected numbers, got words; {advice}")
     if is_ragged(X, vocabulary is None):
         arrays = all_sequences("X", X)
         lengths = np.array([len(array) for array in arrays], np.intp)
@@ -117,6 +149,8 @@ def read_sequences(estimator: Any, X: Any, reset: bool, vocabulary: Any = None) 
         values = np.concatenate(arrays)
     else:
         dimensions = getattr(X, "ndim", None) or np.asarray(X).ndim
+        if dimensions > 3:
+            raise ValueError(f"X: expected two or three dimensions, got shape {np.shape(X)}")
         table = vocabulary is None and dimensions != 3
         if table and (reset or estimator._table):
             array = validate_data(estimator, X, reset=reset, dtype=np.float64)
@@ -148,7 +182,10 @@ def read_sequences(estimator: Any, X: Any, reset: bool, vocabulary: Any = None) 
         estimator.__dict__.pop("feature_names_in_", None)
     wanted = 1 if estimator._table else estimator.n_features_in_
     if width != wanted:
-        raise ValueError(f"X has {width} features, but {name} is expecting {wanted} features as input")
+        hint = ""
+        if getattr(X, "ndim", None) == 2 and X.shape[1] == wanted:
+            hint = f"; two dimensions are {X.shape[0]} sequences of one feature: one sequence of several is [X]"
+        raise ValueError(f"X has {width} features, but {name} is expecting {wanted} features as input{hint}")
     return values, lengths
 
 
@@ -249,6 +286,13 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         """Refuse parameters that are out of range, by name."""
         for name in ("epochs", "batch_size", "patience", "n_shards"):
             whole(name, getattr(self, name))
+        one = np.ndim(self.units) == 0
+        for k, size in enumerate([self.units] if one else self.units):
+            whole("units" if one else f"units[{k}]", size)
+        if not one and len(self.units) == 0:
+            raise ValueError("units: expected those of one layer at least, got none")
+        if self.n_threads is not None:
+            number_of_threads("n_threads", self.n_threads)
         for name in ("bidirectional", "early_stopping", "similar_lengths", "warm_start"):
             _checks.flag(name, getattr(self, name))
         above_0 = "a finite number above 0", 5e-324, MOST
@@ -272,10 +316,27 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             if self.vocabulary is None:
                 raise ValueError("embedding: expected None without a vocabulary, since X is of numbers then")
 
+    def _drawn(self) -> dict[str, Any]:
+        """Return the parameters that a network is drawn by."""
+        found = {name: value for name, value in self.get_params(deep=False).items() if name in DRAWN_BY}
+        return found | {"units": np.ravel(self.units).tolist(), "dtype": np.dtype(self.dtype).name}
+
+    def _check_network(self) -> None:
+        """Refuse other parameters than those of the network whose training goes on."""
+        for name, value in self._drawn().items():
+            kept = self._network_of[name]
+            if value != kept:
+                raise ValueError(f"{name}: expected {kept!r}, as the network has whose training goes on, got {value!r}")
+
     def _sequences(self, X: Any, first: bool = False) -> Sequences:
         """Return X as sequences, checked."""
         vocabulary = self.vocabulary if first or self.vocabulary is None else self._vocabulary
         values, lengths = read_sequences(self, X, first, vocabulary)
+        dtype = np.dtype(self.dtype if first else self.network_[-1]["Wy"].dtype)
+        if values.dtype.kind == "f" and dtype != values.dtype:
+            most = np.finfo(dtype).max
+            for step in np.flatnonzero((np.abs(values) > most).any(axis=1))[:1]:
+                raise ValueError(f"X: expected numbers up to {most:.2g}, as {dtype} has: {where(lengths, step)}")
         if first:
             self._vocabulary = int(values.max()) + 1 if vocabulary == "auto" else vocabulary
         return Sequences.of(values, lengths)
@@ -288,11 +349,16 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         sequences = self._sequences(X, first)
         check_consistent_length(np.empty(len(sequences)), y)
         targets = self._read_targets(y, sequences, first)
+        if targets.dtype.kind == "f":
+            most = float(np.sqrt(np.finfo(self.dtype).max))
+            if np.abs(targets).max() > most:
+                raise ValueError(f"y: expected values up to {most:.1e}, whose squares {np.dtype(self.dtype)} has")
         if sample_weight is not None:
             sample_weight = self._read_weights(sample_weight, sequences)
-            if not sample_weight.any():
-                raise ValueError("sample_weight: expected one weight above 0 at least, got zeros")
         weights = self._weights(y, targets, sample_weight)
+        if weights is not None and not weights.any():
+            name = "class_weight" if sample_weight is None else "sample_weight"
+            raise ValueError(f"{name}: expected one weight above 0 at least, got zeros")
         return Examples(sequences, targets, weights, self._each_step).of_type(self.dtype)
 
     def _read_weights(self, sample_weight: Any, sequences: Sequences) -> Array:
@@ -332,19 +398,27 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         --------
         See the class.
         """
-        self._check_parameters()
-        again = self.warm_start and hasattr(self, "network_")
-        examples = self._examples(X, y, sample_weight, not again)
-        self._rng = np.random.default_rng(check_random_state(self.random_state).randint(1 << 31))
-        if not again:
-            self._begin(examples)
-        validation = None
-        if self.early_stopping:
-            train, held_out = train_test_split(
-                np.arange(len(examples.sequences)), test_size=self.validation_fraction,
-                random_state=int(self._rng.integers(1 << 31)), stratify=self._strata(examples),
-            )  # fmt: skip
-            examples, validation = examples.subset(np.sort(train)), examples.subset(np.sort(held_out))
+        with unchanged(self):
+            self._check_parameters()
+            again = self.warm_start and hasattr(self, "network_")
+            if again:
+                self._check_network()
+            examples = self._examples(X, y, sample_weight, not again)
+            self._rng = np.random.default_rng(check_random_state(self.random_state).randint(1 << 31))
+            if not again:
+                self._begin(examples)
+            validation = None
+            if self.early_stopping:
+                try:
+                    train, held_out = train_test_split(
+                        np.arange(len(examples.sequences)), test_size=self.validation_fraction,
+                        random_state=int(self._rng.integers(1 << 31)), stratify=self._strata(examples),
+                    )  # fmt: skip
+                except ValueError as error:
+                    given = f"{len(examples.sequences)} sequences with validation_fraction={self.validation_fraction}"
+                    expected = "expected a part that can be held out, with an example of each class here and there"
+                    raise ValueError(f"early_stopping: {expected}, got {given}: {error}") from error
+                examples, validation = examples.subset(np.sort(train)), examples.subset(np.sort(held_out))
         factor = self.schedule if callable(self.schedule) else SCHEDULES[self.schedule]
         self._train(examples, validation, self.epochs, factor, client)
         return self
@@ -376,12 +450,15 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         --------
         See the class.
         """
-        self._check_parameters()
-        first = not hasattr(self, "network_")
-        examples = self._examples(X, y, sample_weight, first)
-        if first:
-            self._rng = np.random.default_rng(check_random_state(self.random_state).randint(1 << 31))
-            self._begin(examples)
+        with unchanged(self):
+            self._check_parameters()
+            first = not hasattr(self, "network_")
+            if not first:
+                self._check_network()
+            examples = self._examples(X, y, sample_weight, first)
+            if first:
+                self._rng = np.random.default_rng(check_random_state(self.random_state).randint(1 << 31))
+                self._begin(examples)
         self._train(examples, None, 1, SCHEDULES["constant"], None)
         return self
 
@@ -396,7 +473,7 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             bidirectional=self.bidirectional, vocabulary=width if self.embedding else None,
             reset="after" if self.cell == "gru" else None, dtype=self.dtype,
         )  # fmt: skip
-        self._training = Training(network, *initialize_adam(network))
+        self._training, self._network_of = Training(network, *initialize_adam(network)), self._drawn()
         self.history_ = {"loss": [], "validation_loss": [], "validation_score": []}
         self.n_iter_ = self.best_epoch_ = 0
 
@@ -667,7 +744,7 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         See the class.
         """
         check_is_fitted(self, "network_")
-        parameters = self.get_params(deep=False)
+        parameters = self.get_params(deep=False) | {"dtype": np.dtype(self.dtype).name}
         fitted = {name: value for name, value in self.__dict__.items() if name not in parameters}
         now, rng = fitted.pop("_training"), fitted.pop("_rng")
         del fitted["network_"]

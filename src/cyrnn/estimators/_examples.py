@@ -63,7 +63,7 @@ class Sequences:
 
 def _batch(values: NDArray[Any], places: Places) -> NDArray[Any]:
     """Return the steps of a batch: (n, m, T_x), or (m, T_x) of numbers without a width."""
-    found = values[places]
+    found = values.take(places, axis=0)  # several times faster than values[places]
     return np.ascontiguousarray(found.transpose(2, 0, 1)) if found.ndim == 3 else found
 
 

@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_array, column_or_1d
 
 from .. import _checks
 from .._checks import Array
 from ..recurrent.activations import softmax
-from ._base import SequenceEstimator, finite_targets, is_ragged
+from ._base import MOST, SequenceEstimator, finite_targets, is_ragged
 from ._examples import Examples, Sequences
 
 PARAMETERS = """cell : {"lstm", "gru", "rnn"}
@@ -116,6 +117,12 @@ class _ClassWeights(SequenceEstimator):
         """Return the weights of labels, with those of their classes."""
         if self.class_weight is None:
             return weights
+        if isinstance(self.class_weight, dict):
+            for label, weight in self.class_weight.items():
+                _checks.number(f"class_weight[{label!r}]", weight, "a finite number, 0 or more", 0.0, MOST)
+        elif self.class_weight != "balanced":
+            expected = "None, 'balanced' or a dict from labels to weights"
+            raise ValueError(f"class_weight: expected {expected}, got {self.class_weight!r}")
         found: Array = compute_sample_weight(self.class_weight, y)
         return found if weights is None else found * weights
 
@@ -373,6 +380,8 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
         return tags
 
     def _read_targets(self, y: Any, sequences: Sequences, first: bool) -> NDArray[Any]:
+        if np.asarray(y).dtype.kind in "USc":
+            raise TypeError(f"y: expected real numbers, got dtype {np.asarray(y).dtype}")
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=type(self).__name__)
         if y.ndim not in (1, 2):
             raise ValueError(f"y: expected shape (n_samples,) or (n_samples, n_outputs), got {y.shape}")
@@ -410,6 +419,13 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
         _, z = self._predicted(X)
         found: Array = z[0] if self._single else np.ascontiguousarray(z.T)
         return found
+
+
+def _of_labels(tagger: "SequenceTagger") -> bool:
+    """Whether there are probabilities."""
+    if tagger.values:
+        raise AttributeError("predict_proba: expected a tagger of labels, got one of values")
+    return True
 
 
 @documented
@@ -497,6 +513,9 @@ class SequenceTagger(_ClassWeights):
         for j, (row, length) in enumerate(zip(rows, sequences.lengths.tolist(), strict=True)):
             if row.ndim == 0 or len(row) != length:
                 raise ValueError(f"{name}[{j}]: expected {length} steps, as X[{j}], got shape {row.shape}")
+            if row.shape[1:] != rows[0].shape[1:]:
+                expected = f"{rows[0].shape[1:]} at each step, as {name}[0]"
+                raise ValueError(f"{name}[{j}]: expected {expected}, got {row.shape[1:]}")
         return np.concatenate(rows)
 
     def _read_targets(self, y: Any, sequences: Sequences, first: bool) -> NDArray[Any]:
@@ -504,6 +523,9 @@ class SequenceTagger(_ClassWeights):
         if not _checks.flag("values", self.values):
             if flat.ndim != 1:
                 raise ValueError(f"y: expected one label a step, got shape {flat.shape[1:]}")
+            finite_targets(flat)
+            if flat.dtype.kind == "f" and (flat != np.floor(flat)).any():
+                raise ValueError("y: expected labels, got numbers that are not whole; values=True is for those")
             return self._read_classes(flat, first)
         flat = _checks.real("y", flat)
         finite_targets(flat)
@@ -568,6 +590,7 @@ class SequenceTagger(_ClassWeights):
             return self._as_given(X, sequences, z[0] if self._single else np.ascontiguousarray(z.T))
         return self._as_given(X, sequences, self.classes_[z.argmax(axis=0)])
 
+    @available_if(_of_labels)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Probabilities of the labels at each step.
 
@@ -591,9 +614,6 @@ class SequenceTagger(_ClassWeights):
         --------
         See the class.
         """
-        check_is_fitted(self, "network_")
-        if self.values:
-            raise AttributeError("predict_proba: expected a tagger of labels, got one of values")
         sequences, z = self._predicted(X)
         return self._as_given(X, sequences, np.ascontiguousarray(softmax(z).T))
 

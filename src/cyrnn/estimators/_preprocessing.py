@@ -193,16 +193,30 @@ class SequenceIndexer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         TypeError, ValueError
-            If `min_count` is no number of 1 or more.
+            If `min_count` is no number of 1 or more, or X is no list of sequences of words that can be sorted.
 
         Examples
         --------
         See the class.
         """
         least = whole("min_count", self.min_count)
-        counts = Counter(word for sequence in X for word in sequence)
-        self.vocabulary_: list[Any] = [None, *sorted(word for word, count in counts.items() if count >= least)]
+        counts = Counter(word for sequence in self._sequences(X) for word in sequence)
+        words = [word for word, count in counts.items() if count >= least]
+        try:
+            self.vocabulary_: list[Any] = [None, *sorted(words)]
+        except TypeError as error:
+            raise TypeError(f"X: expected words that can be sorted, got others ({error})") from error
         return self
+
+    def _sequences(self, X: Any) -> list[Any]:
+        """Return X, a list of what can be iterated."""
+        if isinstance(X, str) or not hasattr(X, "__iter__"):
+            raise TypeError(f"X: expected a list of sequences of words, got {type(X).__name__}")
+        found = list(X)
+        for j, sequence in enumerate(found):
+            if not hasattr(sequence, "__iter__"):
+                raise TypeError(f"X[{j}]: expected a sequence of words, got {type(sequence).__name__}")
+        return found
 
     def transform(self, X: Any) -> list[Indices]:
         """Replace words by indices.
@@ -216,13 +230,18 @@ class SequenceIndexer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         -------
         list of numpy.ndarray of numpy.intp
 
+        Raises
+        ------
+        TypeError
+            If X is no list of sequences.
+
         Examples
         --------
         See the class.
         """
         check_is_fitted(self, "vocabulary_")
         places = {word: k for k, word in enumerate(self.vocabulary_)}
-        return [np.array([places.get(word, 0) for word in sequence], np.intp) for sequence in X]
+        return [np.array([places.get(word, 0) for word in sequence], np.intp) for sequence in self._sequences(X)]
 
     def inverse_transform(self, X: Any) -> list[list[Any]]:
         """Replace indices by words.
@@ -237,9 +256,19 @@ class SequenceIndexer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         list of lists
             None where the word was not in the vocabulary.
 
+        Raises
+        ------
+        ValueError
+            If an index is not one of the vocabulary.
+
         Examples
         --------
         See the class.
         """
         check_is_fitted(self, "vocabulary_")
+        last = len(self.vocabulary_) - 1
+        for j, sequence in enumerate(X):
+            for k in sequence:
+                if not 0 <= k <= last:
+                    raise ValueError(f"X[{j}]: expected indices from 0 to {last}, got {k}")
         return [[self.vocabulary_[k] for k in sequence] for sequence in X]
