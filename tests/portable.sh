@@ -168,7 +168,7 @@ on_zig() {
     needs gcc qemu-aarch64 qemu-x86_64
     python3 -m venv "$work/zig"
     "$work/zig/bin/pip" install ziglang || { echo "zig is not to be had here; left out"; return; }
-    export ZIG_GLOBAL_CACHE_DIR="$work/zig-cache" ZIG_LOCAL_CACHE_DIR="$work/zig-cache"
+    export ZIG_GLOBAL_CACHE_DIR="${ZIG_GLOBAL_CACHE_DIR-$work/zig-cache}" ZIG_LOCAL_CACHE_DIR="$work/zig-cache"
     zig=("$work/zig/bin/python" -m ziglang cc)
     strict=(-std=c11 -Wgnu -Wvla -Werror)
     for processor in baseline v3; do
