@@ -28,9 +28,14 @@ DIRECTIVES = {
 FLAGS = ["-O1" if DEBUG else "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
 if not DEBUG:
     FLAGS.append("-g0")
+# MSVC optimises by itself (/O2).  C11 has `restrict`; /fp:precise fuses nothing, runtime/real.h.
+MSVC_FLAGS = ["/std:c11", "/fp:precise"]
 OPENMP = ["-fopenmp", "/openmp"]
 OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 BUILDS = {"baseline": []}
+MSVC_BUILDS = {"baseline": [], "v3": ["/arch:AVX2"], "v4": ["/arch:AVX512"]}
+# Without the names that only a debugger reads, 4 % of a wheel; where the linker knows it.
+STRIP = [] if DEBUG else ["-Wl,-s"]
 if platform.machine().lower() in ("x86_64", "amd64"):
     BUILDS["v3"] = ["-march=x86-64-v3"]
     BUILDS["v4"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
@@ -80,8 +85,10 @@ class build_ext(setuptools_build_ext):
         openmp = next((flag for flag in OPENMP if self.compiles([flag], OPENMP_PROBE)), None)
         if openmp is None:
             print("cyrnn: this compiler has no OpenMP; every call will run on one thread")
-        flags = {"baseline": [flag for flag in FLAGS if self.compiles([flag])] + [openmp] * bool(openmp)}
-        for build, extra in BUILDS.items():
+        flags = {"baseline": [flag for flag in FLAGS + MSVC_FLAGS if self.compiles([flag])] + [openmp] * bool(openmp)}
+        strip = [flag for flag in STRIP if self.compiles([flag])]
+        msvc = self.compiler.compiler_type == "msvc"
+        for build, extra in ((build, MSVC_BUILDS[build] if msvc else extra) for build, extra in BUILDS.items()):
             if extra and self.compiles(extra):
                 flags[build] = flags["baseline"] + extra
             elif extra:
@@ -91,7 +98,7 @@ class build_ext(setuptools_build_ext):
             name = ext.name.removeprefix("cyrnn._kernels.")
             ext.sources = c_files[name.split(".")[-1] if self.folder_of(ext) else name]
             ext.extra_compile_args = flags[self.build_of(ext)]
-            ext.extra_link_args = [openmp] * bool(openmp)
+            ext.extra_link_args = [openmp] * bool(openmp) + strip
         super().build_extensions()
 
     def build_extension(self, ext: Extension) -> None:
@@ -115,7 +122,7 @@ class build_ext(setuptools_build_ext):
 
     def compiles(self, flags: list[str], program: str = "int main(void) { return 0; }\n") -> bool:
         if self.compiler.compiler_type == "msvc":
-            return flags == ["/openmp"]  # it only warns of a flag that it does not know
+            return all(flag.startswith("/") for flag in flags)  # it only warns of a flag that it does not know
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "probe.c")
             source.write_text(program)

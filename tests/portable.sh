@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
 # Other processors and compilers, in emulators:
 #
-#     bash tests/portable.sh [processors] [clang] [serial] [aarch64]      by default all of them
+#     bash tests/portable.sh [processors] [clang] [serial] [aarch64] [zig]      by default all of them
 #
 # processors  x86-64 without AVX-512 and without AVX2: which build is picked, that another is refused, the numbers
 # clang       the package and its tests by clang
 # serial      a compiler without OpenMP and without the flags of the other builds: a package of one thread and one build
 # aarch64     cross-compiled: the primitives and the functions of floats, tested and vectorised; the package in Debian's
 #             Python for arm64, which apt-get fetches into a folder
+# zig         the primitives by zig's clang, from the package index (left out where it is not there): for Linux with musl,
+#             run, for aarch64 in an emulator; for macOS and Windows, compiled and linked and not run; the headers as
+#             MSVC's preprocessor sees them, without GNU C; what runtime/cpu.h asks the processor there.  MSVC itself,
+#             its OpenMP and its Python are not seen; nor attributes, which the headers used here define away
 #
 # Installs nothing but into folders of its own, and says what it misses.  On Debian:
 # apt-get install qemu-user clang libomp-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross
@@ -15,7 +19,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-[ $# -gt 0 ] || set -- processors clang serial aarch64
+[ $# -gt 0 ] || set -- processors clang serial aarch64 zig
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_QUIET=1 OPENBLAS_NUM_THREADS=1
 unset CYRNN_BUILD CYRNN_DEBUG OPENBLAS_CORETYPE # which no emulated processor may have
 
@@ -158,6 +162,47 @@ on_aarch64() {
     for call in "tests/portable/small.py baseline v3 v4" "-m cyrnn --no-timing"; do
         PYTHONHOME=$arm/system/usr PYTHONPATH=$arm/site qemu-aarch64 -L "$arm/system" "$arm/system/usr/bin/$python" $call
     done | grep -E 'agree|:'
+}
+
+on_zig() {
+    needs gcc qemu-aarch64 qemu-x86_64
+    python3 -m venv "$work/zig"
+    "$work/zig/bin/pip" install ziglang || { echo "zig is not to be had here; left out"; return; }
+    export ZIG_GLOBAL_CACHE_DIR="${ZIG_GLOBAL_CACHE_DIR-$work/zig-cache}" ZIG_LOCAL_CACHE_DIR="$work/zig-cache"
+    zig=("$work/zig/bin/python" -m ziglang cc)
+    strict=(-std=c11 -Wgnu -Wvla -Werror)
+    for processor in baseline v3; do
+        march=x86_64
+        [ $processor = baseline ] || march=x86_64_v3
+        primitives "musl-$processor" "${zig[@]}" -target x86_64-linux-musl -march=$march "${strict[@]}"
+        qemu-x86_64 -cpu max "$work/musl-$processor"
+        qemu-x86_64 -cpu max "$work/musl-$processor-f32"
+    done
+    primitives musl-arm "${zig[@]}" -target aarch64-linux-musl "${strict[@]}"
+    qemu-aarch64 "$work/musl-arm"
+    qemu-aarch64 "$work/musl-arm-f32"
+    primitives macos "${zig[@]}" -target aarch64-macos "${strict[@]}"
+    headers=$("$work/zig/bin/python" -c "import ziglang; print(ziglang.__path__[0])")/lib/libc/include/any-windows-any
+    printf '%s\n' '#include "primitives.c"' '#include "runtime/alloc.h"' '#include "runtime/cpu.h"' \
+        > tests/portable/windows.c
+    for march in x86_64 x86_64_v3 x86_64_v4; do
+        primitives "windows-$march" "${zig[@]}" -target x86_64-windows-gnu -march=$march "${strict[@]}"
+        for precision in -UCYRNN_F32 -DCYRNN_F32; do
+            # MSVC has no __FMA__.  The builtins of the processor are those of intrinsics that are macros.
+            "${zig[@]}" -target x86_64-windows-msvc -march=$march -std=c11 -U__FMA__ $precision -E -nostdlibinc \
+                -isystem "$headers" -I src/cyrnn/_kernels tests/portable/windows.c |
+                awk '/^# [0-9]+ "/ { ours = $3 ~ /_kernels/; next } ours' > "$work/windows.i"
+            grep -q vec_transpose "$work/windows.i"
+            if sed 's/__builtin_ia32//g' "$work/windows.i" |
+                grep -E '__builtin_|__asm|__typeof|__atomic|__sync|__extension__|\(\{'; then
+                echo "GNU C where there is MSVC"; exit 1
+            fi
+            [ $march = x86_64 ] || grep -qE '\<fmaf?\(' "$work/windows.i" || { echo "MSVC without FMA"; exit 1; }
+        done
+    done
+    gcc -Wall -mxsave -I src/cyrnn/_kernels -I tests/portable/msvc tests/portable/cpu.c -o "$work/cpu"
+    "$work/cpu"
+    for cpu in Nehalem SandyBridge Haswell max; do qemu-x86_64 -cpu $cpu "$work/cpu" 2> /dev/null; done
 }
 
 for part in "$@"; do

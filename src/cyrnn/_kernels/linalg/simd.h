@@ -13,12 +13,21 @@
 #ifndef CYRNN_SIMD_H
 #define CYRNN_SIMD_H
 
+#include "runtime/real.h"
+
 #if defined(_MSC_VER)
 #define ALWAYS_INLINE static __forceinline
 #define CACHE_ALIGNED __declspec(align(64))
+#if defined(_M_X64)
+#include <xmmintrin.h>
+#define PREFETCH_WRITE(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
+#define PREFETCH_READ(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
+#define PREFETCH_L2(p) _mm_prefetch((const char *)(p), _MM_HINT_T1)
+#else
 #define PREFETCH_WRITE(p) ((void)(p))
 #define PREFETCH_READ(p) ((void)(p))
 #define PREFETCH_L2(p) ((void)(p))
+#endif
 #else
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define CACHE_ALIGNED __attribute__((aligned(64)))
@@ -64,7 +73,7 @@ ALWAYS_INLINE void vec_transpose(vec r[VLEN])
     }
 }
 
-#elif defined(__AVX2__) && defined(__FMA__)
+#elif defined(__AVX2__) && defined(HAS_FMA)
 #include <immintrin.h>
 #define VLEN 4
 #define VREGS 16

@@ -39,7 +39,7 @@ ALWAYS_INLINE void vec_transpose(vec r[VLEN])
     }
 }
 
-#elif defined(__AVX2__) && defined(__FMA__)
+#elif defined(__AVX2__) && defined(HAS_FMA)
 #include <immintrin.h>
 #define VLEN 8
 #define VREGS 16

@@ -23,6 +23,7 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#include "runtime/real.h"
 
 #if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
 #error "arithmetic must be done in its own type: compile with -msse2 -mfpmath=sse"
@@ -32,7 +33,7 @@
 #include "vmath_f32.h"
 #else
 
-#if defined(__FMA__) || defined(__aarch64__)
+#ifdef HAS_FMA
 #define FMA(a, b, c) fma(a, b, c)
 #else
 #define FMA(a, b, c) ((a) * (b) + (c))

@@ -9,7 +9,7 @@
  *
  * Measured over all 2^32 arguments (tests/portable/float32.py): below 1.8 ulp in every build.
  */
-#if defined(__FMA__) || defined(__aarch64__)
+#ifdef HAS_FMA
 #define FMA(a, b, c) fmaf(a, b, c)
 #else
 #define FMA(a, b, c) ((a) * (b) + (c))

@@ -24,4 +24,12 @@ typedef double real;
 #define REAL_MAX DBL_MAX
 #endif
 
+/* Whether the build has fused multiply-adds: MSVC has no macro of its own for them, /arch:AVX2 brings them. */
+#if defined(__FMA__) || defined(__aarch64__) || (defined(_MSC_VER) && defined(__AVX2__))
+#define HAS_FMA
+#endif
+#if defined(_MSC_VER) && !defined(__clang__)
+#pragma fp_contract(off) /* before Visual Studio 2022 /fp:precise makes fused multiply-adds of a * b + c */
+#endif
+
 #endif

@@ -1,0 +1,1 @@
+/* Of MSVC; for cpu.c, which has what it declares. */
