@@ -85,9 +85,10 @@ class build_ext(setuptools_build_ext):
         openmp = next((flag for flag in OPENMP if self.compiles([flag], OPENMP_PROBE)), None)
         if openmp is None:
             print("cyrnn: this compiler has no OpenMP; every call will run on one thread")
-        flags = {"baseline": [flag for flag in FLAGS + MSVC_FLAGS if self.compiles([flag])] + [openmp] * bool(openmp)}
-        strip = [flag for flag in STRIP if self.compiles([flag])]
         msvc = self.compiler.compiler_type == "msvc"
+        known = [flag for flag in (MSVC_FLAGS if msvc else FLAGS) if self.compiles([flag])]
+        flags = {"baseline": known + [openmp] * bool(openmp)}
+        strip = [flag for flag in STRIP if self.compiles([flag])]
         for build, extra in ((build, MSVC_BUILDS[build] if msvc else extra) for build, extra in BUILDS.items()):
             if extra and self.compiles(extra):
                 flags[build] = flags["baseline"] + extra

@@ -1,7 +1,9 @@
 """Every numeric test runs once on each build of the kernels that this machine can run."""
 
+import contextlib
 import gc
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -11,6 +13,9 @@ from cyrnn._kernels.runtime import threads
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # read when a test imports Keras
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 EVERY_BUILD = {"test_values", "test_gradients", "test_invariance"}  # in float32 too
 

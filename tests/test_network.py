@@ -376,7 +376,7 @@ def test_same_bits_for_every_number_of_threads(shape, shortest):
 @pytest.mark.parametrize(("pair", "count"), [(True, 2), (False, 1)])
 def test_two_directions_of_one_example_take_a_thread_each(pair, count):
     """Where there is nothing else to split: few units, one example."""
-    q = build([LSTM], [pair], [40], np.random.default_rng(0), m=1, T_x=4000)
+    q = build([LSTM], [pair], [40], np.random.default_rng(0), m=1, T_x=20_000)
     caches, seen = forward(q).caches, []
     cyrnn.set_num_threads(2)
     try:
