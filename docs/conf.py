@@ -16,6 +16,7 @@ sys.path.insert(0, str(HERE))
 import blocks  # noqa: E402
 import figures  # noqa: E402
 
+os.environ.setdefault("KERAS_BACKEND", "torch")  # of the pages that convert weights
 cyrnn.set_num_threads(1)  # the pages' networks are small, and other work may run beside the build
 
 project = "cyrnn"

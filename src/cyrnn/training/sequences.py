@@ -129,13 +129,14 @@ def reverse_sequences(x: Any, lengths: Any = None) -> NDArray[Any]:
 
     Parameters
     ----------
-    x : array_like, shape (n, m, T_x), or (m, T_x) of indices or labels
+    x : array_like, shape (n, m, T_x) or (m, T_x)
+        Inputs or hidden states; indices or labels.
     lengths : array_like of integers, shape (m,), optional
         Steps of each example, 0 to T_x; None for T_x.  What is past them stays where it is.
 
     Returns
     -------
-    numpy.ndarray of the shape and dtype of x
+    numpy.ndarray, shape and dtype of x
         A new array.
 
     Raises
