@@ -85,6 +85,11 @@ static void functions(void)
     const double scales[] = {1e-8, 0.7, 3.0, 45.0, 745.0};
     enum { N = 4001 };
     static real x[N], y[N];
+    /* Where expl is exp (musl on aarch64, MSVC) the values compared with are off by an ulp themselves. */
+    volatile long double one = 1;
+    long double base = expl(one);
+    double reference = base == (long double)(double)base ? 1.0 : 0.0;
+    if (reference > 0) printf("  expl and tanhl are those of double: 1 ulp more is let pass\n");
     for (int f = 0; f < 3; f++) {
         for (int s = 0; s < 5; s++) {
             for (int i = 0; i < N; i++) y[i] = x[i] = scales[s] * uniform();
@@ -97,7 +102,7 @@ static void functions(void)
                 frexpl(exact, &exponent);
                 double error = (double)(fabsl(y[i] - exact) / ldexpl(1, (exponent < -1021 ? -1021 : exponent) - 53));
                 if (error > each[f].largest) each[f].largest = error;
-                CHECK(error <= each[f].most, "%s(%a) = %a, %.2f ulp", each[f].name, x[i], y[i], error);
+                CHECK(error <= each[f].most + reference, "%s(%a) = %a, %.2f ulp", each[f].name, x[i], y[i], error);
             }
         }
         for (int n = 1; n < 20; n++) { /* the same bits in the body and in the tail */
