@@ -464,40 +464,87 @@ OBJECTS = np.empty(3, object)
 OBJECTS[:] = SEQUENCES
 
 
+def padded(name, value, function, *args, kind="an array of numbers", **how):
+    """What the line in the message makes of sequences of different lengths, which a function refuses."""
+    with pytest.raises((TypeError, ValueError)) as caught:
+        function(*args, **how, **{name: value})
+    start = rf"{name}: expected {kind}, got (\d) sequences of (\d) to (\d) steps: pad them, "
+    line = re.fullmatch(start + r"(.* = cyrnn.pad_sequences\(.*), and pass their `lengths`", str(caught.value))
+    assert line, caught.value
+    names = {"numpy": np, "cyrnn": cyrnn, name: value}
+    exec(line[4].replace(", " + name, "; " + name), names)
+    lengths = names["lengths"]
+    assert_array_equal([len(lengths), lengths.min(), lengths.max()], list(map(int, line.groups()[:3])))
+    return names[name], lengths
+
+
 @both
 @pytest.mark.parametrize(
-    ("value", "error", "zeros", "part", "shape"),
+    ("value", "kind", "n_x"),
     [
-        (SEQUENCES, ValueError, "(3, 3, 7)", ":, j, :len(s)] = s.T", "(T, 3)"),
-        (OBJECTS, TypeError, "(3, 3, 7)", ":, j, :len(s)] = s.T", "(T, 3)"),
-        ([s.T for s in SEQUENCES], ValueError, "(3, 3, 7)", ":, j, :s.shape[1]] = s", "(3, T)"),
-        (tuple(s[:, 0] for s in SEQUENCES), ValueError, "(1, 3, 7)", "0, j, :len(s)] = s", "(T,)"),
-        ([s[:, 0].tolist() for s in SEQUENCES], ValueError, "(1, 3, 7)", "0, j, :len(s)] = s", "(T,)"),
+        (SEQUENCES, "an array of numbers", 3),
+        (OBJECTS, "real numbers", 3),
+        ([s.T for s in SEQUENCES], "an array of numbers", 3),
+        (tuple(s[:, 0] for s in SEQUENCES), "an array of numbers", 1),
+        ([s[:, 0].tolist() for s in SEQUENCES], "an array of numbers", 1),
     ],
     ids=["by step", "objects", "by unit", "one input", "lists"],
 )
-def test_sequences_of_different_lengths(cell, q, value, error, zeros, part, shape):
-    """The message has the lines that pad them, and these lines are right."""
-    kind = "real numbers" if error is TypeError else "an array of numbers"
-    message = (
-        f"x: expected {kind}, got 3 sequences of 1 to 7 steps: pad them, x = numpy.zeros({zeros}) and x[{part} "
-        f"for the sequence s of example j, of shape {shape}, and pass their numbers of steps as `lengths`"
-    )
-    refuse(error, re.escape(message), cell.forward, changed(q, x=value))
-    names = {"numpy": np}
-    exec(f"x = numpy.zeros({zeros})", names)
-    for j, s in enumerate(value):
-        exec(f"x[{part}", names | {"j": j, "s": np.array(s)})
-    x = names["x"]
-    assert_array_equal(x.sum((0, 2)), [len(x) * steps for steps in (4, 7, 1)])
+def test_sequences_of_different_lengths(cell, q, value, kind, n_x):
+    """The message has the line that pads them, and this line is right."""
+    forward, network = cell.function("forward"), [{key: q.p[key] for key in cell.inputs}]
+    for function, more in (
+        (forward, {"a0": None, "parameters": q.p}),
+        (cyrnn.network_forward, {"network": network}),
+        (cell.stream(q.p, 3).run, {}),
+    ):
+        x, lengths = padded("x", value, function, kind=kind, **more)
+        assert x.shape == (n_x, 3, 7)
+        assert_array_equal(lengths, [4, 7, 1])
+        assert_array_equal(x.sum((0, 2)), n_x * lengths)
+    if n_x == 3:
+        x, lengths = padded("x", value, forward, kind=kind, a0=None, parameters=q.p)
+        forward(x, None, q.p, lengths=lengths)
+
+
+@both
+def test_indices_of_different_lengths(cell, q):
+    """Sequences of integers are of indices where an input is expected."""
+    value, network = [[1, 2, 0], [1], [2, 2]], [{"E": np.ones((3, 9))}, {key: q.p[key] for key in cell.inputs}]
+    forward = cell.function("forward")
+    for function, more in (
+        (forward, {"a0": None, "parameters": q.p}),
+        (cyrnn.network_forward, {"network": network}),
+        (cell.stream(q.p, 3).run, {}),
+    ):
+        for given in (value, [np.array(row, "u1") for row in value]):
+            x, lengths = padded("x", given, function, **more)
+            assert_array_equal(x, [[1, 2, 0], [1, 0, 0], [2, 2, 0]])
+            assert_array_equal(lengths, [3, 1, 2])
+    cyrnn.network_forward(x, network, lengths=lengths)
+    forward(x, None, q.p, lengths=lengths)
 
 
 def test_labels_and_targets_of_different_lengths():
-    y = np.full((2, 2, 3), 0.5)
-    labels = r".* 2 sequences of 2 to 3 steps: pad them, labels = numpy.zeros\(\(2, 3\), int\) and labels\[j, :len.*"
-    refuse(ValueError, labels, cyrnn.cross_entropy, y, [[1, 0], [1, 0, 1]])
-    targets = r".* pad them, targets = numpy.zeros\(\(2, 2, 3\)\) and targets\[:, j, :len\(s\)\] = s.T .*"
-    refuse(ValueError, targets, cyrnn.mean_squared_error, y, [np.ones((2, 2)), np.ones((3, 2))])
+    y, steps = np.full((2, 2, 3), 0.5), [np.ones((2, 2)), np.ones((3, 2))]
+    labels, lengths = padded("labels", [[1, 0], [1, 0, 1]], cyrnn.cross_entropy, y_pred=y)
+    cyrnn.cross_entropy(y, labels, lengths)
+    assert_array_equal(labels, [[1, 0, 0], [1, 0, 1]])
+    weights, lengths = padded("weights", [[1.0, 0.5], [1.0, 2.0, 3.0]], cyrnn.cross_entropy, y_pred=y, labels=labels)
+    cyrnn.cross_entropy(y, labels, lengths, weights=weights)
+    assert_array_equal(weights, [[1.0, 0.5, 0.0], [1.0, 2.0, 3.0]])
+    targets, lengths = padded("targets", steps, cyrnn.mean_squared_error, z=y)
+    cyrnn.mean_squared_error(y, targets, lengths)
+    targets, lengths = padded("targets", [[0, 1], [1, 1, 0]], cyrnn.binary_cross_entropy, y_pred=y[:1])
+    cyrnn.binary_cross_entropy(y[:1], targets, lengths)
+    assert_array_equal(targets, [[[0, 1, 0], [1, 1, 0]]])
+    p = {"Wy": np.ones((1, 2)), "by": np.zeros((1, 1))}
+    for name, function, how in (
+        ("z", cyrnn.mean_squared_error, {"targets": y}),
+        ("a", cyrnn.output_forward, {"parameters": p}),
+        ("a", cyrnn.dropout, {"rate": 0.5, "rng": 0}),
+    ):
+        assert padded(name, steps, function, **how)[0].shape == (2, 2, 3)
     for value in ([[1.0], [1.0, 2.0]], SEQUENCES):  # where no sequence is expected
         refuse(ValueError, "x: expected an array of numbers, got a ragged nested sequence", cyrnn.sigmoid, value)
     nested = [[[1], [1, 2]], [[1]]], [np.ones((4, 3)), np.ones((5, 2))], [1.0, [1.0]]  # nor can these be padded
@@ -517,6 +564,11 @@ def test_sparse_matrices(cell, q):
         assert_array_equal(matrix.toarray(), q.p[key])
         refuse(TypeError, f"xt: {text}", cell.cell_forward, make(q.x[:, :, 0]), q.a0, q.c0, q.p)
         refuse(TypeError, f"x: {text}", cell.forward, changed(q, x=[make(q.x[:, :, 0])]))
+        integers = make(np.ones((2, 2), int))
+        text = text.replace("real numbers", "integers")
+        refuse(TypeError, f"lengths: {text}", partial(cell.forward, lengths=integers), q)
+        refuse(TypeError, f"labels: {text}", cyrnn.cross_entropy, np.full((2, 2, 2), 0.5), integers)
+        refuse(TypeError, f"indices: {text}", cyrnn.one_hot, integers, 3)
 
 
 class Table:
@@ -547,6 +599,8 @@ def test_tables_with_other_columns_than_numbers(cell, q):
     message = re.escape(got.format("DataFrame", "'Paris'") + how)
     refuse(TypeError, message, cell.cell_forward, table, q.a0, q.c0, q.p)
     assert list(table.select_dtypes("number")) == ["t"]
+    message = message.replace("xt", "x")
+    refuse(TypeError, message, cyrnn.network_forward, table, [{key: q.p[key] for key in cell.inputs}])
     table["city"] = pandas.array([None, 1], dtype="Int64")
     message = re.escape(got.format("DataFrame", "<NA>"))
     refuse(TypeError, message, cell.cell_forward, table, q.a0, q.c0, q.p)

@@ -313,7 +313,7 @@ def read_only(array):
 WRONG_STEPS = [
     (np.ones((2, 4)), None, ValueError, r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(2, 4\)"),
     (np.ones((3, 1)), None, ValueError, r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(3, 1\)"),
-    (np.ones(3), None, ValueError, r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(3,\)"),
+    (np.ones(3), None, ValueError, r"xt: expected .* \(3, 4\), got \(3,\); \(m\) is for indices, .* float64"),
     (np.ones((3, 4, 1)), None, ValueError, r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(3, 4, 1\)"),
     (None, None, TypeError, "xt: expected real numbers, got None"),
     (np.ones((3, 4), complex), None, TypeError, "xt: expected real numbers, got dtype complex128"),
@@ -342,11 +342,11 @@ WRONG_STEPS = [
 ]  # fmt: skip
 
 WRONG_BLOCKS = [
-    (np.ones((3, 4)), ValueError, r"x: expected 3 dimensions \(n_x, m, T_x\), got shape \(3, 4\)"),
+    (np.ones((3, 4)), ValueError, r"x: expected 3 .*, got shape \(3, 4\); \(m, T_x\) is for indices, .* not float64"),
     (np.ones((2, 4, 6)), ValueError, r"x: expected shape \(n_x, m, T_x\) = \(3, 4, 6\), got \(2, 4, 6\)"),
     (np.ones((3, 5, 6)), ValueError, r"x: expected shape \(n_x, m, T_x\) = \(3, 4, 6\), got \(3, 5, 6\)"),
     (None, TypeError, "x: expected real numbers, got None"),
-    (RAGGED, ValueError, "x: expected an array of numbers, got 2 sequences of 1 to 2 steps: pad them, x = .*"),
+    (RAGGED, ValueError, "x: expected an array of numbers, got 2 sequences of 1 to 2 steps: pad them, x, .*"),
     (np.ones((3, 4, 2), complex), TypeError, "x: expected real numbers, got dtype complex128"),
     (np.broadcast_to(1.0, (3, 4, 1 << 45)), ValueError, r"x: sizes m = 4, T_x = \d+ are more than an array can hold"),
 ]
@@ -625,8 +625,8 @@ WRONG_INDICES = [
     ([0, 1, 2, 3], r"xt: expected indices from 0 to n_x - 1 = 2, got 3 for example 3"),
     ([0, -1, 2, 2], r"xt: expected indices from 0 to n_x - 1 = 2, got -1 for example 1"),
     (np.array([0, 2**63, 2, 2], np.uint64), r"xt: expected indices from 0 to n_x - 1 = 2, got \d{19} for example 1"),
-    ([True, False, True, True], r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(4,\)"),
-    ([0.0, 1.0, 2.0, 2.0], r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(4,\)"),
+    ([True, False, True, True], r"xt: expected .* = \(3, 4\), got \(4,\); \(m\) is for indices, .* not bool"),
+    ([0.0, 1.0, 2.0, 2.0], r"xt: expected .* = \(3, 4\), got \(4,\); \(m\) is for indices, .* not float64"),
     (2, r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(\)"),
     (np.ones((4, 1), int), r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(4, 1\)"),
     (np.ones((4, 1, 1), int), r"xt: expected shape \(n_x, m\) = \(3, 4\), got \(4, 1, 1\)"),
@@ -634,7 +634,7 @@ WRONG_INDICES = [
 WRONG_INDEX_BLOCKS = [
     (np.zeros((3, 6), int), r"x: expected indices of shape \(m, T_x\) = \(4, T_x\), got \(3, 6\)"),
     ([[0, 0], [0, 3], [0, 0], [-1, 0]], r"x: expected indices from 0 to n_x - 1 = 2, got 3 for example 1 at step 1"),
-    (np.zeros((4, 6), bool), r"x: expected 3 dimensions \(n_x, m, T_x\), got shape \(4, 6\)"),
+    (np.zeros((4, 6), bool), r"x: expected 3 .*, got shape \(4, 6\); \(m, T_x\) is for indices, .* not bool"),
     (np.zeros(4, int), r"x: expected 3 dimensions \(n_x, m, T_x\), got shape \(4,\)"),
     (np.broadcast_to(0, (4, 1 << 45)), r"x: sizes m = 4, T_x = \d+ are more than an array can hold"),
 ]

@@ -112,26 +112,28 @@ def _unpadded(name: str, value: Any, letters: str) -> str:
         shapes = [np.shape(entry) for entry in value]
     except Exception:  # a sequence that is ragged itself, say
         return ""
-    labels, first, dimensions = letters == "m, T_x", shapes[0], {len(shape) for shape in shapes}
+    first, dimensions, given, then = shapes[0], {len(shape) for shape in shapes}, name, ""
     if dimensions == {1}:
-        form, rows, part = "(T,)", "" if labels else "1, ", "j, :len(s)] = s" if labels else "0, j, :len(s)] = s"
+        indices = all(np.asarray(entry).dtype.kind in "iu" for entry in value)
+        if indices and letters != "m, T_x" and not letters.startswith("n_x"):
+            then = f", {name} = {name}[None]"  # they are numbers of one unit
+        elif not indices and letters == "m, T_x":
+            then = f", {name} = {name}[0]"
     elif dimensions == {2} and {shape[1] for shape in shapes} == {first[1]}:
-        form, rows, part = f"(T, {first[1]})", f"{first[1]}, ", ":, j, :len(s)] = s.T"
+        pass
     elif dimensions == {2} and {shape[0] for shape in shapes} == {first[0]}:
-        form, rows, part = f"({first[0]}, T)", f"{first[0]}, ", ":, j, :s.shape[1]] = s"
-        shapes = [shape[1:] for shape in shapes]
+        given, shapes = f"[numpy.transpose(s) for s in {name}]", [shape[1:] for shape in shapes]
     else:
         return ""
     steps = [shape[0] for shape in shapes]
-    zeros = f"numpy.zeros(({rows}{len(steps)}, {max(steps)}){', int' if labels else ''})"
     return (
-        f"{len(steps)} sequences of {min(steps)} to {max(steps)} steps: pad them, {name} = {zeros} and {name}[{part} "
-        f"for the sequence s of example j, of shape {form}, and pass their numbers of steps as `lengths`"
+        f"{len(steps)} sequences of {min(steps)} to {max(steps)} steps: pad them, {name}, lengths = "
+        f"cyrnn.pad_sequences({given}){then}, and pass their `lengths`"
     )
 
 
-def _no_numbers(name: str, value: Any, array: NDArray[Any], letters: str) -> str:
-    """Tell what an array holds that is not of real numbers, and the way out where there is one."""
+def no_numbers(name: str, value: Any, array: NDArray[Any], letters: str = "") -> str:
+    """Tell what an array holds that is not of the numbers wanted, and the way out where there is one."""
     if value is None:
         return "None"
     if array.dtype.names:
@@ -176,7 +178,7 @@ def real(name: str, value: Any, letters: str = "", dtype: DType = FLOAT64, used:
         except (OverflowError, ValueError) as error:
             raise ValueError(f"{name}: expected numbers that a float64 can hold, got {error}") from error
     if array.dtype.kind not in "fiub" and (array.dtype.kind != "V" or not np.can_cast(array.dtype, FLOAT64)):
-        raise TypeError(f"{name}: expected real numbers, got {_no_numbers(name, value, array, letters)}")
+        raise TypeError(f"{name}: expected real numbers, got {no_numbers(name, value, array, letters)}")
     with np.errstate(over="ignore"):
         aligned: Array = _aligned(array, dtype)
     if array.dtype.kind == "f" and array.dtype.itemsize > dtype.itemsize:
@@ -244,6 +246,8 @@ def number(name: str, value: Any, expected: str, low: float, high: float) -> flo
         number = float(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}") from error
+    except OverflowError as error:  # an integer beyond every float
+        raise ValueError(f"{name}: expected {expected}, got {type(value).__name__} beyond every float") from error
     if not low <= number <= high:
         raise ValueError(f"{name}: expected {expected}, got {value}")
     return number
@@ -320,9 +324,18 @@ def are_indices(array: NDArray[Any], ndim: int) -> bool:
     return array.dtype.kind in "iu" and array.ndim == ndim - 1
 
 
-def dense(name: str, value: Any, letters: str, dtype: DType = FLOAT64, used: Used | None = None) -> Array:
-    """Return an input that is not of indices as `dimensions` does; the error says what indices are."""
+def dense(
+    name: str,
+    value: Any,
+    letters: str,
+    dtype: DType = FLOAT64,
+    used: Used | None = None,
+    shape: tuple[int, ...] | None = None,
+) -> Array:
+    """Return an input that is not of indices as `dimensions` or `shaped` does; the error says what indices are."""
     try:
+        if shape is not None:
+            return shaped(name, value, letters, shape, dtype, used)
         return dimensions(name, value, letters, dtype, used)
     except ValueError as error:
         array = any_array(name, value)
@@ -382,8 +395,7 @@ def lengths(value: Any, m: int, T_x: int) -> bytes:
         array = array.astype(object if odd else array.dtype if value else np.intp)
     array = array if odd else whole_numbers(array)
     if array.dtype.kind not in "iu":
-        got = f"dtype {array.dtype}" if array.dtype.kind not in "iuO" else type(value).__name__
-        raise TypeError(f"lengths: expected integers, got {got}")
+        raise TypeError(f"lengths: expected integers, got {no_numbers('lengths', value, array)}")
     if array.shape != (m,):
         raise ValueError(f"lengths: expected shape (m,) = ({m},), got {array.shape}")
     for j in np.flatnonzero((array < 0) | (array > T_x))[:1]:

@@ -75,7 +75,7 @@ def _input(x: Any, parts: Layout, lengths: Any, dtype: DType) -> _Input:
     if parts.embedding is not None and not indices:
         got = f"{array.ndim} dimensions of dtype {array.dtype}"
         raise ValueError(f"x: expected integers of shape (m, T_x), indices for the embedding network[0], got {got}")
-    array = array if indices else _checks.dense("x", array, "n_x, m, T_x", dtype, _checks.used_steps(lengths))
+    array = array if indices else _checks.dense("x", x, "n_x, m, T_x", dtype, _checks.used_steps(lengths))
     m, T_x = array.shape[-2:]
     _checks.columns_fit("x", m, T_x)
     kept = None if lengths is None else _checks.lengths(lengths, m, T_x)

@@ -225,10 +225,11 @@ class Stream:
         if index is not None:
             result = self._net.step_indices(index, out)
         else:
-            xt = _checks.real("xt", xt, dtype=self._dtype)
-            if xt.ndim == 2:
+            array = _checks.real("xt", xt, dtype=self._dtype)
+            if array.ndim == 2:
+                xt = array
                 self._check_input("xt", xt)
-            result = self._net.step(_checks.shaped("xt", xt, "n_x, m", (n_x, m), self._dtype), out)
+            result = self._net.step(_checks.dense("xt", xt, "n_x, m", self._dtype, shape=(n_x, m)), out)
         return result
 
     def run(self, x: Any) -> tuple[Array, Any]:
@@ -274,7 +275,7 @@ class Stream:
         if index is not None:
             result = self._net.run_indices(index)
         else:
-            x = _checks.dimensions("x", x, "n_x, m, T_x", self._dtype)
+            x = _checks.dense("x", x, "n_x, m, T_x", self._dtype)
             self._check_input("x", x)
             _checks.shaped("x", x, "n_x, m, T_x", (n_x, m, x.shape[2]), self._dtype)
             _checks.columns_fit("x", m, x.shape[2])

@@ -62,7 +62,7 @@ def dropout(a: Any, rate: float, rng: np.random.Generator | int, *, variational:
     <BLANKLINE>
            [[2., 2., 2., 2.]]])
     """
-    a = _checks.real("a", a, dtype=_checks.kernels_for(a).dtype)
+    a = _checks.real("a", a, "n, m, T_x", _checks.kernels_for(a).dtype)
     if a.ndim not in (2, 3):
         raise ValueError(f"a: expected shape (n, m, T_x) or (n, m), got {a.shape}")
     rate = _checks.number("rate", rate, *_checks.BELOW_1)

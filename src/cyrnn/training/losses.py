@@ -79,8 +79,7 @@ def _integers(name: str, value: Any, letters: str, shape: tuple[int, ...], flags
     if array.size == 0 and array.dtype == np.float64:  # what NumPy makes of an empty list
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
-        got = "None" if value is None else f"dtype {array.dtype}"
-        raise TypeError(f"{name}: expected integers, got {got}")
+        raise TypeError(f"{name}: expected integers, got {_checks.no_numbers(name, value, array, letters)}")
     if array.shape != shape:
         expected = f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
         raise ValueError(f"{name}: expected shape ({letters}) = {expected}, got {array.shape}")
@@ -115,7 +114,7 @@ def _scored(
         _refuse("lengths", f"integers from 0 to T_x = {T_x}", lengths, (lengths < 0) | (lengths > T_x))
         scored &= np.arange(T_x) < lengths[:, None]
     if weights is not None:
-        weights = _checks.real("weights", weights, dtype=dtype, used=_where(scored))
+        weights = _checks.real("weights", weights, letters, dtype, _where(scored))
         if weights.shape not in (columns, shape):
             expected = f"shape ({letters}) = {columns} or (n_y, {letters.strip(',')}) = {shape}"
             raise ValueError(f"weights: expected {expected}, got {weights.shape}")
@@ -163,7 +162,7 @@ def _of_classes(
 
 def _given(name: str, value: Any) -> tuple[Array, str]:
     """Return what the network gave, for a sequence or for one step, and the letters of its shape."""
-    array = _checks.real(name, value, dtype=_checks.kernels_for(value).dtype, used=_used_later)
+    array = _checks.real(name, value, "n_y, m, T_x", _checks.kernels_for(value).dtype, _used_later)
     if array.ndim not in (2, 3):
         raise ValueError(f"{name}: expected shape (n_y, m, T_x) or (n_y, m), got {array.shape}")
     if len(array) == 0:

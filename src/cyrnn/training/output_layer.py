@@ -42,7 +42,7 @@ def _checked(a: Any, parameters: Any) -> tuple[Array, str, int, int]:
     _checks.mapping(parameters)
     key = _key(parameters)
     n_y, n_a = _checks.output_sizes(parameters, key)
-    a = _checks.real("a", a, dtype=_checks.kernels_for(a).dtype)
+    a = _checks.real("a", a, "n_a, m, T_x", _checks.kernels_for(a).dtype)
     if a.ndim not in (2, 3) or len(a) != n_a:
         raise ValueError(f"a: expected shape (n_a, m, T_x) or (n_a, m) with n_a = {n_a}, got {a.shape}")
     _checks.columns_fit("a", *a.shape[1:])

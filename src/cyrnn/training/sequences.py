@@ -204,7 +204,8 @@ def make_batches(lengths: Any, batch_size: int, rng: np.random.Generator | int, 
     """
     kept = _checks.any_array("lengths", lengths)
     if kept.ndim != 1 or (kept.dtype.kind not in "iu" and kept.size):
-        raise TypeError(f"lengths: expected integers of shape (m,), got dtype {kept.dtype} of shape {kept.shape}")
+        got = f"{_checks.no_numbers('lengths', lengths, kept)} of shape {kept.shape}"
+        raise TypeError(f"lengths: expected integers of shape (m,), got {got}")
     size, pool, rng = whole("batch_size", batch_size), whole("pool", pool), _checks.generator("rng", rng)
     order = rng.permutation(len(kept))
     sort = pool > 1 and len(kept) > 0 and (kept != kept[0]).any()
@@ -257,7 +258,7 @@ def one_hot(indices: Any, n: int) -> Array:
     """
     n, array = whole("n", n), _checks.any_array("indices", indices)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"indices: expected integers, got dtype {array.dtype}")
+        raise TypeError(f"indices: expected integers, got {_checks.no_numbers('indices', indices, array)}")
     for at in np.argwhere((array < 0) | (array >= n))[:1].tolist():
         raise ValueError(f"indices: expected integers from 0 to n - 1 = {n - 1}, got {array[tuple(at)]} at {at}")
     found = np.zeros((n, *array.shape))
