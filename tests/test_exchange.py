@@ -171,6 +171,12 @@ def test_kinds_of_tensors(torch, cell):
             wide = {name: value.double() for name, value in narrow.state_dict().items()}
             same_bits(cyrnn.from_torch(narrow.state_dict()), cyrnn.from_torch(wide))
         module.double()
+    for change in (lambda tensor: tensor.to("meta"), torch.Tensor.to_sparse):  # which are no arrays
+        state = network(torch, cell).state_dict()
+        key = next(iter(state))
+        state[key] = change(state[key])
+        message = rf"state_dict\['{key}'\]: expected a dense tensor, got one that is no array \(\w+: .*\)"
+        refuse(ValueError, message, cyrnn.from_torch, state)
 
 
 @each_torch_cell
@@ -300,6 +306,10 @@ def test_a_linear_layer_before_the_recurrent_one(cell):
     )  # fmt: skip
     between = {"fc.weight": state["fc.weight"], **{name: state[name] for name in state if name != "fc.weight"}}
     refuse(ValueError, r"state_dict\['fc.weight'\]: expected .*", cyrnn.from_torch, between)
+    before = {"in.weight": np.ones((3, 7)), **state}  # of a linear layer without bias, with 3 outputs
+    layer = rf"'rnn.weight_ih_l0', whose shape is \({cell.n_gates * 5}, 3\)"
+    message = r"state_dict\['in.weight'\]: expected an embedding of shape \(vocabulary, n_x\) with the n_x of "
+    refuse(ValueError, message + layer + r", got \(3, 7\)", cyrnn.from_torch, before)
     last = {name: first[name] for name in sorted(first, key=lambda name: name.startswith("fc."))}
     same_bits(cyrnn.from_torch(last), cyrnn.from_torch(state))
 

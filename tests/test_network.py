@@ -331,6 +331,35 @@ def test_against_differences(seed):
         assert abs(numeric - sum(term.sum() for term in terms)) <= TOLERANCE * max(scale, 1.0)
 
 
+class Unread(dict):
+    """Entries that are there, and that no function may read."""
+
+    def __getitem__(self, key):
+        raise AssertionError(f"{key} was read")
+
+
+@pytest.mark.parametrize("pair", [False, True])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_without_an_output_its_entries_are_not_read(pair, dtype):
+    """Nor are they needed for the gradients, where those of the output layer are zeros of their shapes."""
+    network = cyrnn.initialize_network("gru", 3, [5, 4], 2, 0, bidirectional=pair, dtype=dtype)
+    x = np.random.default_rng(0).normal(size=(3, 6, 8))
+    y, a, states, caches = cyrnn.network_forward(x, network, output=None, dtype=dtype)
+    assert y is None
+    assert_array_equal(a, cyrnn.network_forward(x, network, dtype=dtype)[1])
+    gradients, dx, _ = cyrnn.network_backward(caches, da=a)
+    want, want_dx, _ = cyrnn.network_backward(cyrnn.network_forward(x, network, dtype=dtype)[3], da=a)
+    same_bits([gradients, dx], [want, want_dx])
+    assert not any(value.any() for value in gradients[-1].values())
+    same_bits(cyrnn.network_backward(cyrnn.network_forward(x, network[:-1], dtype=dtype)[3], da=a)[0], want[:-1])
+    unread = [*network[:-1], Unread(network[-1])]
+    for cache in (True, False):
+        found = cyrnn.network_forward(x, unread, output=None, cache=cache, dtype=dtype)
+        same_bits([found[1], found[2]], [a, states])
+    if not pair:
+        assert_array_equal(cyrnn.Stream(unread, 6, output=None, dtype=dtype).run(x)[0], a)
+
+
 def test_only_what_is_given_reaches_back():
     """Gradients that are left out are zeros; what reaches back is linear in what is given."""
     q = build([LSTM, GRU_BEFORE], [True, True], [3, 4], np.random.default_rng(0), shortest=0)

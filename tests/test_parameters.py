@@ -140,6 +140,7 @@ def test_forget_bias():
     init, expected = cyrnn.initialize_parameters, "forget_bias: expected a finite number, got "
     for bad in (np.nan, np.inf, -np.inf):
         refuse(ValueError, f"{expected}{bad}", init, "lstm", 1, 1, 1, 0, forget_bias=bad)
+    refuse(ValueError, f"{expected}int beyond every float", init, "lstm", 1, 1, 1, 0, forget_bias=-(10**400))
     for bad in ("1", [1.0], np.ones(2), 1j):
         refuse(TypeError, rf"{expected}\w+", init, "lstm", 1, 1, 1, 0, forget_bias=bad)
     message = r"forget_bias: expected None, since an RNN has no forget gate, got 1.0"

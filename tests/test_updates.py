@@ -318,6 +318,9 @@ class TestNothingIsHalfDone:
         message = r"weight_decay: expected at most 1 / learning_rate = 4.0, .*, got "
         self.refuse(step, ValueError, message + "4.5", p, g, v, s, learning_rate=0.25, weight_decay=4.5)
         self.refuse(step, ValueError, message + r"1e\+308", p, g, v, s, learning_rate=0.25, weight_decay=1e308)
+        for name in ("learning_rate", "epsilon", "weight_decay", "beta1"):
+            message = rf"{name}: expected a .*number.*, got int beyond every float"
+            self.refuse(step, ValueError, message, p, g, v, s, **{name: 10**400})
         for wrong in (None, 3):
             message = r"parameters: expected a mapping from names to arrays, got \w+"
             self.refuse(step, TypeError, message, wrong, g, v, s, weight_decay=0.1)

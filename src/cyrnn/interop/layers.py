@@ -130,6 +130,10 @@ def output_layer(found: Layers, weight: tuple[str, Array], bias: tuple[str, Arra
 def array(name: str, value: Any) -> Array:
     """Return what `real` does, of a tensor of PyTorch on any device too."""
     if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        value = (value.double() if value.is_floating_point() else value).numpy()  # NumPy has no bfloat16
+        try:
+            value = value.detach().cpu()
+            value = (value.double() if value.is_floating_point() else value).numpy()  # NumPy has no bfloat16
+        except (NotImplementedError, RuntimeError, TypeError) as error:  # one without data, a sparse or quantized one
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ValueError(f"{name}: expected a dense tensor, got one that is no array ({reason})") from error
     return _checks.real(name, value)

@@ -264,6 +264,11 @@ def from_torch(state_dict: Any, *, network: bool = False, dtype: Any = np.float6
         if chain is None and vocabulary == n_x:
             got = f"{weight.shape}, which the weight of a linear layer could have as well; pass the module"
             raise ValueError(f"{name}: expected an embedding of shape (vocabulary, n_x), got {got}")
+        prefix, suffixes = next(iter(plan.modules.items()))
+        key = f"{prefix}weight_ih{next(iter(suffixes))}"
+        if chain is None and key in entries and (shape := entries(key)[1].shape)[1:] != (n_x,):
+            expected = f"an embedding of shape (vocabulary, n_x) with the n_x of {key!r}, whose shape is {shape}"
+            raise ValueError(f"{name}: expected {expected}, got {weight.shape}")
         found.E = weight.T
     modules = {}
     columns = n_x

@@ -188,7 +188,8 @@ def _recurrent(entry: Mapping[str, Any]) -> bool:
 def _only(name: str, entry: Mapping[str, Any], *keys: str) -> None:
     """Refuse an entry that lacks one of these keys, or has another one."""
     for key in keys:
-        _checks.entry(entry, key, name)
+        if key not in entry:
+            _checks.entry(entry, key, name)  # raises: it is not there
     for key in entry:
         if key not in keys:
             raise ValueError(f"{name}: expected the entries {', '.join(map(repr, keys))} alone, got {key!r} as well")
@@ -217,8 +218,8 @@ def shapes(parts: Layout, name: str, n_x: int | None, output: Any) -> dict[str, 
     """
     found: dict[str, tuple[str, tuple[int, int]]] = {}
     if parts.embedding is not None:
-        where = f"{name}[0]['E']"
-        n_x, vocabulary = _checks.dimensions(where, parts.embedding["E"], "n_x, vocabulary").shape
+        where, E = f"{name}[0]['E']", _checks.entry(parts.embedding, "E", f"{name}[0]")
+        n_x, vocabulary = _checks.dimensions(where, E, "n_x, vocabulary").shape
         found[where] = "n_x, vocabulary", (n_x, vocabulary)
     for k, layer in enumerate(parts.layers):
         units: list[int] = []
@@ -244,7 +245,7 @@ def shapes(parts: Layout, name: str, n_x: int | None, output: Any) -> dict[str, 
     if parts.output is not None and output is not None:
         assert n_x is not None
         where = parts.output_name(name)
-        n_y = len(_checks.dimensions(f"{where}['Wy']", parts.output["Wy"], "n_y, n_a"))
+        n_y = len(_checks.dimensions(f"{where}['Wy']", _checks.entry(parts.output, "Wy", where), "n_y, n_a"))
         found |= {f"{where}[{key!r}]": wanted for key, wanted in _checks.output_shapes("Wy", n_y, n_x).items()}
     return found
 

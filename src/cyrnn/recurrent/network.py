@@ -84,7 +84,8 @@ def _input(x: Any, parts: Layout, lengths: Any, dtype: DType) -> _Input:
     where, spec, parameters = parts.layers[0][0]
     if parts.embedding is None:
         return _Input(_checks.indices("x", array, spec.sizes(parameters, where)[1], kept).copy(), None, kept)
-    E = _checks.dimensions("network[0]['E']", parts.embedding["E"], "n_x, vocabulary", dtype)
+    E = _checks.entry(parts.embedding, "E", "network[0]")
+    E = _checks.dimensions("network[0]['E']", E, "n_x, vocabulary", dtype)
     return _Input(_checks.indices("x", array, E.shape[1], kept, "vocabulary").copy(), E, kept)
 
 
