@@ -17,10 +17,16 @@ from typing import Any
 import numpy as np
 
 STANDARD = ("", "ai.onnx")
-# Operators that are computed if all their inputs are constants; none of them is random or has a state.
+# Operators that are computed if all their inputs are constants.  None of them is random, has a state or a subgraph, or
+# gives more numbers than a model of its size should have, but for those that `Graph.folds` looks at.
 FOLDED = {
-    "Add", "Cast", "Concat", "Constant", "ConstantOfShape", "Div", "Expand", "Flatten", "Gather", "Identity", "Mul",
-    "Neg", "Reshape", "Shape", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+    "Abs", "Add", "And", "Cast", "Ceil", "Clip", "Concat", "Constant", "ConstantOfShape", "DequantizeLinear", "Div",
+    "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gemm", "Greater",
+    "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "MatMul", "Max", "Min", "Mod", "Mul", "Neg", "Not",
+    "Or", "Pow", "QuantizeLinear", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin",
+    "ReduceProd", "ReduceSum", "ReduceSumSquare", "Reshape", "Round", "ScatterElements", "ScatterND", "Shape",
+    "Sigmoid", "Sign", "Size", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Tile",
+    "Transpose", "Unsqueeze", "Where",
 }  # fmt: skip
 # Those of them that are so, too, if some numbers are sizes that the model leaves open.
 OF_SIZES = {"Concat", "Gather", "Identity", "Mul", "Reshape", "Slice", "Squeeze", "Unsqueeze"}
@@ -210,6 +216,8 @@ class Graph:
             for name in set(attributes) - known:
                 raise Unproved(f"its attribute {name!r} is not known")
             return [move(first, Arguments(attributes, given))]
+        if given and all(isinstance(value, Constant) for value in given if value is not None):
+            raise Unproved("constants are not computed through it")
         raise Unproved("it may change values")
 
     def embedded(self, array: Any, index: Tensor, attributes: dict[str, Any]) -> Tensor:
@@ -230,8 +238,9 @@ class Graph:
             return False
         if node.op_type not in OF_SIZES | {"Cast"} and any(array.dtype == object for array in arrays):
             return False
-        if node.op_type in ("ConstantOfShape", "Expand") and arrays:
-            return prod(abs(int(n)) for n in arrays[-1].flat) <= MOST_FILLED
+        if node.op_type in ("ConstantOfShape", "Expand", "Tile") and arrays:
+            count = arrays[0].size if node.op_type == "Tile" else 1
+            return count * prod(abs(int(n)) for n in arrays[-1].flat) <= MOST_FILLED
         return True
 
     def folded(self, node: Any, arrays: list[Any]) -> list[Value]:
