@@ -23,8 +23,8 @@ import fuzz_stream
 import fuzz_training
 import numpy as np
 from cells import CELLS, FLOAT32
-from fuzz_oracle import TOLERANCE, compare, largest, plain_backward, plain_forward, same
-from layouts import WRONG, disguised
+from fuzz_oracle import ACTIVATIONS, TOLERANCE, compare, largest, plain_backward, plain_forward, same
+from layouts import WRONG, disguised, float32, narrowed
 
 import cyrnn
 from cyrnn import _kernels
@@ -36,6 +36,8 @@ SPECIAL = (np.nan, np.inf, -np.inf, 1e150, -1e150, 5e-324, -0.0, 2.3e-308)
 RUBBISH = (np.nan, np.inf, -np.inf, 7.0)  # past the lengths
 INTEGERS = (np.ndarray.tolist, lambda v: v.astype("i1"), lambda v: v.astype(">u8"), lambda v: np.repeat(v, 2)[::2])
 DISGUISES = 5  # of each problem
+OUTPUTS = ("softmax", "softmax", "softmax", "sigmoid", "linear", None)
+NO_OUTPUTS = ("relu", "Softmax", 1, True, ["linear"], b"linear", np.ones(2))
 
 
 # What is done to the caches: on our steps and on the notebook's list alike
@@ -97,8 +99,9 @@ def draw(pick, cell, size):
     q.x *= pick.choice((1.0, 1.0, 30.0, 0.0))
     arrays = q.x, q.a0, q.c0, q.da, q.dc
     q.whole, q.special = pick.choice(((True, False), (False, False), (False, False), (False, True)))
-    for array in (*arrays, *q.p.values()) if q.whole else ():  # float32 can hold them
-        array[...] = array.astype(np.float32)
+    q.output, rounded = pick.choice(OUTPUTS), pick.choice((float32, narrowed))
+    for array in (*arrays, *q.p.values()) if q.whole else ():  # float32 can hold them, or narrower types too
+        array[...] = rounded(array)
     if q.special and (array := pick.choice(arrays)).size:
         array.flat[pick.randrange(array.size)] = pick.choice(SPECIAL)
     if pick.random() < 0.05:  # one state for all examples
@@ -129,6 +132,22 @@ def own(cell, value):
     """The argument of a function that follows its dtype: in that of the cell, else as it is."""
     other = cell.dtype is not np.float64 or getattr(value, "dtype", None) == np.float32
     return np.asarray(value, cell.dtype) if other else value
+
+
+def with_output(q, results, y):
+    """Results, of which the predictions are None and left out if there is no output."""
+    if q.output is None and results.pop(y) is not None:
+        raise AssertionError(f"{y} without an output")
+    return results
+
+
+def plain_output(cell, q, want, a, y):
+    """Put the predictions of the problem's output in place of the notebook's, or take them out."""
+    want.pop(y)
+    if q.output is not None:
+        W, b = (q.p[name] for name in cell.output)
+        z = np.tensordot(W, want[a], 1)
+        want[y] = ACTIVATIONS[q.output](z + b.reshape(-1, *[1] * (z.ndim - 1)))
 
 
 class Fuzzer:
@@ -173,7 +192,7 @@ class Fuzzer:
         if 0 in size:  # the notebook cannot do without
             n_x, n_a, n_y, m, T_x = size
             for name, shape in {"a": (n_a, m, T_x), "y": (n_y, m, T_x), "dx": (n_x, m, T_x), "da0": (n_a, m)}.items():
-                if want[name].shape != shape:
+                if name in want and want[name].shape != shape:
                     raise AssertionError(f"{name}: expected shape {shape}, got {want[name].shape}")
         else:
             self.notebook(pick, cell, q, want)
@@ -204,12 +223,17 @@ class Fuzzer:
             how["lengths"] = q.lengths
         if not cache:
             how["cache"] = False
-        how |= cell.keywords()
-        *found, caches = self.call(f"{cell.kind}_forward", x, q.a0, q.p, **how)
-        results = dict(zip("ayc", found, strict=False))
+        p, more = self.output(cell, q)
+        *found, caches = self.call(f"{cell.kind}_forward", x, q.a0, p, **how, **more)
+        results = with_output(q, dict(zip("ayc", found, strict=False)), "y")
         if cache:
             results |= self.call(f"{cell.kind}_backward", da, caches, **({"dc": dc} if q.given_dc else {}))
         return results
+
+    def output(self, cell, q):
+        """The parameters and the keywords that a forward pass gets; without an output its entries are not read."""
+        p = q.p if q.output is not None else q.p | dict.fromkeys(cell.output, "not read")
+        return p, cell.keywords() | ({} if q.output == "softmax" else {"output": q.output})
 
     def every_function(self, cell, q, cache=True):
         """What they return for the sequence, for its step t alone, and for some of the arrays."""
@@ -217,9 +241,10 @@ class Fuzzer:
         results = self.sequence(cell, q, cache)
         x, da, dc = map(np.asarray, (q.x, q.da, q.dc))
         if x.shape[2]:
-            args = x[:, :, q.t], *[q.a0, q.c0][: 1 + lstm], q.p
-            *found, cell_cache = self.call(f"{kind}_cell_forward", *args, **cell.keywords())
-            results |= zip(("a_next", "c_next", "yt") if lstm else ("a_next", "yt"), found, strict=True)
+            p, how = self.output(cell, q)
+            *found, cell_cache = self.call(f"{kind}_cell_forward", x[:, :, q.t], *[q.a0, q.c0][: 1 + lstm], p, **how)
+            names = ("a_next", "c_next", "yt") if lstm else ("a_next", "yt")
+            results |= with_output(q, dict(zip(names, found, strict=True)), "yt")
             back = self.call(f"{kind}_cell_backward", da[:, :, q.t], *[dc[:, :, q.t]][:lstm], cell_cache)
             results |= {f"{name} of a cell": value for name, value in back.items()}
         results["softmax"] = self.call("softmax", own(cell, q.x))
@@ -234,6 +259,7 @@ class Fuzzer:
         forward, backward = (getattr(numpy_reference, f"{kind}_cell_{way}") for way in ("forward", "backward"))
         *one, cache = forward(q.x[:, :, q.t], *[a0, c0][: 1 + lstm], q.p)
         want = dict(zip(("a_next", "c_next", "yt") if lstm else ("a_next", "yt"), one, strict=True))
+        plain_output(cell, q, want, "a_next", "yt")
         back = backward(q.da[:, :, q.t], *[q.dc[:, :, q.t]][:lstm], cache)
         want |= {f"{name} of a cell": value for name, value in back.items()}
         want |= {"softmax": numpy_reference.softmax(q.x), "sigmoid": numpy_reference.sigmoid(q.p[cell.output[0]])}
@@ -246,8 +272,9 @@ class Fuzzer:
         states = [a0.copy(), c0.copy() if q.given_c0 else np.zeros((n_a, m))][: 1 + lstm]
         *results, plain_steps = plain_forward(kind, q.x, states, q.p)
         want = dict(zip("acy" if lstm else "ay", results, strict=True))
+        plain_output(cell, q, want, "a", "y")
         if q.lengths is not None:
-            for value in results:
+            for value in want.values():
                 value[:, np.arange(T_x) >= q.lengths[:, None]] = 0.0
         reaching = [q.da, q.dc if q.given_dc else np.zeros(q.dc.shape)][: 1 + lstm]
         want |= plain_backward(kind, reaching, plain_steps)
@@ -326,6 +353,9 @@ class Fuzzer:
             how = {"dc": q.dc} if lstm else {}
         which = pick.randrange(len(args))
         last = args[-1]
+        if way == "forward" and pick.random() < 0.1:
+            name = f"{kind}_cell_forward" if one else f"{kind}_forward"
+            return self.refused(name, *args, **how, output=pick.choice(NO_OUTPUTS))
         if how and pick.random() < 0.4:
             name = pick.choice(list(how))
             how[name] = pick.choice(WRONG[1:])(how[name])
@@ -341,7 +371,7 @@ class Fuzzer:
             others = {key: value for key, value in q.p.items() if key != name}
             wrongs = [None, [q.p], {**others, name: pick.choice(WRONG)(q.p[name])}]
             args[which] = pick.choice([*wrongs, others] if name != "bca" else wrongs)  # without it: the other form
-        self.refused(f"{kind}_cell_{way}" if one else f"{kind}_{way}", *args, **how)
+        return self.refused(f"{kind}_cell_{way}" if one else f"{kind}_{way}", *args, **how)
 
 
 def run(seed, calls, seconds=float("inf"), first=0, fuzzer=None, told=None):

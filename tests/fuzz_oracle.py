@@ -7,6 +7,9 @@ from cyrnn.demo import numpy_reference
 TOLERANCE = 1e-11  # relative to the largest value of the inputs and of what is expected, at least 1
 
 
+ACTIVATIONS = {"softmax": numpy_reference.softmax, "sigmoid": numpy_reference.sigmoid, "linear": np.copy}
+
+
 def plain_forward(kind, x, states, p):
     """a, (c,) y of all steps, and the notebook's list of caches."""
     cell, results, steps = getattr(numpy_reference, f"{kind}_cell_forward"), [], []

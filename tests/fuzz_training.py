@@ -23,14 +23,46 @@ KINDS = {
 def check(fuzzer, pick, cell, q, found):
     rng = np.random.default_rng(pick.randrange(1 << 30))
     n_y, (n_a, m, T_x) = len(q.p["by"]), q.da.shape
-    if q.lengths is None and n_y:
+    if q.lengths is None and n_y and q.output == "softmax":
         z = fuzzer.call("output_forward", found["a"], q.p)
         same("softmax of the output", fuzzer.call("softmax", z), found["y"])
+    parameters(fuzzer, pick, cell)
     columns = (m, T_x) if pick.random() < 0.7 else (m,)
     output(fuzzer, pick, rng, {name: q.p[name] for name in cell.output}, n_a, columns)
     losses(fuzzer, pick, rng, n_y, columns)
     dropout(fuzzer, pick, q.x if len(columns) == 2 else q.a0)
     updates(fuzzer, pick, rng, q.p)
+
+
+def parameters(fuzzer, pick, cell):
+    """Orthogonal or uniform recurrent weights, biases of zeros but the forget gate's; and wrongly."""
+    n_x, n_a, n_y = (pick.choice((1, 2, 5, 17)) for _ in range(3))
+    recurrent, dtype = pick.choice(("orthogonal", "glorot_uniform")), pick.choice((np.float64, np.float32))
+    bias = pick.choice((None, 0, 1.5, -2.0)) if cell.kind == "lstm" else None
+    args = {"cell": cell.kind, "n_x": n_x, "n_a": n_a, "n_y": n_y, "rng": pick.randrange(1 << 30)}
+    how = {"recurrent": recurrent, "forget_bias": bias, "dtype": dtype}
+    for key, value in fuzzer.call("initialize_parameters", **args, **how).items():
+        if value.dtype != dtype:
+            raise AssertionError(f"{key} of {value.dtype}")
+        value = value.astype(float)
+        if key.startswith("b"):
+            same(key, value, np.full(value.shape, 0.0 if key != "bf" else 1.0 if bias is None else bias))
+            continue
+        width = 0 if key in ("Wax", "Wya", "Wy") else n_a
+        square, rest = value[:, :width], value[:, width:]
+        if np.abs(rest).max(initial=0.0) > math.sqrt(6 / sum(rest.shape)) * (1 + 1e-6):
+            raise AssertionError(f"{key}: not uniform, {rest}")
+        uniform = np.abs(square).max(initial=0.0) <= math.sqrt(3 / n_a) * (1 + 1e-6)
+        orthogonal = np.abs(square @ square.T - np.eye(n_a)).max(initial=0.0) < 1e-6 if width else True
+        if not (orthogonal if recurrent == "orthogonal" else uniform):
+            raise AssertionError(f"{key}: not {recurrent}, {square}")
+    wrongs = {
+        "cell": ("GRU", None, 1), "rng": (-1, 0.5, True, None), "recurrent": ("identity", None, 1, ["orthogonal"]),
+        "forget_bias": (np.nan, np.inf, "1", [1.0], 10**400, 1j), "dtype": (np.float16, int, None, "x"),
+    }  # fmt: skip
+    name = pick.choice([*args, *how])
+    wrong = pick.choice(wrongs.get(name, (0, -1, 1.0, None, "3")))
+    fuzzer.refused("initialize_parameters", **{**args, **how, name: wrong})
 
 
 def compare(found, want):
@@ -106,6 +138,8 @@ def losses(fuzzer, pick, rng, n_y, columns):
     way = pick.randrange(7)
     if way == 0:
         args[0] = pick.choice(NO_NUMBERS)(given)
+    elif way == 1 and not of_outputs and pick.random() < 0.3:
+        args[0][(slice(None), *one)] *= 0.999  # no distribution
     elif way == 1:
         no_number = kind in ("squares", "logits")
         args[0][(unit, *one)] = pick.choice((np.nan, np.inf, -np.inf) if no_number else (np.nan, 1.5, -0.5))

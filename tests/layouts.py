@@ -3,6 +3,11 @@ no numbers or other ones."""
 
 import numpy as np
 
+try:
+    import ml_dtypes
+except ImportError:
+    ml_dtypes = None
+
 
 def as_list(v):
     return v.tolist()
@@ -70,9 +75,24 @@ LAYOUTS = [
 ]  # fmt: skip
 
 
+NARROW = [np.float16] if ml_dtypes is None else [np.float16, ml_dtypes.bfloat16]
+
+
+def narrowed(v):
+    """The nearest numbers that float16 and bfloat16 hold both, to 8 bits."""
+    bits = v.astype(np.float16).astype(np.float32).view(np.uint32)
+    return ((bits + np.uint32(0x7FFF)) & np.uint32(0xFFFF0000)).view(np.float32).astype(v.dtype)
+
+
 def disguised(pick, value, whole):
-    """The same numbers, now and then in another type or layout; in float32 only if they are `whole` in it."""
+    """The same numbers, now and then in another type or layout.
+
+    In float32 only if they are `whole` in it, in a narrower type if they are whole in that.
+    """
     way = pick.choice(LAYOUTS)
+    if way is float32 and pick.random() < 0.7:
+        narrow = value.astype(pick.choice(NARROW))
+        return narrow if np.array_equal(narrow.astype(value.dtype), value, equal_nan=True) else value
     fits = value.size if way is as_list else whole or way is not float32
     return way(value) if fits and pick.random() < 0.3 else value
 

@@ -16,7 +16,7 @@ from cyrnn.demo import numpy_reference
 
 # What takes no arrays, and what is tested with the programs whose weights it reads and writes
 NOT_DRAWN = {
-    "__version__", "set_num_threads", "get_num_threads", "show_config", "release_memory", "initialize_parameters",
+    "__version__", "set_num_threads", "get_num_threads", "show_config", "release_memory",
     "load_parameters", "initialize_network", "save_network", "load_network", "from_torch", "to_torch",
     "from_keras", "to_keras", "import_onnx", "export_onnx", "plot_gates", "plot_history",
     "save_checkpoint", "load_checkpoint", "last_steps", "make_batches", "one_hot", "pad_sequences", "sample",
@@ -30,7 +30,8 @@ def test_random_calls():
     assert done["edits of the caches"] > 100
     assert done["networks"] > 20
     assert min(done[name] for name in cyrnn.__all__ if name not in NOT_DRAWN) > 50
-    options = ("c0", "dc", "lengths", "cache", "weights", "out", "norm", "value")
+    options = ("c0", "dc", "lengths", "cache", "weights", "out", "norm", "value", "output", "from_logits")
+    options += ("variational", "weight_decay", "recurrent", "forget_bias", "states", "dtype")
     assert min(done[f"  with {option}="] for option in options) > 50
 
 
