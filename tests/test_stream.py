@@ -227,26 +227,28 @@ def test_new_results_are_new(cell):
 @pytest.mark.parametrize("size", [(30, 40, 20, 1, 2), (30, 40, 20, 6, 2), (150, 140, 20, 1, 2)], ids=str)
 def test_a_step_with_out_allocates_nothing(cell, size):
     q = cell.problem(*size)
-    stream, out, xt = cell.stream(q.p, size[3]), new_out(q), np.ascontiguousarray(q.x[:, :, 0])
-    strided = q.x[:, :, 1]
+    xt, strided = np.ascontiguousarray(q.x[:, :, 0]), q.x[:, :, 1]
 
-    def steps(count):
+    def steps(count, stream, out):
         for _ in itertools.repeat(None, count):
             stream.step(xt, out)
             stream.step(strided, out)
 
-    steps(10)
-    gc.collect()
-    tracemalloc.start()
-    try:
-        steps(10)
-        tracemalloc.reset_peak()
-        before, _ = tracemalloc.get_traced_memory()
-        steps(100)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak - before < 400  # the numbers above, the memoryview of xt; one result of a step is 480 at least
+    for output in (*OUTPUTS, None):
+        stream, out = cell.stream(q.p, size[3], output=output), new_out(q)
+        out = out if output is not None else (out[0], None)
+        steps(10, stream, out)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            steps(10, stream, out)
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
+            steps(100, stream, out)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak - before < 400  # the numbers above, the memoryview of xt; one result of a step is 480 at least
 
 
 # ---- copies
