@@ -112,8 +112,8 @@ def test_bad_input():
         refuse(ValueError, expected, forward, wrong, q.p)
         refuse(ValueError, expected, backward, dz, wrong, q.p)
     refuse(TypeError, "a: expected real numbers, got None", forward, None, q.p)
-    ragged = "a: expected an array of numbers, got a ragged nested sequence"
-    refuse(ValueError, ragged, forward, [[1.0], [1.0, 2.0]], q.p)
+    ragged = "a: expected an array of numbers, got a ragged nested sequence"  # which cannot be padded
+    refuse(ValueError, ragged, forward, [[1.0], [[1.0, 2.0]]], q.p)
     for wrong in (dz[:1], dz[:, :3], dz[:, :, 0]):
         refuse(ValueError, r"dz: expected shape \(n_y, m, T_x\) = \(2, 4, 6\), got \(.*\)", backward, wrong, a, q.p)
     refuse(ValueError, r"dz: expected shape \(n_y, m\) = \(2, 4\), got \(2, 4, 6\)", backward, dz, a[:, :, 0], q.p)
