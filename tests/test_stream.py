@@ -692,11 +692,12 @@ def test_wrong_indices_change_nothing(cell, stream, before):
 def test_some_examples_are_reset(cell):
     q = cell.problem(3, 5, 2, 6, 4)
     ways = {
-        (2,): [2, np.int8(2), [2], np.array([2]), np.array(2), [False, False, True, False, False, False], (2, 2)],
+        (2,): [2, np.int8(2), [2], np.array([2]), np.array([2], object), np.array(2), (2, 2),
+               [False, False, True, False, False, False]],
         (0, 5): [[0, 5], np.array([5, 0], np.uint8), np.array([True, False, False, False, False, True])],
         (): [[], (), np.zeros(6, bool), np.array([], int), range(0)],
         tuple(range(6)): [range(6), np.ones(6, bool), None],
-    }
+    }  # fmt: skip
     for chosen, given in ways.items():
         for examples in given:
             stream = started(cell, q)
@@ -719,6 +720,8 @@ WRONG_EXAMPLES = [
     ([[0], [1]], ValueError, r"examples: expected one dimension at most, got shape \(2, 1\)"),
     (1.0, TypeError, "examples: expected integers or a mask of booleans, got dtype float64"),
     ([1, True], TypeError, "examples: expected integers or a mask of booleans, got list of objects"),
+    (np.array([1, True], object), TypeError, "examples: .*, got ndarray of objects"),
+    (2**70, TypeError, "examples: .*, got int of objects"),
     ("1", TypeError, "examples: expected integers or a mask of booleans, got dtype <U1"),
     ({}, TypeError, "examples: expected integers or a mask of booleans, got dict of objects"),
     ([[0], [1, 2]], ValueError, "examples: expected an array of numbers, got a ragged nested sequence"),

@@ -465,7 +465,7 @@ def _indices(name: str, value: Any, letters: str, shape: tuple[int, ...], size: 
 
 def _examples(value: Any, m: int) -> Any:
     """Return the numbers of some examples, given as they are or as a mask."""
-    array = _checks.any_array("examples", value)
+    array = _checks.any_input("examples", value)
     if not (array.size or isinstance(value, np.ndarray)):  # an empty sequence, which NumPy takes for float64
         array = array.astype(np.intp)
     elif isinstance(value, (list, tuple)) and array.dtype.kind == "i":  # where NumPy takes True for 1
