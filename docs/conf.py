@@ -1,5 +1,6 @@
 """The site: sphinx-build -W -n --keep-going -b html docs build/site."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 from sphinx.util import logging
 
 import cyrnn
+from cyrnn import estimators
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -42,6 +44,8 @@ myst_heading_anchors = 3
 
 autosummary_generate = True
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 # Not checked: a See Also section and a longer summary, which not every function needs; the mood of the summary, since
 # a plural ("Gradients of ...") is taken for a verb; and whether None, as what is returned, is described.
@@ -92,10 +96,26 @@ def link_names(app, what, name, obj, options, lines):
     """Make a link of a name in single backquotes where it is public, code elsewhere."""
 
     def linked(match):
-        word = match[1]
-        return f":py:obj:`{word} <cyrnn.{word}>`" if word in cyrnn.__all__ else f"``{word}``"
+        word = match[1].removeprefix("cyrnn.")
+        return f":py:obj:`{word} <cyrnn.{word}>`" if word in cyrnn.__all__ else f"``{match[1]}``"
 
     lines[:] = [re.sub(r"(?<![`:])`([^`<]+)`(?!`)", linked, line) for line in lines]
+
+
+def skip_foreign(app, what, name, obj, skip, options):
+    """Leave out what a class inherits from other packages."""
+    return skip or not (getattr(obj, "__module__", None) or "cyrnn").startswith("cyrnn")
+
+
+def check_names(app, env):
+    """Warn of a public function, class or method that no page describes."""
+    names = [f"cyrnn.{name}" for name in cyrnn.__all__ if name != "__version__"]
+    for name, kind in inspect.getmembers(estimators, inspect.isclass):
+        methods = inspect.getmembers(kind, inspect.isfunction)
+        own = [key for key, method in methods if key[0] != "_" and method.__module__.startswith("cyrnn")]
+        names += [f"cyrnn.estimators.{name}", *(f"cyrnn.estimators.{name}.{key}" for key in own)]
+    for name in set(names) - set(env.get_domain("py").objects):
+        logger.warning("no page describes %s", name)
 
 
 def draw(app):
@@ -120,5 +140,7 @@ def draw(app):
 def setup(app):
     """Connect these functions to the build."""
     app.connect("autodoc-process-docstring", link_names, priority=900)  # after numpydoc
+    app.connect("autodoc-skip-member", skip_foreign)
     app.connect("builder-inited", draw)
+    app.connect("env-check-consistency", check_names)
     app.connect("source-read", run_examples)

@@ -63,7 +63,7 @@ if arguments.picture:
     left.plot(np.arange(1, epochs + 1), model.history_["loss"], color="#0072B2")
     left.set(xlabel="epoch", ylabel="training loss (nats per letter)", xticks=range(1, epochs + 1))
     shown = right.imshow(probabilities.T, aspect="auto", cmap="cividis", vmin=0)
-    right.plot(y_test[0], "wo", markersize=5, markeredgecolor="black", label="the letter that comes")
+    right.plot(y_test[0], "wo", markersize=5, markeredgecolor="black", label="the next letter of the name")
     right.set_xticks(range(len(letters)), [LETTERS[k] for k in letters])
     right.set_yticks(range(len(LETTERS)), LETTERS, fontsize=8)
     right.set(xlabel="letter that is read, of a held-out name", ylabel="next letter")

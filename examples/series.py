@@ -58,6 +58,7 @@ if arguments.picture:
     top.set(xlabel="step", ylabel="value (standard deviations)")
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
     bottom.plot(np.arange(1, len(model.history_["loss"]) + 1), model.history_["loss"])
+    bottom.xaxis.get_major_locator().set_params(integer=True)
     bottom.set(xlabel="epoch", ylabel="training loss\n(squared error)", ylim=(0, None))
     figure.savefig(arguments.picture, dpi=150)
     print(f"drawn: {arguments.picture}")
