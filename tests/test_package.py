@@ -70,7 +70,9 @@ def test_show_config(capsys):
 
 def test_version():
     assert importlib.metadata.version("cyrnn") == cyrnn.__version__
-    assert cyrnn.__version__ in (ROOT / "CHANGELOG.md").read_text()
+    first = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)[1]
+    assert first == cited == cyrnn.__version__
 
 
 def test_numpy_is_the_only_dependency():
