@@ -75,6 +75,9 @@ copybutton_selector = "div.highlight:not(.output *) pre"
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 
+PUBLIC = {name: f"cyrnn.{name}" for name in cyrnn.__all__ if name != "__version__"}
+PUBLIC |= {name: f"cyrnn.estimators.{name}" for name in estimators.__all__}
+
 logger = logging.getLogger(__name__)
 
 
@@ -89,7 +92,18 @@ def run_examples(app, docname, source):
         for code, shown, printed in blocks.run(page, HERE / "_generated"):
             if printed != shown:
                 logger.warning("this code:\n%s\nprints:\n%s", code, printed, location=docname)
-    source[0] = blocks.with_outputs(page)
+    source[0] = link_functions(blocks.with_outputs(page))
+
+
+def link_functions(page):
+    """Make a link of each public name that is code in the text of a page, outside of blocks and of other links."""
+
+    def linked(match):
+        return f"{{py:obj}}`{match[1]} <{PUBLIC[match[1]]}>`" if match[1] in PUBLIC else match[0]
+
+    parts = re.split(r"(^```.*?^```$)", page, flags=re.DOTALL | re.MULTILINE)
+    parts[::2] = [re.sub(r"(?<![`\[}])`(\w+)`(?!`)", linked, part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def link_names(app, what, name, obj, options, lines):
@@ -97,7 +111,7 @@ def link_names(app, what, name, obj, options, lines):
 
     def linked(match):
         word = match[1].removeprefix("cyrnn.")
-        return f":py:obj:`{word} <cyrnn.{word}>`" if word in cyrnn.__all__ else f"``{match[1]}``"
+        return f":py:obj:`{word} <{PUBLIC[word]}>`" if word in PUBLIC else f"``{match[1]}``"
 
     lines[:] = [re.sub(r"(?<![`:])`([^`<]+)`(?!`)", linked, line) for line in lines]
 
@@ -109,12 +123,12 @@ def skip_foreign(app, what, name, obj, skip, options):
 
 def check_names(app, env):
     """Warn of a public function, class or method that no page describes."""
-    names = [f"cyrnn.{name}" for name in cyrnn.__all__ if name != "__version__"]
-    for name, kind in inspect.getmembers(estimators, inspect.isclass):
-        methods = inspect.getmembers(kind, inspect.isfunction)
+    names = set(PUBLIC.values())
+    for name in estimators.__all__:
+        methods = inspect.getmembers(getattr(estimators, name), inspect.isfunction)
         own = [key for key, method in methods if key[0] != "_" and method.__module__.startswith("cyrnn")]
-        names += [f"cyrnn.estimators.{name}", *(f"cyrnn.estimators.{name}.{key}" for key in own)]
-    for name in set(names) - set(env.get_domain("py").objects):
+        names.update(f"{PUBLIC[name]}.{key}" for key in own)
+    for name in names - set(env.get_domain("py").objects):
         logger.warning("no page describes %s", name)
 
 
