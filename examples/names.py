@@ -5,9 +5,9 @@
     python examples/names.py --quick --picture names.png      a small network, few names; the loss, a name
 
 The names come with the package `names`: the United States' census of 1990, in the public domain.  Each is a sequence
-of its own length: the network reads a letter a step and tells the next one; after the last one comes the mark of the
-end.  A tenth of the names is held out; the loss there, in bits a letter, stands beside that of counted pairs, triples
-and quadruples of letters.  Sizes, epochs and rate were chosen on another tenth.
+of its own length: the network reads a letter a step and predicts the next one; after the last one comes a mark of the
+end.  A tenth of the names is held out; the loss there, in bits per character, is compared with that of counted pairs,
+triples and quadruples of letters (2-, 3- and 4-gram models).  Sizes, epochs and rate were chosen on another tenth.
 """
 
 import argparse
@@ -40,7 +40,7 @@ held_out, names = np.split(rng.permutation(names), [len(names) // 10])
 network = {"units": [units] * arguments.layers, "vocabulary": len(LETTERS), "random_state": 0, "verbose": True}
 model = SequenceTagger("lstm", epochs=epochs, batch_size=batch_size, **network).fit(X, y)
 p = np.concatenate(model.predict_proba(X_test))[np.arange(sum(map(len, y_test))), np.concatenate(y_test)]
-print(f"{-np.log2(p).mean():.3f} bits a letter on {len(held_out)} held-out names")
+print(f"{-np.log2(p).mean():.3f} bits per character on {len(held_out)} held-out names")
 for width, groups in enumerate(("pairs", "triples", "quadruples"), 2):
     counts = np.full((len(LETTERS),) * width, 0.1)  # as if each had been seen a little
     np.add.at(counts, tuple(np.concatenate(windows(names, width)).T), 1)
@@ -63,7 +63,7 @@ if arguments.picture:
     left.plot(np.arange(1, epochs + 1), model.history_["loss"], color="#0072B2")
     left.set(xlabel="epoch", ylabel="training loss (nats per letter)", xticks=range(1, epochs + 1))
     shown = right.imshow(probabilities.T, aspect="auto", cmap="cividis", vmin=0)
-    right.plot(y_test[0], "wo", markersize=5, markeredgecolor="black", label="the letter that comes")
+    right.plot(y_test[0], "wo", markersize=5, markeredgecolor="black", label="the next letter of the name")
     right.set_xticks(range(len(letters)), [LETTERS[k] for k in letters])
     right.set_yticks(range(len(LETTERS)), LETTERS, fontsize=8)
     right.set(xlabel="letter that is read, of a held-out name", ylabel="next letter")

@@ -5,9 +5,9 @@
     python examples/series.py --quick --picture series.png
 
 The series is that of Mackey and Glass, a usual benchmark of forecasts: its change at each step depends on the value 17
-steps before, and not linearly.  It is seen with noise.  A GRU reads 60 values and tells the one 50 steps after the last
-of them.  The last third is held out.  Beside it, on the same 60 values: a linear regression, the mean of the 5 nearest
-neighbours, and the naive forecast (it stays as it is).  Nothing was tuned.
+steps before, and not linearly.  It is seen with noise.  A GRU reads 60 values and predicts the one 50 steps after the
+last of them.  The last third is held out.  Compared with it, on the same 60 values: a linear regression, the mean of
+the 5 nearest neighbours, and the naive forecast (the last value).  Nothing was tuned.
 """
 
 import argparse
@@ -58,6 +58,7 @@ if arguments.picture:
     top.set(xlabel="step", ylabel="value (standard deviations)")
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
     bottom.plot(np.arange(1, len(model.history_["loss"]) + 1), model.history_["loss"])
+    bottom.xaxis.get_major_locator().set_params(integer=True)
     bottom.set(xlabel="epoch", ylabel="training loss\n(squared error)", ylim=(0, None))
     figure.savefig(arguments.picture, dpi=150)
     print(f"drawn: {arguments.picture}")
