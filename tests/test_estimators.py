@@ -1040,6 +1040,17 @@ def test_without_scikit_learn():
     assert "ImportError: cyrnn.estimators needs scikit-learn: pip install 'cyrnn[sklearn]'" in done.stderr
 
 
+def test_the_programs_of_the_page_are_short():
+    page = Path(__file__).parent.parent / "docs" / "estimators.md"
+    if not page.exists():
+        pytest.skip("the documentation is not here")
+    programs = page.read_text().split("```python\n")[1:4]
+    for program, model in zip(programs, ("Classifier", "Tagger", "Regressor"), strict=True):
+        lines = [line for line in program.partition("```")[0].splitlines() if line]
+        assert f"Sequence{model}" in program
+        assert 5 <= len(lines) <= 10
+
+
 def test_without_tqdm(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     X, y = ragged(12)
