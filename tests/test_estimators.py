@@ -675,6 +675,22 @@ def test_without_a_held_out_part_the_last_network_is_kept():
     assert not np.array_equal(model.network_[-1]["Wy"], model.set_params(epochs=2).fit(X, y).network_[-1]["Wy"])
 
 
+def test_an_interrupt_before_the_first_update_leaves_the_untrained_network(monkeypatch):
+    from cyrnn.estimators import _base
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    X, y = ragged()
+    model = SequenceClassifier(**QUICK).fit(X, y)
+    monkeypatch.setattr(_base, "loss_of", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit([x[:, :2] for x in X], np.arange(60) % 3)
+    monkeypatch.undo()
+    assert model.predict_proba([x[:, :2] for x in X]).shape == (60, 3)
+    assert model.n_iter_ == model.best_epoch_ == len(model.history_["loss"]) == 0
+
+
 def test_an_interrupt_of_the_validation_leaves_the_history_whole(monkeypatch):
     from cyrnn.estimators import _base
 

@@ -526,6 +526,7 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             bidirectional=self.bidirectional, vocabulary=width if self.embedding else None,
             reset="after" if self.cell == "gru" else None, dtype=self.dtype,
         )  # fmt: skip
+        self.network_ = network
         self._training, self._network_of = Training(network, *initialize_adam(network)), self._drawn()
         self.history_ = {"loss": [], "validation_loss": [], "validation_score": []}
         self.n_iter_ = self.best_epoch_ = 0
