@@ -219,6 +219,27 @@ def test_same_seed_same_bits(Model):
     assert (leaves(clone(model).set_params(random_state=1).fit(X, y).network_)[0] != leaves(networks[0])[0]).any()
 
 
+def test_as_many_threads_as_are_named(monkeypatch):
+    from cyrnn.estimators import _base
+
+    X, y = ragged(20)
+    seen = {"gradient_of": [], "outputs": []}
+    for name, function in ((name, getattr(_base, name)) for name in seen):
+
+        def watched(*arguments, name=name, function=function):
+            seen[name].append(cyrnn.get_num_threads())
+            return function(*arguments)
+
+        monkeypatch.setattr(_base, name, watched)
+    before = cyrnn.get_num_threads()
+    model = SequenceClassifier(n_threads=before + 1, early_stopping=True, validation_fraction=0.3, **QUICK).fit(X, y)
+    assert set(seen["gradient_of"]) == set(seen["outputs"]) == {before + 1}
+    model.predict(X)
+    assert seen["outputs"][-1] == before + 1
+    model.set_params(n_threads=None).predict(X)
+    assert seen["outputs"][-1] == before == cyrnn.get_num_threads()
+
+
 @pytest.mark.parametrize("both", [False, True])
 def test_a_sequence_is_predicted_as_if_alone(both):
     X, y = ragged()
@@ -565,6 +586,14 @@ def test_warm_start_and_partial_fit():
         SequenceClassifier(class_weight="balanced", **fit).partial_fit(X, y)
     regressor = SequenceRegressor(**fit).partial_fit(X, y * 1.0)
     assert regressor.partial_fit(X, y * 1.0).n_iter_ == 2
+    tagger = SequenceTagger(values=True, **fit).partial_fit(X, [x[:, :2] for x in X])
+    for model, wide in ((regressor, np.ones((60, 3))), (tagger, X)):
+        with pytest.raises(ValueError, match=r"y: expected [12] outputs as before, got 3"):
+            model.partial_fit(X, wide)
+    with pytest.raises(ValueError, match="y: expected one output at least, got none"):
+        SequenceTagger(values=True, **fit).fit(X, [x[:, :0] for x in X])
+    with pytest.raises(ValueError, match=r"y: expected one value a step, or several .*, got shape \(3, 1\)"):
+        SequenceTagger(values=True, **fit).fit(X, [x[:, :, None] for x in X])
 
 
 OTHERS = {"cell": "gru", "units": [8, 8], "bidirectional": True, "dtype": "float32", "embedding": 5, "vocabulary": 9}

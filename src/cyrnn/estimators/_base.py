@@ -244,6 +244,7 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
     _vocabulary: Any  # the number of indices; None if X is of numbers
     network_: list[Any]
     history_: dict[str, list[float]]
+    _single: bool  # whether y was of one dimension
     n_iter_: int
     best_epoch_: int
 
@@ -299,6 +300,17 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
     @abstractmethod
     def _read_targets(self, y: Any, sequences: Sequences, first: bool) -> NDArray[Any]:
         """Return the targets as `Examples` holds them; at first set what depends on them."""
+
+    def _columns(self, values: NDArray[Any], first: bool) -> NDArray[Any]:
+        """Return values as (number, n_outputs)."""
+        if first:
+            self._single = values.ndim == 1
+        targets = values.reshape(len(values), -1)
+        if targets.shape[1] == 0:
+            raise ValueError("y: expected one output at least, got none")
+        if not first and targets.shape[1] != len(self.network_[-1]["by"]):
+            raise ValueError(f"y: expected {len(self.network_[-1]['by'])} outputs as before, got {targets.shape[1]}")
+        return targets
 
     def _weights(self, y: Any, targets: NDArray[Any], weights: Array | None) -> Array | None:
         """Return the weight of each target, from those of the caller."""
@@ -569,7 +581,8 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         best_epoch = first
         some = examples.subset(np.arange(min(len(examples.sequences), self.batch_size)))
         some = Examples(some.sequences, some.targets, None, some.each_step)
-        untrained = loss_of(now.network, some, outputs(now.network, some))
+        with threads(self.n_threads):
+            untrained = loss_of(now.network, some, outputs(now.network, some))
         hopeless = DIVERGED * max(untrained, self._loss_of_nothing(examples))
         batches = -(-len(examples.sequences) // self.batch_size)
         bar = bars()(total=epochs, unit="epoch") if self.verbose else None

@@ -402,12 +402,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=type(self).__name__)
         if y.ndim not in (1, 2):
             raise ValueError(f"y: expected shape (n_samples,) or (n_samples, n_outputs), got {y.shape}")
-        if first:
-            self._single = y.ndim == 1
-        targets: Array = y.reshape(len(y), -1)
-        if not first and targets.shape[1] != len(self.network_[-1]["by"]):
-            raise ValueError(f"y: expected {len(self.network_[-1]['by'])} outputs as before, got {targets.shape[1]}")
-        return targets
+        return self._columns(y, first)
 
     def _score(self, targets: NDArray[Any], z: Array, weights: Array | None) -> float:
         return float(r2_score(targets, z.T, sample_weight=weights))
@@ -547,9 +542,9 @@ class SequenceTagger(_ClassWeights):
             return self._read_classes(flat, first)
         flat = _checks.real("y", flat)
         finite_targets(flat)
-        if first:
-            self._single = flat.ndim == 1
-        return flat.reshape(len(flat), -1)
+        if flat.ndim > 2:
+            raise ValueError(f"y: expected one value a step, or several of one dimension, got shape {flat.shape[1:]}")
+        return self._columns(flat, first)
 
     def _weights(self, y: Any, targets: NDArray[Any], weights: Array | None) -> Array | None:
         return weights if self.values else self._class_weights(self.classes_[targets], weights)
