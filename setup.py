@@ -27,7 +27,8 @@ DIRECTIVES = {
 # multiply-adds are written out, so that -ffp-contract=off gives every loop the same arithmetic.
 FLAGS = ["-O1" if DEBUG else "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
 if not DEBUG:
-    FLAGS.append("-g0")
+    # Copies of loops for a stride of 1 are 2 % of a wheel, and no loop runs faster by them.  clang knows no such flag.
+    FLAGS += ["-g0", "-fno-version-loops-for-strides"]
 # MSVC optimises by itself (/O2).  C11 has `restrict`; /fp:precise fuses nothing, runtime/real.h.
 MSVC_FLAGS = ["/std:c11", "/fp:precise"]
 OPENMP = ["-fopenmp", "/openmp"]

@@ -9,12 +9,13 @@
 # aarch64     cross-compiled: the primitives and the functions of floats, tested and vectorised; the package in Debian's
 #             Python for arm64, which apt-get fetches into a folder
 # zig         the primitives by zig's clang, from the package index (left out where it is not there): for Linux with musl,
-#             run, for aarch64 in an emulator; for macOS and Windows, compiled and linked and not run; the headers as
-#             MSVC's preprocessor sees them, without GNU C; what runtime/cpu.h asks the processor there.  MSVC itself,
-#             its OpenMP and its Python are not seen; nor attributes, which the headers used here define away
+#             run, for aarch64 in an emulator; for Windows, run by wine where that is installed; for macOS, compiled and
+#             linked and not run; the headers as MSVC's preprocessor sees them, without GNU C; what runtime/cpu.h asks
+#             the processor there.  MSVC itself, its OpenMP and its Python are not seen; nor attributes, which the
+#             headers used here define away
 #
 # Installs nothing but into folders of its own, and says what it misses.  On Debian:
-# apt-get install qemu-user clang libomp-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+# apt-get install qemu-user clang libomp-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross wine64
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -185,8 +186,16 @@ on_zig() {
     headers=$("$work/zig/bin/python" -c "import ziglang; print(ziglang.__path__[0])")/lib/libc/include/any-windows-any
     printf '%s\n' '#include "primitives.c"' '#include "runtime/alloc.h"' '#include "runtime/cpu.h"' \
         > tests/portable/windows.c
+    local wine
+    wine=$(command -v wine64 || command -v /usr/lib/wine/wine64 || true)
+    [ -n "$wine" ] || echo "wine is not installed; what is made for Windows is not run"
     for march in x86_64 x86_64_v3 x86_64_v4; do
         primitives "windows-$march" "${zig[@]}" -target x86_64-windows-gnu -march=$march "${strict[@]}"
+        if [ -n "$wine" ] && [[ $march != *v4 || $(lscpu) == *avx512vl* ]]; then
+            for program in "windows-$march" "windows-$march-f32"; do
+                WINEPREFIX=$work/wine WINEDEBUG=-all WINEDLLOVERRIDES="mscoree,mshtml=" "$wine" "$work/$program" 2> /dev/null
+            done
+        fi
         for precision in -UCYRNN_F32 -DCYRNN_F32; do
             # MSVC has no __FMA__.  The builtins of the processor are those of intrinsics that are macros.
             "${zig[@]}" -target x86_64-windows-msvc -march=$march -std=c11 -U__FMA__ $precision -E -nostdlibinc \

@@ -92,7 +92,7 @@ def network(rng):
 
 def stream(rng):
     _, q = drawn(rng)
-    made = cyrnn.Stream(q.p, q.x.shape[1], dtype=q.x.dtype)
+    made = cyrnn.Stream(q.p, q.x.shape[1], output="softmax", dtype=q.x.dtype)
     first = made.step(np.ascontiguousarray(q.x[:, :, 0]))
     block = made.run(q.x)
     made.reset()
@@ -171,11 +171,11 @@ def one_stream(count, steps=200):
         q = problem(cell.name, 3, 6, 2, 1, 1)
         if cell.memory:  # which grows with every step: in the others so many equal steps come to rest
             q.p["Wf"][:], q.p["bf"][:] = 0.0, 50.0
-        shared, xt = cyrnn.Stream(q.p, 1), np.ascontiguousarray(q.x[:, :, 0])
+        shared, xt = cyrnn.Stream(q.p, 1, output="softmax"), np.ascontiguousarray(q.x[:, :, 0])
         # one `out` for each thread, which the stream remembers
         outs = [tuple(np.empty_like(part) for part in shared.step(xt)) for _ in range(count)]
         shared.reset()
-        alone = cyrnn.Stream(q.p, 1)
+        alone = cyrnn.Stream(q.p, 1, output="softmax")
         known = [digest(alone.step(xt)) for _ in range(steps * count)]
 
         def work(k, shared=shared, xt=xt, outs=outs, right=frozenset(known)):

@@ -13,6 +13,7 @@ import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
+import cells
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -76,7 +77,7 @@ def test_steps_and_blocks_give_the_bits_of_the_sequence(cell, size):
     q.a0 = np.zeros_like(q.a0)
     T_x = size[4]
     want = cell.forward(q)
-    stream, out = cell.stream(q.p, size[3]), new_out(q)
+    stream, out = cell.stream(q.p, size[3], output="softmax"), new_out(q)
     for pieces in ([1] * T_x, [T_x], [1, 1, 3, 0, 1, T_x - 6], [T_x - 2, 1, 1]):
         stream.reset()
         t = 0
@@ -98,7 +99,7 @@ def test_steps_and_blocks_give_the_bits_of_the_sequence(cell, size):
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_a_state_set_on_the_way_gives_the_bits_of_the_cell(cell, size):
     q = cell.problem(*size)
-    stream = cell.stream(q.p, size[3])
+    stream = cell.stream(q.p, size[3], output="softmax")
     stream.run(q.x[:, :, :3])
     stream.state = of_state(cell, q.a0, q.c0)
     assert_state(cell, stream, q.a0, q.c0)
@@ -469,6 +470,29 @@ def test_what_no_stream_is_made_of(cell):
     assert repr(cell.stream(p, np.int32(3))) == f"{of}, n_y=2, m=3{end}"
     assert repr(cell.stream(p, output="linear")) == f"{of}, n_y=2, m=1, output='linear'{end}"
     assert repr(cell.stream(p, output=None)) == f"{of}, n_y=0, m=1, output=None{end}"
+
+
+@both
+def test_one_output_is_linear_unless_it_is_said(cell):
+    """The softmax of one output is always 1: with no `output` given, y is the logit, and a warning says so."""
+    q = cell.problem(3, 5, 1, 2, 4)
+    Wy, by = (q.p[key] for key in cell.output)
+    want = Wy @ cell.forward(q).a[:, :, -1] + by
+    for parameters in (q.p, [{key: q.p[key] for key in cell.inputs}, {"Wy": Wy, "by": by}]):
+        with pytest.warns(UserWarning, match=r"output: the softmax of one output is 1 .*; say 'linear', .*") as told:
+            stream = cell.stream(parameters, 2)
+        assert told[0].filename == cells.__file__  # which calls
+        assert "output='linear'" in repr(stream)
+        y = []
+        for one in (stream, pickle.loads(pickle.dumps(stream)), cell.stream(parameters, 2, output="linear")):
+            state = of_state(cell, q.a0, np.zeros_like(q.c0))
+            one.state = state if parameters is q.p else [state]
+            y.append(one.run(q.x)[1][:, :, -1])
+        assert_array_equal(y[0], y[1])
+        assert_array_equal(y[0], y[2])
+        np.testing.assert_allclose(y[0], want, rtol=0, atol=1e-5 if cell.keywords() else 1e-14)
+        assert_array_equal(cell.stream(parameters, 2, output="softmax").run(q.x)[1], np.ones((1, 2, 4)))
+    assert "output" not in repr(cell.stream(cell.problem(3, 5, 2, 2, 4).p, 2, output="auto"))
 
 
 @both

@@ -105,7 +105,7 @@ def test_steps_and_blocks_of_float32(row):
     m, T_x = row[5:]
     single = {"dtype": np.float32}
     y_want, a_want, last, _ = cyrnn.network_forward(x, network, states=random_states(row), cache=False, **single)
-    stream = cyrnn.Stream(changed(network, rounded(np.float32)), m, **single)
+    stream = cyrnn.Stream(changed(network, rounded(np.float32)), m, output="softmax", **single)
     stream.state = random_states(row)
     a, y = (value if value is None else value.astype(np.float32) for value in new_out(row))
     stream = pickle.loads(pickle.dumps(stream))

@@ -1,5 +1,6 @@
 """A network that is fed one step at a time, prepared once."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ class Stream:
     output : str or None
         The output layer's activation: ``"softmax"`` (the notebook's), ``"sigmoid"``, ``"linear"``; None for no output
         layer, whose parameters are then not read: y is None.  So it is of a network that has no output layer.
+        ``"auto"`` is ``"softmax"``, but ``"linear"`` with a warning where there is one output, whose softmax is 1
+        whatever the input is.
     dtype : numpy.float64 or numpy.float32
         Precision of the computation, of the state and of the results.
 
@@ -55,6 +58,11 @@ class Stream:
         with the last step, which is still to come.
     MemoryError
         If there is not enough memory.
+
+    Warns
+    -----
+    UserWarning
+        If there is one output and `output` is not given.
 
     Examples
     --------
@@ -97,7 +105,7 @@ class Stream:
         parameters: Parameters | Sequence[Any],
         m: int = 1,
         *,
-        output: str | None = "softmax",
+        output: str | None = "auto",
         dtype: Any = np.float64,
     ) -> None:
         kernels = _checks.kernels(dtype)
@@ -105,7 +113,9 @@ class Stream:
             raise TypeError(f"m: expected a whole number of examples, got {m!r}")
         if m < 1:
             raise ValueError(f"m: expected one example at least, got {m}")
-        check_output(output)
+        by_size = isinstance(output, str) and output == "auto"
+        if not by_size:
+            check_output(output)
         self._network = isinstance(parameters, (list, tuple))
         layers, top, E = (_network_parts if self._network else _parts)(parameters, output, kernels.dtype)
         self._cells, self._units = [p.spec for p in layers], [p.W_a.shape[1] for p in layers]
@@ -113,6 +123,11 @@ class Stream:
         columns = n_y + sum(p.W_x.shape[1] + 8 * p.W_a.shape[1] for p in layers)
         if int(m) * columns > _checks.MOST_COLUMNS:  # no size below can overflow
             raise ValueError(f"m: expected as many examples as memory can hold, got {m}")
+        if by_size:
+            output = "linear" if n_y == 1 else "softmax"
+            if n_y == 1:
+                why = "the softmax of one output is 1 whatever the input is, so y is linear"
+                warnings.warn(f"output: {why}; say 'linear', 'sigmoid' or 'softmax'", UserWarning, stacklevel=2)
         self._output, self._predicts, self._dtype = output, top is not None, kernels.dtype
         self._sizes, self._vocabulary = (n_x, n_a, n_y, int(m)), None if E is None else len(E)
         f = OUTPUTS[output if self._predicts else None]
