@@ -518,12 +518,15 @@ def test_what_was_held_out_is_not_trained_on_later(monkeypatch, tmp_path, random
 
     monkeypatch.setattr(_base, "train_test_split", watched)
     X, y = ragged()
-    model = SequenceClassifier(units=2, epochs=1, early_stopping=True, warm_start=True, random_state=random_state)
+    fit = {"units": 2, "epochs": 1, "early_stopping": True, "validation_fraction": 0.3, "warm_start": True}
+    model = SequenceClassifier(random_state=random_state, **fit)
     model.fit(X, y).fit(X, y).save(tmp_path / "model")
     SequenceClassifier.load(tmp_path / "model").fit(X, y)
     for train, held_out in parts:
         assert_array_equal(held_out, parts[0][1])
         assert not set(train) & set(held_out)
+        assert len(held_out) == 18
+        assert abs(y[held_out].sum() - 0.3 * y.sum()) < 1  # as many of each class
     model.set_params(warm_start=False, random_state=1).fit(X, y)
     assert set(parts[3][1]) != set(parts[0][1])
 
