@@ -72,7 +72,7 @@ ATTRIBUTES = """network_ : list
         "loss" of every epoch, the mean while it was trained; with `early_stopping` "validation_loss" and
         "validation_score" after it.
     n_features_in_ : int
-        Numbers of a step; of a two-dimensional X the number of columns.
+        Numbers of a step, 1 of indices; of a two-dimensional X of numbers the number of columns.
     feature_names_in_ : numpy.ndarray of str
         The names of the columns, if X was a table with names.
     n_iter_ : int
