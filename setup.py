@@ -3,7 +3,9 @@
 import copy
 import os
 import platform
+import re
 import tempfile
+import tomllib
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -50,6 +52,29 @@ NAMES = sorted(source.stem for source in KERNELS.glob("*.pyx"))
 ONCE = [*sorted("runtime." + source.stem for source in (KERNELS / "runtime").glob("*.pyx")), "runtime._memoryview"]
 SHARED = "cyrnn._kernels." + ONCE[-1]
 HEADERS = [str(path) for path in sorted(KERNELS.rglob("*.*")) if path.suffix in (".h", ".pxd", ".pxi")]
+
+
+LINK = re.compile(r"(!?)\[([^]]*)\]\((?!https?:)([^)#]+)([^)]*)\)")
+
+
+def description() -> str:
+    """README.md as a package index shows it: without the repository, so its links and its picture need addresses.
+
+    They are those of the files at the tag of this version, below the "Repository" of [project.urls]; without that the
+    paths stand in the text.
+    """
+    urls = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"].get("urls", {})
+    version = Path("src/cyrnn/_version.py").read_text(encoding="utf-8").split('"')[-2]
+
+    def absolute(match: re.Match[str]) -> str:
+        picture, text, path, anchor = match.groups()
+        if "Repository" in urls:
+            return f"{picture}[{text}]({urls['Repository']}/{'raw' if picture else 'blob'}/v{version}/{path}{anchor})"
+        if picture:
+            return f"*Figure {path}: {text}.*"
+        return text if text == path else f"{text} [{path}]"
+
+    return LINK.sub(absolute, Path("README.md").read_text(encoding="utf-8"))
 
 
 def extension(name: str, build: str = "", precision: str = "") -> Extension:
@@ -137,6 +162,8 @@ class build_ext(setuptools_build_ext):
 
 
 setup(
+    long_description=description(),
+    long_description_content_type="text/markdown",
     ext_modules=[extension(name) for name in ONCE]
     + [extension(name, build, precision) for build in BUILDS for precision in PRECISIONS for name in NAMES],
     cmdclass={"build_ext": build_ext},

@@ -184,17 +184,17 @@ def markdown(result):
 
 
 def forms(rows):
-    """What the GRU's reset before the product takes over that after it, a line for each number of threads."""
+    """How long the GRU takes with its reset before the product, over after it; a line for each number of threads."""
     lines = []
     for threads in dict.fromkeys(row["threads"] for row in rows):
         mine = [row for row in rows if (row["kind"], row["threads"]) == ("gru_before", threads)]
-        shown = [
-            f"{WORDS[row['what']]} at {tuple(row['size'])}: {1 / row['ratios']['reset after'][1]:.2f}"
-            for row in mine if row["what"] in ("f", "fb")
-        ]  # fmt: skip
+        shown = []
+        for what in ("f", "fb"):
+            if ratios := [1 / row["ratios"]["reset after"][1] for row in mine if row["what"] == what]:
+                shown.append(f"{WORDS[what]} {min(ratios):.2f} to {max(ratios):.2f}")
         if shown:
             where = f"on {threads} thread{'s' * (threads > 1)}"
-            lines.append(f"- GRU, time of reset before over that of reset after {where}: {'; '.join(shown)}.")
+            lines.append(f"- GRU, time of reset before over that of reset after {where}: {', '.join(shown)}.")
     return lines
 
 

@@ -1,5 +1,6 @@
 """The site: sphinx-build -W -n --keep-going -b html docs build/site."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 from sphinx.util import logging
 
 import cyrnn
+from cyrnn import estimators
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -42,6 +44,8 @@ myst_heading_anchors = 3
 
 autosummary_generate = True
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 # Not checked: a See Also section and a longer summary, which not every function needs; the mood of the summary, since
 # a plural ("Gradients of ...") is taken for a verb; and whether None, as what is returned, is described.
@@ -71,6 +75,9 @@ copybutton_selector = "div.highlight:not(.output *) pre"
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 
+PUBLIC = {name: f"cyrnn.{name}" for name in cyrnn.__all__ if name != "__version__"}
+PUBLIC |= {name: f"cyrnn.estimators.{name}" for name in estimators.__all__}
+
 logger = logging.getLogger(__name__)
 
 
@@ -85,17 +92,44 @@ def run_examples(app, docname, source):
         for code, shown, printed in blocks.run(page, HERE / "_generated"):
             if printed != shown:
                 logger.warning("this code:\n%s\nprints:\n%s", code, printed, location=docname)
-    source[0] = blocks.with_outputs(page)
+    source[0] = link_functions(blocks.with_outputs(page))
+
+
+def link_functions(page):
+    """Make a link of each public name that is code in the text of a page, outside of blocks and of other links."""
+
+    def linked(match):
+        return f"{{py:obj}}`{match[1]} <{PUBLIC[match[1]]}>`" if match[1] in PUBLIC else match[0]
+
+    parts = re.split(r"(^```.*?^```$)", page, flags=re.DOTALL | re.MULTILINE)
+    parts[::2] = [re.sub(r"(?<![`\[}])`(\w+)`(?!`)", linked, part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def link_names(app, what, name, obj, options, lines):
     """Make a link of a name in single backquotes where it is public, code elsewhere."""
 
     def linked(match):
-        word = match[1]
-        return f":py:obj:`{word} <cyrnn.{word}>`" if word in cyrnn.__all__ else f"``{word}``"
+        word = match[1].removeprefix("cyrnn.")
+        return f":py:obj:`{word} <{PUBLIC[word]}>`" if word in PUBLIC else f"``{match[1]}``"
 
     lines[:] = [re.sub(r"(?<![`:])`([^`<]+)`(?!`)", linked, line) for line in lines]
+
+
+def skip_foreign(app, what, name, obj, skip, options):
+    """Leave out what a class inherits from other packages."""
+    return skip or not (getattr(obj, "__module__", None) or "cyrnn").startswith("cyrnn")
+
+
+def check_names(app, env):
+    """Warn of a public function, class or method that no page describes."""
+    names = set(PUBLIC.values())
+    for name in estimators.__all__:
+        methods = inspect.getmembers(getattr(estimators, name), inspect.isfunction)
+        own = [key for key, method in methods if key[0] != "_" and method.__module__.startswith("cyrnn")]
+        names.update(f"{PUBLIC[name]}.{key}" for key in own)
+    for name in names - set(env.get_domain("py").objects):
+        logger.warning("no page describes %s", name)
 
 
 def draw(app):
@@ -120,5 +154,7 @@ def draw(app):
 def setup(app):
     """Connect these functions to the build."""
     app.connect("autodoc-process-docstring", link_names, priority=900)  # after numpydoc
+    app.connect("autodoc-skip-member", skip_foreign)
     app.connect("builder-inited", draw)
+    app.connect("env-check-consistency", check_names)
     app.connect("source-read", run_examples)

@@ -6,7 +6,7 @@
 
 An image is a sequence of 8 steps, one row of 8 pixels each; the network answers after the last one.  A third of the
 images is held out; sizes, epochs and rate were chosen on a quarter of the others (`--choose`).  Where PyTorch is
-installed, it gets the weights and must tell the same.
+installed, it gets the weights, and the predictions of both are compared.
 """
 
 import argparse
@@ -31,7 +31,7 @@ if arguments.choose:
 size = {"units": 32, "epochs": 8, "batch_size": 16, "learning_rate": 0.01} if arguments.quick else {
     "units": 64, "epochs": 30, "batch_size": 32, "learning_rate": 0.008}  # fmt: skip
 model = SequenceClassifier("lstm", **size, random_state=0, verbose=True).fit(X, y)
-print(f"{model.score(X_test, y_test):.1%} of {len(y_test)} held-out digits told right")
+print(f"{model.score(X_test, y_test):.1%} of {len(y_test)} held-out digits classified correctly")
 
 if find_spec("torch"):
     import torch

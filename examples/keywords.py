@@ -1,17 +1,17 @@
-"""A keyword in a stream of words: a GRU watches spectrograms and tells when the one word has just been said.
+"""A keyword in a stream of words: a GRU reads spectrograms and detects when one word has just been said.
 
     pip install '.[examples]'
     python examples/keywords.py                                        about half a minute on one thread
     python examples/keywords.py --quick --picture keywords.png         a small network, few clips; what the gates do
     python examples/keywords.py --reset after                          the other form of the GRU (docs/gru.md)
 
-The clips are made up, by a seeded generator: a word is a path of two resonances through 16 bands of frequency, as in
-speech, said faster or slower, louder or softer, by a higher or a lower voice, in noise.  All words consist of the same
-three sounds; the others are the keyword's sounds in another order, or with one repeated, so that the network must
+The clips are synthetic, from a seeded generator: a word is a path of two resonances through 16 bands of frequency, as
+in speech, said faster or slower, louder or softer, by a higher or a lower voice, in noise.  All words consist of the
+same three sounds; the others are the keyword's sounds in another order, or with one repeated, so that the network must
 remember what it has heard.  For 10 frames after the keyword the label is 1, else 0 (the trigger word of the course).
 
-Every batch is new.  What is printed at the end is of clips from another seed: how many keywords were heard (a
-probability above one half in those 10 frames), and how many of the other words were taken for it.
+Every batch is new.  What is printed at the end is of clips from another seed: how many keywords were detected
+(a probability above one half in those 10 frames), and how many of the other words were mistaken for it.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def train(parameters, moments, t, x, labels, learning_rate):
 
 
 def heard(parameters, x, said):
-    """Shares of the keywords that were heard, and of the other words that were taken for it."""
+    """Shares of the keywords that were detected, and of the other words that were mistaken for it."""
     _, y, _ = cyrnn.gru_forward(x, None, parameters, cache=False)
     found = {True: [], False: []}
     for j, end, it in said:
@@ -77,7 +77,7 @@ def heard(parameters, x, said):
 
 
 def picture(path, losses, parameters, x, labels):
-    """Loss; below, one clip: what is read, believed, let in and reset."""
+    """Loss; below, one clip: input, probability, update gate, reset gate and hidden state."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -129,7 +129,7 @@ def main():
 
     it, others = heard(parameters, x_test, said)
     count = sum(word[2] for word in said)
-    print(f"{it:.1%} of {count} keywords heard, {others:.1%} of {len(said) - count} other words taken for it")
+    print(f"{it:.1%} of {count} keywords detected, {others:.1%} of {len(said) - count} other words mistaken for it")
     if arguments.picture:
         picture(arguments.picture, losses, parameters, x_test[:, :1], labels_test[:1])
         print(f"drawn: {arguments.picture}")

@@ -5,9 +5,8 @@
     python examples/series.py --quick --picture series.png
 
 The series is that of Mackey and Glass, a usual benchmark: its change at each step depends on the value 17 steps before,
-and not linearly.  It is seen with noise.  A GRU reads 60 values and tells the one 50 steps after the last of them.  The
-last third is held out.  Beside it: a linear regression, the 5 nearest neighbours, and the naive forecast (no change).
-Nothing was tuned.
+and not linearly.  It is seen with noise.  A GRU reads 60 values and predicts the one 50 steps after them.  A third is
+held out.  Compared with it: a linear regression, the 5 nearest neighbours, the last value.  Nothing was tuned.
 """
 
 import argparse
@@ -55,5 +54,6 @@ if arguments.picture:
     top.set(xlabel="step", ylabel="value (standard deviations)")
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
     bottom.plot(range(1, model.n_iter_ + 1), model.history_["loss"], color="#0072B2")
+    bottom.xaxis.get_major_locator().set_params(integer=True)
     bottom.set(xlabel="epoch", ylabel="training loss\n(squared error)", ylim=(0, None))
     figure.savefig(arguments.picture, dpi=150)

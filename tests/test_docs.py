@@ -97,6 +97,12 @@ def test_the_figure_that_is_kept_is_of_its_table():
     assert all(f">{name}</text>" in kept for name in list(figures.table("speed.md")[0])[5:])
 
 
+def test_readme_has_the_latency_of_the_table():
+    rows = figures.table("streaming.md")
+    (row,) = (r for r in rows if (r["column 0"], r["n_x, n_a, n_y"], r["column 2"]) == ("LSTM", "16", "Stream, out="))
+    assert f"LSTM of 16 units takes [{float(row['median, us']):.1f} us]" in (ROOT / "README.md").read_text()
+
+
 def test_figures_show_their_tables(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(figures, "HERE", tmp_path)

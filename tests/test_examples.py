@@ -66,7 +66,7 @@ def drawn(path):
 def test_digits(tmp_path):
     needs("digits")
     printed = run("digits", "--picture", str(tmp_path / "digits.png"))
-    assert float(re.search(r"([\d.]+)% of 599 held-out digits told right", printed)[1]) > 85
+    assert float(re.search(r"([\d.]+)% of 599 held-out digits classified correctly", printed)[1]) > 85
     if find_spec("torch"):
         assert float(re.search(r"PyTorch with these weights: .*at most (\S+) apart", printed)[1]) < 1e-13
     assert drawn(tmp_path / "digits.png")
@@ -96,7 +96,7 @@ def test_series(tmp_path):
 def test_keywords(tmp_path, reset):
     needs("keywords")
     printed = run("keywords", "--reset", reset, "--picture", str(tmp_path / "keywords.png"))
-    heard, others = map(float, re.findall(r"([\d.]+)% of \d+ (?:keywords heard|other words)", printed))
+    heard, others = map(float, re.findall(r"([\d.]+)% of \d+ (?:keywords detected|other words)", printed))
     assert heard > 85
     assert others < 20
     assert drawn(tmp_path / "keywords.png")

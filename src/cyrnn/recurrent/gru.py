@@ -81,7 +81,15 @@ def gru_cell_forward(
 ) -> tuple[Array, Any, tuple[Any, ...]]:
     """One step of the GRU.
 
-    The equations stand at the top of this module.
+    In every weight matrix the n_a columns of the hidden state come before the n_x columns of the input,
+    ``Wc = [Wca, Wcx]``::
+
+        ut = sigmoid(Wu [a_prev, xt] + bu)                     update gate
+        rt = sigmoid(Wr [a_prev, xt] + br)                     reset gate
+        cct = tanh(Wc [rt * a_prev, xt] + bc)                  candidate, without bca
+        cct = tanh(Wcx xt + bc + rt * (Wca a_prev + bca))      candidate, with bca
+        a_next = ut * cct + (1 - ut) * a_prev
+        yt_pred = softmax(Wy a_next + by)
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The LSTM of the notebook: one cell and the whole sequence, forward and backward.
 
     ft  = sigmoid(Wf [a<t-1>, x<t>] + bf)        forget gate
-    it  = sigmoid(Wi [a<t-1>, x<t>] + bi)        update gate
+    it  = sigmoid(Wi [a<t-1>, x<t>] + bi)        input gate (the notebook's "update gate")
     cct = tanh(Wc [a<t-1>, x<t>] + bc)           candidate
     ot  = sigmoid(Wo [a<t-1>, x<t>] + bo)        output gate
     c<t> = ft * c<t-1> + it * cct
@@ -82,7 +82,15 @@ def lstm_cell_forward(
 ) -> tuple[Array, Array, Any, tuple[Any, ...]]:
     """One step of the LSTM.
 
-    The equations stand at the top of this module.
+    In every weight matrix the n_a columns of the hidden state come before the n_x columns of the input::
+
+        ft = sigmoid(Wf [a_prev, xt] + bf)     forget gate
+        it = sigmoid(Wi [a_prev, xt] + bi)     input gate (the notebook's "update gate")
+        cct = tanh(Wc [a_prev, xt] + bc)       candidate
+        ot = sigmoid(Wo [a_prev, xt] + bo)     output gate
+        c_next = ft * c_prev + it * cct
+        a_next = ot * tanh(c_next)
+        yt_pred = softmax(Wy a_next + by)
 
     Parameters
     ----------
@@ -366,7 +374,7 @@ def lstm_backward(da: Any, caches: Sequence[Any], *, dc: Any = None) -> dict[str
     chunk's `a0` and `c0`.  Going back from the last chunk to the first, add ``da0`` and ``dc0`` of a chunk to
     ``da[:, :, -1]`` and ``dc[:, :, -1]`` of the one before: dx, da0 and dc0 are then those of the whole
     sequence, bit for bit, and the weights' gradients are the sums over the chunks.  Leave the addition out
-    and the gradient ends at the chunk's border (truncated backpropagation through time).
+    and the gradient is truncated at chunk boundaries (truncated backpropagation through time).
 
     Parameters
     ----------

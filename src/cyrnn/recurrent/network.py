@@ -238,7 +238,7 @@ def network_forward(
         Input of every step.  Integers (m, T_x) are indices: of the columns of the embedding, or of one-hot columns if
         there is none.
     network : list
-        The layers, as the module `cyrnn.recurrent.layout` describes them: optionally an embedding ``{"E": (n_x,
+        The layers, from bottom to top: optionally an embedding ``{"E": (n_x,
         vocabulary)}``; then the recurrent parameters of each layer, as for `rnn_forward`, `lstm_forward` or
         `gru_forward` without the output layer, or a pair of them for a layer of both directions; optionally an output
         layer ``{"Wy": (n_y, n_a), "by": (n_y, 1)}``.  The inputs of a layer are the n_a units of the one below, or the
