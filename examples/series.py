@@ -4,10 +4,9 @@
     python examples/series.py                                 within seconds
     python examples/series.py --quick --picture series.png
 
-The series is that of Mackey and Glass, a usual benchmark of forecasts: its change at each step depends on the value 17
-steps before, and not linearly.  It is seen with noise.  A GRU reads 60 values and predicts the one 50 steps after the
-last of them.  The last third is held out.  Compared with it, on the same 60 values: a linear regression, the mean of
-the 5 nearest neighbours, and the naive forecast (the last value).  Nothing was tuned.
+The series is that of Mackey and Glass, a usual benchmark: its change at each step depends on the value 17 steps before,
+and not linearly.  It is seen with noise.  A GRU reads 60 values and predicts the one 50 steps after them.  A third is
+held out.  Compared with it: a linear regression, the 5 nearest neighbours, the last value.  Nothing was tuned.
 """
 
 import argparse
@@ -34,8 +33,7 @@ series = (values - values.mean()) / values.std()
 seen = series + 0.02 * np.random.default_rng(0).normal(size=len(series))
 
 X, y = np.lib.stride_tricks.sliding_window_view(seen, READ)[:-AHEAD], seen[READ + AHEAD - 1 :]
-trained = 2000 - READ - AHEAD  # windows; the values of those held out begin after theirs
-training, held_out = slice(trained), slice(2000, None)
+training, held_out = slice(2000 - READ - AHEAD), slice(2000, None)  # windows of other values
 model = SequenceRegressor(
     "gru", 32, epochs=5 if arguments.quick else 20, batch_size=32, learning_rate=0.01, random_state=0, verbose=True
 ).fit(X[training], y[training])
@@ -46,19 +44,16 @@ forecasts["naive"] = X[held_out, -1]
 print(f"root mean square error of {len(y[held_out])} held-out values, in standard deviations of the series:")
 for name, found in forecasts.items():
     print(f"{name:12} {np.sqrt(np.mean((found - y[held_out]) ** 2)):.3f}")
-
 if arguments.picture:
     import matplotlib.pyplot as plt
 
-    plt.rcParams["axes.prop_cycle"] = plt.cycler(color=["#0072B2", "#D55E00"])
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(7.4, 5.4), layout="constrained", height_ratios=[3, 1.5])
     top.plot(y[held_out][:300], color="0.6", linewidth=3, label="held-out values")
-    for name, look in {"network": "-", "linear": "--"}.items():
-        top.plot(forecasts[name][:300], look, label=f"{name}, {AHEAD} steps ahead")
+    for name, color, look in (("network", "#0072B2", "-"), ("linear", "#D55E00", "--")):
+        top.plot(forecasts[name][:300], look, color=color, label=f"{name}, {AHEAD} steps ahead")
     top.set(xlabel="step", ylabel="value (standard deviations)")
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
-    bottom.plot(np.arange(1, len(model.history_["loss"]) + 1), model.history_["loss"])
+    bottom.plot(range(1, model.n_iter_ + 1), model.history_["loss"], color="#0072B2")
     bottom.xaxis.get_major_locator().set_params(integer=True)
     bottom.set(xlabel="epoch", ylabel="training loss\n(squared error)", ylim=(0, None))
     figure.savefig(arguments.picture, dpi=150)
-    print(f"drawn: {arguments.picture}")

@@ -219,6 +219,27 @@ def test_same_seed_same_bits(Model):
     assert (leaves(clone(model).set_params(random_state=1).fit(X, y).network_)[0] != leaves(networks[0])[0]).any()
 
 
+def test_as_many_threads_as_are_named(monkeypatch):
+    from cyrnn.estimators import _base
+
+    X, y = ragged(20)
+    seen = {"gradient_of": [], "outputs": []}
+    for name, function in ((name, getattr(_base, name)) for name in seen):
+
+        def watched(*arguments, name=name, function=function):
+            seen[name].append(cyrnn.get_num_threads())
+            return function(*arguments)
+
+        monkeypatch.setattr(_base, name, watched)
+    before = cyrnn.get_num_threads()
+    model = SequenceClassifier(n_threads=before + 1, early_stopping=True, validation_fraction=0.3, **QUICK).fit(X, y)
+    assert set(seen["gradient_of"]) == set(seen["outputs"]) == {before + 1}
+    model.predict(X)
+    assert seen["outputs"][-1] == before + 1
+    model.set_params(n_threads=None).predict(X)
+    assert seen["outputs"][-1] == before == cyrnn.get_num_threads()
+
+
 @pytest.mark.parametrize("both", [False, True])
 def test_a_sequence_is_predicted_as_if_alone(both):
     X, y = ragged()
@@ -264,8 +285,49 @@ def test_pandas():
     assert model.feature_names_in_.tolist() == ["a", "b", "c"]
     with pytest.raises(ValueError, match="feature names"):
         model.predict(X[["b", "a", "c"]])
+    assert clone(model).fit(X, X["a"].to_numpy()).feature_names_in_.dtype == object
     scaled = SequenceScaler().set_output(transform="pandas").fit_transform(X)
     assert list(scaled.columns) == ["a", "b", "c"]
+
+
+def test_tables_and_columns():
+    """What pandas holds is what arrays and lists hold: a column of sequences, tables of steps, weights and words."""
+    pandas = pytest.importorskip("pandas")
+    X, y = ragged(20)
+    odd = {"index": range(40, 20, -1)}
+    for form in (X, list(np.stack([np.resize(x, (4, 3)) for x in X])), [x[:, 0].tolist() for x in X]):
+        model = SequenceClassifier(**QUICK).fit(form, y)
+        column = clone(model).fit(pandas.Series(form, **odd), pandas.Series(y, **odd))
+        same(column.network_, model.network_)
+        assert_array_equal(column.predict_proba(pandas.Series(form[:1])), model.predict_proba(form[:1]))
+        scaled = SequenceScaler().fit_transform(pandas.Series(form))
+        same(scaled, SequenceScaler().fit_transform([np.asarray(x) for x in form]))
+    tags, steps = signs(X), [np.arange(1.0, len(x) + 1) for x in X]
+    tagger = SequenceTagger(**QUICK).fit(X, tags, steps)
+    column = clone(tagger).fit(pandas.Series(X, **odd), pandas.Series(tags, **odd), pandas.Series(steps, **odd))
+    same(column.network_, tagger.network_)
+    for one, other in zip(column.predict(pandas.Series(X)), tagger.predict(X), strict=True):
+        assert_array_equal(one, other)
+    rows = np.array([np.resize(x[:, 0], 4) for x in X])
+    tagger = SequenceTagger(**QUICK).fit(rows, rows > 0, rows**2)
+    table = clone(tagger).fit(*map(pandas.DataFrame, (rows, rows > 0, rows**2)))
+    same(table.network_, tagger.network_)
+    assert table.score(*map(pandas.DataFrame, (rows, rows > 0))) == tagger.score(rows, rows > 0)
+    letters = SequenceTagger(**QUICK).fit(rows, ["ABBA"] * 20).predict(rows[:1])
+    assert letters.dtype == SequenceTagger(**QUICK).fit(rows, [list("ABBA")] * 20).predict(rows[:1]).dtype
+    words = pandas.DataFrame([["tea", "pot"], ["a", "pot"]], columns=["b", "c"])
+    assert [row.tolist() for row in SequenceIndexer().fit_transform(words)] == [[3, 2], [1, 2]]
+
+
+def test_sequences_stay_as_they_are_where_tables_are_wanted():
+    pytest.importorskip("pandas")
+    X, _ = ragged()
+    scaler = SequenceScaler().set_output(transform="pandas")
+    assert isinstance(scaler.fit_transform(X), list)
+    assert scaler.fit_transform(np.ones((5, 4, 3))).shape == (5, 4, 3)
+    assert not hasattr(scaler, "get_feature_names_out")
+    assert scaler.fit_transform(np.ones((5, 4))).shape == (5, 4)
+    assert scaler.get_feature_names_out().tolist() == ["x0", "x1", "x2", "x3"]
 
 
 @pytest.mark.parametrize("form", ["dense", "ragged"])
@@ -388,6 +450,26 @@ def test_a_batch_without_weight_is_skipped():
         model.fit(X, y, np.zeros(60))
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_logits(n):
+    """Their softmax, of two classes the sigmoid of their difference, is what is predicted."""
+    X, _ = ragged()
+    y, tags = np.arange(60) % n, [np.arange(len(x)) % n for x in X]
+    found = [SequenceClassifier(**QUICK).fit(X, y), SequenceTagger(**QUICK).fit(X, tags)]
+    logits = [found[0].decision_function(X), np.concatenate(found[1].decision_function(X))]
+    wanted = [found[0].predict_proba(X), np.concatenate(found[1].predict_proba(X))]
+    labels = [found[0].predict(X), np.concatenate(found[1].predict(X))]
+    for z, p, y in zip(logits, wanted, labels, strict=True):
+        assert z.shape == (p.shape if n != 2 else p.shape[:1])
+        if n == 2:
+            assert_allclose(1 / (1 + np.exp(-z)), p[:, 1], rtol=1e-14)
+            assert_array_equal(z > 0, y == 1)
+        else:
+            assert_allclose(np.exp(z) / np.exp(z).sum(axis=1, keepdims=True), p, rtol=1e-13)
+    dense = np.ones((5, 2, 3))
+    assert found[1].decision_function(dense).shape == ((5, 2) if n == 2 else (5, 2, n))
+
+
 def test_values_and_several_outputs():
     X, _ = ragged(120)
     values = [np.column_stack([x[:, 0].cumsum(), x[:, 1]]) / 3 for x in X]
@@ -396,9 +478,12 @@ def test_values_and_several_outputs():
     assert tagger.score(X, values) > 0.9
     single = SequenceTagger("gru", values=True, **QUICK).fit(X, [v[:, 0] for v in values])
     assert single.predict(X)[0].shape == values[0][:, 0].shape
-    with pytest.raises(AttributeError, match="predict_proba"):
-        single.predict_proba(X)
-    assert not hasattr(single, "predict_proba")
+    for name in ("predict_proba", "decision_function"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(single, name)
+        assert not hasattr(single, name)
+    with pytest.raises(ValueError, match="classes: expected None of a tagger of values"):
+        single.partial_fit(X, [v[:, 0] for v in values], classes=[0, 1])
     y = np.array([v[-1] for v in values])
     model = SequenceRegressor("gru", 16, epochs=30, random_state=0).fit(X, y)
     assert model.predict(X).shape == y.shape
@@ -419,6 +504,31 @@ def test_early_stopping():
         y = signs(X) if kind == "tags" else y * 1.0
         model = Model(early_stopping=True, **QUICK).fit(X, y)
         assert len(model.history_["validation_score"]) == 3
+
+
+@pytest.mark.parametrize("random_state", [0, None])
+def test_what_was_held_out_is_not_trained_on_later(monkeypatch, tmp_path, random_state):
+    from cyrnn.estimators import _base
+
+    parts, split = [], _base.train_test_split
+
+    def watched(*arrays, **named):
+        parts.append(split(*arrays, **named))
+        return parts[-1]
+
+    monkeypatch.setattr(_base, "train_test_split", watched)
+    X, y = ragged()
+    fit = {"units": 2, "epochs": 1, "early_stopping": True, "validation_fraction": 0.3, "warm_start": True}
+    model = SequenceClassifier(random_state=random_state, **fit)
+    model.fit(X, y).fit(X, y).save(tmp_path / "model")
+    SequenceClassifier.load(tmp_path / "model").fit(X, y)
+    for train, held_out in parts:
+        assert_array_equal(held_out, parts[0][1])
+        assert not set(train) & set(held_out)
+        assert len(held_out) == 18
+        assert abs(y[held_out].sum() - 0.3 * y.sum()) < 1  # as many of each class
+    model.set_params(warm_start=False, random_state=1).fit(X, y)
+    assert set(parts[3][1]) != set(parts[0][1])
 
 
 @pytest.mark.parametrize(
@@ -461,8 +571,16 @@ def test_warm_start_and_partial_fit():
     assert first.predict_proba(X).shape == (60, 3)
     with pytest.raises(ValueError, match=r"y: expected the classes of before, \[0, 1, 2\], got .*3"):
         first.partial_fit(X, y + 2)
-    with pytest.raises(ValueError, match="classes: expected all labels of y"):
+    with pytest.raises(ValueError, match=r"classes: expected those of before, \[0, 1, 2\], got \[0, 1\]"):
+        first.partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(ValueError, match="classes: expected all labels of y, got none that is 1"):
         SequenceClassifier(**fit).partial_fit(X, y, classes=[0, 2])
+    tags = signs(X)
+    tagger = SequenceTagger(**fit).partial_fit(X[:1], [["up"] * len(X[0])], classes=["up", "down", "left"])
+    assert tagger.partial_fit(X, tags, classes=["down", "left", "up"]).classes_.tolist() == ["down", "left", "up"]
+    assert SequenceTagger(**fit).partial_fit(X, tags).classes_.tolist() == ["down", "up"]
+    with pytest.raises(ValueError, match="class_weight: expected weights of each class"):
+        SequenceTagger(class_weight="balanced", **fit).partial_fit(X, tags)
     failed = SequenceClassifier(**fit)
     with pytest.raises(ValueError, match=r"X\[0\]: expected one step"):
         failed.partial_fit([x[:0] for x in X], y, classes=[0, 1, 2])
@@ -471,6 +589,14 @@ def test_warm_start_and_partial_fit():
         SequenceClassifier(class_weight="balanced", **fit).partial_fit(X, y)
     regressor = SequenceRegressor(**fit).partial_fit(X, y * 1.0)
     assert regressor.partial_fit(X, y * 1.0).n_iter_ == 2
+    tagger = SequenceTagger(values=True, **fit).partial_fit(X, [x[:, :2] for x in X])
+    for model, wide in ((regressor, np.ones((60, 3))), (tagger, X)):
+        with pytest.raises(ValueError, match=r"y: expected [12] outputs as before, got 3"):
+            model.partial_fit(X, wide)
+    with pytest.raises(ValueError, match="y: expected one output at least, got none"):
+        SequenceTagger(values=True, **fit).fit(X, [x[:, :0] for x in X])
+    with pytest.raises(ValueError, match=r"y: expected one value a step, or several .*, got shape \(3, 1\)"):
+        SequenceTagger(values=True, **fit).fit(X, [x[:, :, None] for x in X])
 
 
 OTHERS = {"cell": "gru", "units": [8, 8], "bidirectional": True, "dtype": "float32", "embedding": 5, "vocabulary": 9}
@@ -558,6 +684,20 @@ def test_divergence_stops_and_keeps_the_last_good_network(rate):
     assert np.isfinite(model.predict(X)).all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_divergence_that_the_held_out_part_shows(dtype):
+    """One update an epoch: finite weights, whose predictions have squares that are not."""
+    X, y = ragged()
+    size = float(np.finfo(dtype).max) ** 0.9
+    schedule = lambda done: 1e-3 if done < 0.5 else size  # noqa: E731
+    fit = {"units": 4, "batch_size": 60, "clip_norm": None, "dtype": dtype, "early_stopping": True, "random_state": 0}
+    model = SequenceRegressor(epochs=4, learning_rate=1.0, schedule=schedule, **fit)
+    with pytest.warns(ConvergenceWarning, match=r"in epoch 3 of 4 \(on the held-out part: .*the network of epoch 2 is"):
+        model.fit(X, y * 1.0)
+    assert [len(values) for values in model.history_.values()] == [2, 2, 2]
+    assert np.isfinite(model.predict(X)).all()
+
+
 def test_without_a_held_out_part_the_last_network_is_kept():
     X, y = ragged()
     fit = {"units": 8, "epochs": 3, "batch_size": 60, "random_state": 0, "clip_norm": None}
@@ -565,6 +705,22 @@ def test_without_a_held_out_part_the_last_network_is_kept():
     assert model.history_["loss"][2] > model.history_["loss"][1]
     assert model.best_epoch_ == model.n_iter_ == 3
     assert not np.array_equal(model.network_[-1]["Wy"], model.set_params(epochs=2).fit(X, y).network_[-1]["Wy"])
+
+
+def test_an_interrupt_before_the_first_update_leaves_the_untrained_network(monkeypatch):
+    from cyrnn.estimators import _base
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    X, y = ragged()
+    model = SequenceClassifier(**QUICK).fit(X, y)
+    monkeypatch.setattr(_base, "loss_of", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit([x[:, :2] for x in X], np.arange(60) % 3)
+    monkeypatch.undo()
+    assert model.predict_proba([x[:, :2] for x in X]).shape == (60, 3)
+    assert model.n_iter_ == model.best_epoch_ == len(model.history_["loss"]) == 0
 
 
 def test_an_interrupt_of_the_validation_leaves_the_history_whole(monkeypatch):
@@ -633,6 +789,13 @@ def test_cluster(Model):
     assert max(map(len, client.sent[3:])) < 20_000
 
 
+@pytest.mark.parametrize("n_shards", [12, 100])
+def test_more_shards_than_sequences(n_shards):
+    X, y = ragged(12)
+    one = SequenceClassifier(n_shards=12, **QUICK).fit(X, y)
+    same(SequenceClassifier(n_shards=n_shards, **QUICK).fit(X, y, client=Client()).network_, one.network_)
+
+
 BAD = [
     ({"epochs": 0}, "epochs: expected an integer of 1 or more, got 0"),
     ({"batch_size": 1.5}, "batch_size: expected an integer, got float"),
@@ -656,6 +819,9 @@ BAD = [
     ({"class_weight": {0: np.nan}}, r"class_weight\[0\]: expected a finite number, 0 or more, got nan"),
     ({"class_weight": {0: 0, 1: 0}}, "class_weight: expected one weight above 0 at least, got zeros"),
     ({"class_weight": "equal"}, "class_weight: expected None, 'balanced' or a dict from labels to weights"),
+    ({"class_weight": {5: 1.0}}, r"class_weight: expected weights of the classes, got others: .*\[0, 1\]"),
+    ({"random_state": -1}, "random_state: expected an integer from 0 to .*, got -1"),
+    ({"random_state": np.random.default_rng(0)}, "random_state: expected .* numpy.random.RandomState or None, got Gen"),
     ({"early_stopping": True, "validation_fraction": 0.01}, "early_stopping: .*12 .*validation_fraction=0.01"),
 ]
 
@@ -690,6 +856,17 @@ def test_data_are_refused_by_name():
     refused(r"X\[11\]: expected n_x = 3, as X\[0\], got n_x = 2", [*X[:11], X[11][:, :2]])
     refused("Input y contains NaN", y=np.where(np.arange(12) == 3, np.nan, 1.0))
     refused("Input y contains", y=np.where(np.arange(12) == 3, np.nan, 1.5), model=SequenceRegressor(**QUICK))
+    for missing, name in ((np.nan, "NaN"), (None, "None")):
+        refused(f"Input y contains {name}", y=["a", missing] * 6)
+        refused(f"Input y contains {name}", y=[[*row[1:], missing] for row in signs(X)], model=SequenceTagger(**QUICK))
+    refused("y: expected labels of one kind, which can be sorted", y=np.array(["a", 1] * 6, object))
+    for odd, kind in ((None, "NoneType"), (iter(X), "list_iterator"), ({"a": 1}, "dict"), (3, "int"), ("tea", "str")):
+        refused(f"X: expected an array or a list of sequences, got {kind}", odd)
+    refused("X: expected one feature at least, got none", np.ones((12, 4, 0)))
+    refused(r"X\[0\]: expected one feature at least, got none", [x[:, :0] for x in X])
+    refused(r"X\[0\]: expected one step at least, got none", [[], *X[1:]])
+    refused(r"X: expected an array of valid numbers, got one with 1 of 144 masked",
+            np.ma.array(np.ones((12, 4, 3)), mask=np.arange(144).reshape(12, 4, 3) == 5))  # fmt: skip
     refused("inconsistent numbers of samples", y=y[:5])
     refused(r"X: expected indices from 0 to vocabulary - 1 = 4, got 9: X\[1\] at step 2",
             [[1, 2], [3, 4, 9]] * 6, model=SequenceClassifier(vocabulary=5, **QUICK))  # fmt: skip
@@ -707,7 +884,8 @@ def test_data_are_refused_by_name():
         model.predict(X[0])
     refused("X: expected one sequence at least, got none", [], [])
     refused(r"X: expected two or three dimensions, got shape \(12, 4, 3, 2\)", np.ones((12, 4, 3, 2)))
-    for words in (["tea", "pot"] * 6, [["a", "cat"], ["sleeps"]] * 6):
+    sentences = [["tea", "pot"]] * 12
+    for words in (["tea", "pot"] * 6, [["a", "cat"], ["sleeps"]] * 6, np.array(sentences), np.array(sentences, object)):
         refused("X: expected numbers, got words; SequenceIndexer makes indices of them", words)
     large = [x * (1e300 if j == 5 else 1) for j, x in enumerate(X)]
     single = SequenceClassifier(dtype="float32", **QUICK).fit(X, y)
@@ -717,9 +895,13 @@ def test_data_are_refused_by_name():
         with pytest.raises(ValueError, match=r"as float32 has: X\[5\] at step 0"):
             single.predict(large)
     refused("y: expected real numbers, got dtype <U4", y=["more", "less"] * 6, model=SequenceRegressor(**QUICK))
+    refused("y: expected real numbers, got 'a'", y=np.array(["a", 1] * 6, object), model=SequenceRegressor(**QUICK))
     refused("y: expected values up to 1.3e.154", y=np.full(12, 1e200), model=SequenceRegressor(**QUICK))
     refused("y: expected labels, got numbers that are not whole; values=True", y=[x[:, 0] for x in X], model=tagger)
     mixed = [x[:, :2] if j == 0 else x[:, 0] for j, x in enumerate(X)]
+    valued = SequenceTagger(values=True, **QUICK).fit(X, [x[:, 0] for x in X])
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        valued.score(X, values)
     refused(r"y\[1\]: expected \(2,\) at each step, as y\[0\]", y=mixed, model=SequenceTagger(values=True, **QUICK))
 
 
@@ -732,9 +914,14 @@ def test_after_an_error_the_estimator_is_as_before(warm_start):
     for parameters, wrong in (
         ({}, (narrow, y[:5])), ({}, (narrow, np.full(12, np.nan))),
         ({"early_stopping": True, "validation_fraction": 0.01}, (X, y)), ({"schedule": "steep"}, (X, y)),
+        ({}, (narrow, y, None, "no client")),
     ):  # fmt: skip
         model.set_params(**parameters)
         for train in (model.fit, model.partial_fit) if not parameters else (model.fit,):
+            if len(wrong) == 4:
+                with pytest.raises(TypeError, match=r"client: expected a distributed.Client, got str"):
+                    model.fit(*wrong[:3], client=wrong[3])
+                continue
             with pytest.raises(ValueError):  # noqa: PT011  # any
                 train(*wrong)
         model.set_params(early_stopping=False, validation_fraction=0.1, schedule="linear")
@@ -792,6 +979,31 @@ def test_other_libraries(tmp_path):
         same(cyrnn.import_onnx(tmp_path / "model.onnx"), model.network_)
 
 
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_onnx_predicts_the_same(tmp_path, cell, both):
+    """By its reference evaluator: a class of the sequence, a value of it, a label of each step."""
+    pytest.importorskip("onnx")
+    from onnx.reference import ReferenceEvaluator
+
+    X, y = ragged()
+    fit = {"cell": cell, "units": [4, 3], "bidirectional": both, "epochs": 2, "random_state": 0}
+    for Model, given in ((SequenceClassifier, y), (SequenceRegressor, y), (SequenceTagger, signs(X))):
+        model = Model(**fit).fit(X, given)
+        model.to_onnx(tmp_path / "model.onnx", dtype="float64")
+        session = ReferenceEvaluator(str(tmp_path / "model.onnx"))
+        for x in X[:3]:
+            zeros = {name: np.zeros((3 if name[3] == "1" else 4, 1)) for name in session.input_names if name != "x"}
+            found = session.run(["y"], {"x": x.T[:, None], **zeros})[0][:, 0]
+            if Model is SequenceTagger:
+                want = model.predict_proba([x])[0].T
+            else:
+                assert found.ndim == (1 if both else 2)
+                found = found if both else found[:, -1]
+                want = model.predict_proba([x])[0] if Model is SequenceClassifier else model.predict([x])
+            assert_allclose(found, want, atol=1e-15)
+
+
 @pytest.mark.parametrize("Model", [SequenceClassifier, SequenceRegressor, SequenceTagger])
 def test_float32(tmp_path, Model):
     """All of it in float32, near the float64 network of the same seed after some updates."""
@@ -844,7 +1056,14 @@ def test_files(tmp_path, model, factor):
     assert type(model).load(path).dtype == "float64"
     with pytest.raises(ValueError, match="expected a file that"):
         (SequenceRegressor if factor != 1.0 or type(factor) is int else SequenceClassifier).load(path)
+    if type(factor) is int:
+        model.set_params(class_weight=None).fit(X, np.array(["no", "yes"], object)[y]).save(path)
+        assert type(model).load(path).predict(X).dtype == object
+        assert type(model).load(path).predict(X).tolist() == model.predict(X).tolist()
     if factor is None:
+        numbers = [np.array([int(label == "up") for label in row], object) for row in y]
+        model.fit(X, numbers).save(path)
+        assert type(model).load(path).predict(X)[0].tolist() == model.predict(X)[0].tolist()
         with pytest.raises(TypeError, match="schedule: expected numbers and strings"):
             model.set_params(schedule=lambda done: 1.0).fit(X, y).save(path)
 
@@ -867,3 +1086,21 @@ def test_without_scikit_learn():
     environment = os.environ | {"PYTHONPATH": SOURCE}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert "ImportError: cyrnn.estimators needs scikit-learn: pip install 'cyrnn[sklearn]'" in done.stderr
+
+
+def test_the_programs_of_the_page_are_short():
+    page = Path(__file__).parent.parent / "docs" / "estimators.md"
+    if not page.exists():
+        pytest.skip("the documentation is not here")
+    programs = page.read_text().split("```python\n")[1:4]
+    for program, model in zip(programs, ("Classifier", "Tagger", "Regressor"), strict=True):
+        lines = [line for line in program.partition("```")[0].splitlines() if line]
+        assert f"Sequence{model}" in program
+        assert 5 <= len(lines) <= 10
+
+
+def test_without_tqdm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    X, y = ragged(12)
+    with pytest.raises(ImportError, match=r"verbose needs tqdm: pip install 'cyrnn\[sklearn\]'"):
+        SequenceClassifier(verbose=True, **QUICK).fit(X, y)

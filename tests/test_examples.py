@@ -48,6 +48,11 @@ def run(name, *arguments, watched=True):
     return done.stdout
 
 
+@pytest.mark.parametrize("name", ["digits", "names", "series"])
+def test_short(name):
+    assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 60
+
+
 def needs(name):
     for module in NEEDS[name]:
         if find_spec(module) is None:

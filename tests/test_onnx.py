@@ -888,6 +888,45 @@ def test_networks_in_the_reference_evaluator(kind, path):
 
 
 @each_network
+@pytest.mark.parametrize("dtype", ["float64", "float32"])  # by ONNX's reference evaluator, and by ONNX Runtime
+def test_the_output_of_the_last_states(kind, dtype, path):
+    from onnx.reference import ReferenceEvaluator
+
+    layers, embedding = NETWORKS[kind]
+    net, x = network(layers, embedding)
+    for output, activation in (("softmax", cyrnn.softmax), ("sigmoid", cyrnn.sigmoid), ("linear", np.asarray)):
+        cyrnn.export_onnx(path, net, dtype=dtype, output=output, last=True)
+        model = onnx.load(path)
+        onnx.checker.check_model(model, full_check=True)
+        assert {value.name: sizes(value) for value in model.graph.output}["y"] == [2, "m"]
+        inputs, want = of_network(layers, x, net, output)
+        last = [want[name] for name in want if name.startswith(f"a_{len(layers) - 1}")]
+        want["y"] = activation(net[-1]["Wy"] @ np.concatenate(last) + net[-1]["by"])
+        if dtype == "float64":
+            evaluator = ReferenceEvaluator(model)
+            got = dict(zip(evaluator.output_names, evaluator.run(None, inputs), strict=True))
+        else:
+            run = onnx_runtime(path)
+            got = run({name: v.astype(np.float32) if v.dtype == np.float64 else v for name, v in inputs.items()})
+        assert set(got) == set(want)
+        for name, value in want.items():
+            close(got[name], value, 1e-13 if dtype == "float64" else 1e-6)
+    if layers[-1][2] == 2:
+        message = "path: MatMul: .*last states of two directions are of different steps.*"
+        refuse(ValueError, message, cyrnn.import_onnx, path)
+    elif dtype == "float64":
+        same_network(cyrnn.import_onnx(path), net)
+
+
+def test_the_last_state_of_one_layer(path):
+    for cell in CELLS:
+        p, _ = parameters(cell)
+        cyrnn.export_onnx(path, p, dtype="float64", last=True)
+        same_bits(cyrnn.import_onnx(path), p)
+    refuse(TypeError, "last: expected True or False, got int", functools.partial(cyrnn.export_onnx, last=1), path, p)
+
+
+@each_network
 @pytest.mark.parametrize("reader", [onnx_runtime, openvino, opencv], ids=lambda reader: reader.__name__)
 def test_networks_in_other_readers(kind, reader, path):
     layers, embedding = NETWORKS[kind]

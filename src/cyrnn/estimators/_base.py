@@ -94,21 +94,33 @@ class Training:
         return Training(copied(self.network), copied(self.v), copied(self.s), self.t)
 
 
+def of_column(X: Any) -> Any:
+    """Return the array of objects that a column of a table holds, a pandas.Series say; anything else as it is."""
+    if len(getattr(X, "shape", ())) == 1 and hasattr(X, "to_numpy"):
+        objects = X.to_numpy()
+        return objects if objects.dtype == object else X
+    return X
+
+
 def is_ragged(X: Any, numbers: bool = True) -> bool:
     """Whether X is a list of sequences, and not an array; lists of numbers of one length are one written as lists."""
+    X = of_column(X)
     if isinstance(X, np.ndarray) and (X.dtype != object or X.ndim != 1):
         return False
     if not isinstance(X, (list, tuple, np.ndarray)) or len(X) == 0:
         return False
-    if numbers and all(isinstance(x, (list, tuple)) and len(x) == len(X[0]) > 0 and np.isscalar(x[0]) for x in X):
+    lists = numbers and not isinstance(X, np.ndarray)
+    if lists and all(isinstance(x, (list, tuple)) and len(x) == len(X[0]) > 0 and np.isscalar(x[0]) for x in X):
         return False
     return all(isinstance(x, (list, tuple)) or getattr(x, "ndim", 0) > 0 for x in X)
 
 
 def has_words(X: Any) -> bool:
-    """Whether X is a list of strings, or of lists of strings, that are no numbers."""
-    first = X[0] if isinstance(X, (list, tuple)) and len(X) else None
-    word = first[0] if isinstance(first, (list, tuple)) and len(first) else first
+    """Whether X is of strings, or of lists of strings, that are no numbers."""
+    word = X.head(1).to_numpy() if hasattr(X, "head") else X
+    for _ in range(2):
+        if (isinstance(word, (list, tuple)) and word) or (isinstance(word, np.ndarray) and word.ndim and word.size):
+            word = word[0]
     if not isinstance(word, str):
         return False
     try:
@@ -136,17 +148,22 @@ def read_sequences(estimator: Any, X: Any, reset: bool, vocabulary: Any = None) 
         If X is no array of numbers, nor a list of such; if it has NaN, or another number of features than in `fit`.
     """
     name = type(estimator).__name__
+    like_arrays = hasattr(X, "__len__") or hasattr(X, "__array__") or hasattr(X, "shape")
+    if type(X) in (str, bytes, dict) or not like_arrays:
+        raise TypeError(f"X: expected an array or a list of sequences, got {type(X).__name__}")
+    if isinstance(X, np.ma.MaskedArray):
+        X = _checks.any_array("X", X)
+    X = of_column(X)
     if isinstance(X, (list, tuple)) and len(X) == 0:
         raise ValueError("X: expected one sequence at least, got none")
     if has_words(X):
         advice = f"SequenceIndexer makes indices of them, for {name}(vocabulary='auto')"
         raise TypeError(f"X: expected numbers, got words; {advice}")
     if is_ragged(X, vocabulary is None):
-        arrays = all_sequences("X", X)
-        lengths = np.array([len(array) for array in arrays], np.intp)
+        lengths = np.array([len(x) for x in X], np.intp)
         for j in np.flatnonzero(lengths == 0)[:1]:
             raise ValueError(f"X[{j}]: expected one step at least, got none")
-        values = np.concatenate(arrays)
+        values = np.concatenate(all_sequences("X", X))
     else:
         dimensions = getattr(X, "ndim", None) or np.asarray(X).ndim
         if dimensions > 3:
@@ -158,12 +175,15 @@ def read_sequences(estimator: Any, X: Any, reset: bool, vocabulary: Any = None) 
             return np.ascontiguousarray(array).reshape(-1, 1), np.full(len(array), array.shape[1])
         dtype = np.float64 if vocabulary is None else None
         array = check_array(X, dtype=dtype, allow_nd=True, input_name="X", estimator=name)
-        if array.shape[1] == 0:
-            raise ValueError("X: expected one step at least, got none")
+        for size, what in zip(array.shape[1:], ("step", "feature"), strict=False):
+            if size == 0:
+                raise ValueError(f"X: expected one {what} at least, got none")
         lengths = np.full(len(array), array.shape[1])
         values = np.ascontiguousarray(array).reshape(-1, *array.shape[2:])
     if vocabulary is None:
-        values = np.ascontiguousarray(values.reshape(len(values), -1), np.float64)
+        values = np.ascontiguousarray(values.reshape(len(values), -1) if values.size else values, np.float64)
+        if values.shape[1] == 0:
+            raise ValueError("X[0]: expected one feature at least, got none")
         for step in np.flatnonzero(~np.isfinite(values).all(axis=1))[:1]:
             what = "NaN" if np.isnan(values[step]).any() else "infinity"
             raise ValueError(f"Input X contains {what}: {where(lengths, step)}")
@@ -189,8 +209,26 @@ def read_sequences(estimator: Any, X: Any, reset: bool, vocabulary: Any = None) 
     return values, lengths
 
 
+def is_missing(value: Any) -> bool:
+    """Whether an object stands for no value: None, NaN, or pandas' NA, whose comparison has no truth."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        return True
+
+
+def with_missing(labels: Any) -> Any:
+    """Return labels as they are, or an array of objects where NaN stands among strings: NumPy makes a string of it."""
+    if isinstance(labels, (list, tuple)) and np.asarray(labels).dtype.kind == "U" and any(map(is_missing, labels)):
+        return np.array(labels, object)
+    return labels
+
+
 def finite_targets(y: NDArray[Any]) -> None:
-    """Refuse targets with NaN or infinity."""
+    """Refuse targets with NaN, infinity or None."""
+    if y.dtype == object:
+        for value in filter(is_missing, y.flat):
+            raise ValueError(f"Input y contains {'None' if value is None else 'NaN'}.")
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise ValueError(f"Input y contains {'NaN' if np.isnan(y).any() else 'infinity'}.")
 
@@ -206,6 +244,7 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
     _vocabulary: Any  # the number of indices; None if X is of numbers
     network_: list[Any]
     history_: dict[str, list[float]]
+    _single: bool  # whether y was of one dimension
     n_iter_: int
     best_epoch_: int
 
@@ -262,6 +301,17 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
     def _read_targets(self, y: Any, sequences: Sequences, first: bool) -> NDArray[Any]:
         """Return the targets as `Examples` holds them; at first set what depends on them."""
 
+    def _columns(self, values: NDArray[Any], first: bool) -> NDArray[Any]:
+        """Return values as (number, n_outputs)."""
+        if first:
+            self._single = values.ndim == 1
+        targets = values.reshape(len(values), -1)
+        if targets.shape[1] == 0:
+            raise ValueError("y: expected one output at least, got none")
+        if not first and targets.shape[1] != len(self.network_[-1]["by"]):
+            raise ValueError(f"y: expected {len(self.network_[-1]['by'])} outputs as before, got {targets.shape[1]}")
+        return targets
+
     def _weights(self, y: Any, targets: NDArray[Any], weights: Array | None) -> Array | None:
         """Return the weight of each target, from those of the caller."""
         return weights
@@ -291,6 +341,8 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             whole("units" if one else f"units[{k}]", size)
         if not one and len(self.units) == 0:
             raise ValueError("units: expected those of one layer at least, got none")
+        if self.verbose:
+            bars()
         if self.n_threads is not None:
             number_of_threads("n_threads", self.n_threads)
         for name in ("bidirectional", "early_stopping", "similar_lengths", "warm_start"):
@@ -400,27 +452,32 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         """
         with unchanged(self):
             self._check_parameters()
+            if client is not None and not (hasattr(client, "submit") and hasattr(client, "gather")):
+                raise TypeError(f"client: expected a distributed.Client, got {type(client).__name__}")
             again = self.warm_start and hasattr(self, "network_")
             if again:
                 self._check_network()
             examples = self._examples(X, y, sample_weight, not again)
-            self._rng = np.random.default_rng(check_random_state(self.random_state).randint(1 << 31))
+            self._rng = self._generator()
             if not again:
                 self._begin(examples)
             validation = None
             if self.early_stopping:
+                seed = int(self._rng.integers(1 << 31))
+                self._held_out_by = getattr(self, "_held_out_by", seed) if again else seed  # what was held out, stays
                 try:
                     train, held_out = train_test_split(
                         np.arange(len(examples.sequences)), test_size=self.validation_fraction,
-                        random_state=int(self._rng.integers(1 << 31)), stratify=self._strata(examples),
+                        random_state=self._held_out_by, stratify=self._strata(examples),
                     )  # fmt: skip
                 except ValueError as error:
                     given = f"{len(examples.sequences)} sequences with validation_fraction={self.validation_fraction}"
                     expected = "expected a part that can be held out, with an example of each class here and there"
                     raise ValueError(f"early_stopping: {expected}, got {given}: {error}") from error
                 examples, validation = examples.subset(np.sort(train)), examples.subset(np.sort(held_out))
+            gradients = self._gradients(examples, client)
         factor = self.schedule if callable(self.schedule) else SCHEDULES[self.schedule]
-        self._train(examples, validation, self.epochs, factor, client)
+        self._train(examples, validation, self.epochs, factor, gradients)
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -457,10 +514,18 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
                 self._check_network()
             examples = self._examples(X, y, sample_weight, first)
             if first:
-                self._rng = np.random.default_rng(check_random_state(self.random_state).randint(1 << 31))
+                self._rng = self._generator()
                 self._begin(examples)
-        self._train(examples, None, 1, SCHEDULES["constant"], None)
+        self._train(examples, None, 1, SCHEDULES["constant"], self._gradients(examples, None))
         return self
+
+    def _generator(self) -> np.random.Generator:
+        """Return the generator of a training."""
+        try:
+            return np.random.default_rng(check_random_state(self.random_state).randint(1 << 31))
+        except ValueError as error:
+            expected = "an integer from 0 to 2**32 - 1, a numpy.random.RandomState or None"
+            raise ValueError(f"random_state: expected {expected}, got {self.random_state!r}") from error
 
     def _strata(self, examples: Examples) -> Any:
         return None
@@ -473,6 +538,7 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             bidirectional=self.bidirectional, vocabulary=width if self.embedding else None,
             reset="after" if self.cell == "gru" else None, dtype=self.dtype,
         )  # fmt: skip
+        self.network_ = network
         self._training, self._network_of = Training(network, *initialize_adam(network)), self._drawn()
         self.history_ = {"loss": [], "validation_loss": [], "validation_score": []}
         self.n_iter_ = self.best_epoch_ = 0
@@ -481,7 +547,7 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         """Return the function of the network and a batch that gives its loss, gradients and weight."""
         if client is None and self.n_shards == 1:
             return lambda network, batch: gradient_of(examples, network, batch)
-        n = self.n_shards
+        n = min(self.n_shards, len(examples.sequences))
         shards = [examples.subset(np.arange(k, len(examples.sequences), n)) for k in range(n)]
 
         def parts(batch: Places) -> list[tuple[int, Places]]:
@@ -507,18 +573,19 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         validation: Examples | None,
         epochs: int,
         factor: Callable[[float], float],
-        client: Any,
+        gradients: Gradients,
     ) -> None:
         """Train for some epochs; afterwards the network that is kept is `network_`."""
         now, best = self._training, self._training.copy()
         lowest, patience, first = np.inf, 0, self.n_iter_
-        best_epoch, gradients = first, self._gradients(examples, client)
+        best_epoch = first
         some = examples.subset(np.arange(min(len(examples.sequences), self.batch_size)))
         some = Examples(some.sequences, some.targets, None, some.each_step)
-        untrained = loss_of(now.network, some, outputs(now.network, some))
+        with threads(self.n_threads):
+            untrained = loss_of(now.network, some, outputs(now.network, some))
         hopeless = DIVERGED * max(untrained, self._loss_of_nothing(examples))
         batches = -(-len(examples.sequences) // self.batch_size)
-        bar = progress(epochs) if self.verbose else None
+        bar = bars()(total=epochs, unit="epoch") if self.verbose else None
         stopped = None
         with threads(self.n_threads):
             try:
@@ -528,9 +595,7 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
                     if not found["loss"] <= hopeless:
                         raise _Diverged(f"the mean loss is {found['loss']:.3g}")
                     if validation is not None:
-                        z = outputs(now.network, validation)
-                        found["validation_loss"] = loss_of(now.network, validation, z)
-                        found["validation_score"] = self._score(validation.targets, z, validation.weights)
+                        found |= self._validated(now.network, validation)
                     self.n_iter_ += 1
                     for name, value in found.items():
                         self.history_[name].append(value)
@@ -560,6 +625,15 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
                 warnings.warn(told, ConvergenceWarning, stacklevel=3)
             else:
                 warnings.warn(f"the training was interrupted {at}; {kept}", UserWarning, stacklevel=3)
+
+    def _validated(self, network: list[Any], validation: Examples) -> dict[str, float]:
+        """Return the loss and the score of the held-out part."""
+        try:
+            z = outputs(network, validation)
+            loss = loss_of(network, validation, z)
+            return {"validation_loss": loss, "validation_score": self._score(validation.targets, z, validation.weights)}
+        except ValueError as error:
+            raise _Diverged(f"on the held-out part: {error}") from error
 
     def _rate(self, factor: Any) -> float:
         """Return the rate of an update, from what the schedule says."""
@@ -678,7 +752,8 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
     def to_onnx(self, path: str | os.PathLike[str], *, dtype: str = "float32") -> None:
         """Write the network as an ONNX model, see `cyrnn.export_onnx`.
 
-        Its output ``y`` has the predictions of every step.
+        Its output ``y`` has the predictions of every step, (n_y, m, T_x); of a classifier or regressor of both
+        directions, whose prediction is none of a step, (n_y, m).
 
         Parameters
         ----------
@@ -697,7 +772,8 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
         See the class.
         """
         check_is_fitted(self, "network_")
-        export_onnx(path, self.network_, output=self._activation(), dtype=dtype)
+        last = not self._each_step and isinstance(self.network_[-2], tuple)
+        export_onnx(path, self.network_, output=self._activation(), dtype=dtype, last=last)
 
     def _activation(self) -> str:
         return "linear"
@@ -753,9 +829,10 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             "class": type(self).__name__,
             "parameters": {name: plain(name, value) for name, value in parameters.items()},
             "attributes": {name: plain(name, value) for name, value in fitted.items() if name not in arrays},
+            "objects": {name: plain(name, value) for name, value in arrays.items() if value.dtype == object},
             "rng": rng.bit_generator.state,
         }
-        arrays = {name: value.astype(str) if value.dtype == object else value for name, value in arrays.items()}
+        arrays = {name: value for name, value in arrays.items() if name not in kept["objects"]}
         save_checkpoint(path, now.network, moments=(now.v, now.s), step=now.t, estimator=json.dumps(kept), **arrays)
 
     @classmethod
@@ -791,6 +868,8 @@ class SequenceEstimator(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
             setattr(estimator, name, restored(value))
         for name, value in found.arrays.items():
             setattr(estimator, name, value)
+        for name, value in kept.get("objects", {}).items():
+            setattr(estimator, name, np.array(value, object))
         estimator._rng = np.random.default_rng()
         estimator._rng.bit_generator.state = kept["rng"]
         estimator._training = Training(found.network, *found.moments, found.step)
@@ -818,8 +897,10 @@ def restored(value: Any) -> Any:
     return [restored(each) for each in value] if isinstance(value, list) else value
 
 
-def progress(epochs: int) -> Any:
-    """Return a bar of the epochs, with the time left."""
-    from tqdm.auto import tqdm
-
-    return tqdm(total=epochs, unit="epoch")
+def bars() -> Any:
+    """Return the class of bars, which tell the time left."""
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError("verbose needs tqdm: pip install 'cyrnn[sklearn]'") from error
+    return tqdm

@@ -4,7 +4,7 @@ Nothing here is of scikit-learn; other processes run these functions too.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,17 +28,21 @@ class Sequences:
     values: NDArray[Any]  # (steps of all, n_x) of the network's dtype, or (steps of all,) of numpy.intp
     lengths: Places
     starts: Places
+    of_one_length: Places | None  # arange(T_x) if all have as many steps
 
     @classmethod
     def of(cls, values: NDArray[Any], lengths: Any) -> "Sequences":
         lengths = np.asarray(lengths, np.intp)
-        return cls(values, lengths, np.cumsum(lengths) - lengths)
+        one = len(lengths) > 0 and bool((lengths == lengths[0]).all())
+        return cls(values, lengths, np.cumsum(lengths) - lengths, np.arange(lengths[0]) if one else None)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def steps(self, which: Places) -> tuple[Places, Places | None]:
         """Return the places (m, T_x) of a batch's steps, and the lengths if they differ; past them it is any place."""
+        if self.of_one_length is not None:
+            return self.starts.take(which)[:, None] + self.of_one_length, None
         lengths = self.lengths[which]
         most = lengths.max()
         places = self.starts[which][:, None] + np.arange(most)
@@ -89,7 +93,7 @@ class Examples:
         def cast(array: Any) -> Any:
             return array if array is None or array.dtype.kind != "f" else array.astype(dtype, copy=False)
 
-        sequences = Sequences(cast(self.sequences.values), self.sequences.lengths, self.sequences.starts)
+        sequences = replace(self.sequences, values=cast(self.sequences.values))
         return Examples(sequences, cast(self.targets), cast(self.weights), self.each_step)
 
     def itself(self) -> "Examples":

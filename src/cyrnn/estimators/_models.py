@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_array, column_or_1d
 from .. import _checks
 from .._checks import Array
 from ..recurrent.activations import softmax
-from ._base import MOST, SequenceEstimator, finite_targets, is_ragged
+from ._base import MOST, SequenceEstimator, finite_targets, is_ragged, with_missing
 from ._examples import Examples, Sequences
 
 PARAMETERS = """cell : {"lstm", "gru", "rnn"}
@@ -72,7 +72,7 @@ ATTRIBUTES = """network_ : list
         "loss" of every epoch, the mean while it was trained; with `early_stopping` "validation_loss" and
         "validation_score" after it.
     n_features_in_ : int
-        Numbers of a step; of a two-dimensional X the number of columns.
+        Numbers of a step, 1 of indices; of a two-dimensional X of numbers the number of columns.
     feature_names_in_ : numpy.ndarray of str
         The names of the columns, if X was a table with names.
     n_iter_ : int
@@ -96,6 +96,11 @@ def documented(cls: C) -> C:
     return cls
 
 
+def _logits(z: Array) -> Array:
+    """Return logits as scikit-learn has them: of two classes their difference."""
+    return z[1] - z[0] if len(z) == 2 else np.ascontiguousarray(z.T)
+
+
 class _ClassWeights(SequenceEstimator):
     """What needs `class_weight`."""
 
@@ -105,13 +110,19 @@ class _ClassWeights(SequenceEstimator):
     def _read_classes(self, y: NDArray[Any], first: bool) -> NDArray[np.int64]:
         """Return labels as the places of their classes."""
         finite_targets(y)
-        if first:
-            self.classes_, found = np.unique(y, return_inverse=True)
-            return np.asarray(found, np.int64).reshape(-1)
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise ValueError(f"y: expected the classes of before, {self.classes_.tolist()}, got {unknown[0]!r} as well")
-        return np.searchsorted(self.classes_, y)
+        named: Any = self.__dict__.get("_first_classes")
+        try:
+            if first and named is None:
+                self.classes_, found = np.unique(y, return_inverse=True)
+                return np.asarray(found, np.int64).reshape(-1)
+            classes = self.classes_ = named if first else self.classes_
+            for unknown in np.setdiff1d(y, classes)[:1].tolist():
+                if first:
+                    raise ValueError(f"classes: expected all labels of y, got none that is {unknown!r}")
+                raise ValueError(f"y: expected the classes of before, {classes.tolist()}, got {unknown!r} as well")
+            return np.searchsorted(classes, y)
+        except TypeError as error:
+            raise TypeError(f"y: expected labels of one kind, which can be sorted, got others ({error})") from error
 
     def _class_weights(self, y: Any, weights: Array | None) -> Array | None:
         """Return the weights of labels, with those of their classes."""
@@ -123,8 +134,62 @@ class _ClassWeights(SequenceEstimator):
         elif self.class_weight != "balanced":
             expected = "None, 'balanced' or a dict from labels to weights"
             raise ValueError(f"class_weight: expected {expected}, got {self.class_weight!r}")
-        found: Array = compute_sample_weight(self.class_weight, y)
+        try:
+            found: Array = compute_sample_weight(self.class_weight, y)
+        except ValueError as error:
+            raise ValueError(f"class_weight: expected weights of the classes, got others: {error}") from error
         return found if weights is None else found * weights
+
+    def partial_fit(  # type: ignore[override]  # as every classifier has it
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
+        """Train for one epoch on these examples, from where the training is.
+
+        `learning_rate` is constant here, whatever the schedule, and nothing is held out.
+
+        Parameters
+        ----------
+        X : array_like or list of array_like
+            Sequences.
+        y : array_like
+            Their labels, as for `fit`.
+        classes : array_like, optional
+            All labels that may come, needed in the first call unless `y` has them all.
+        sample_weight : array_like, optional
+            Weights, as for `fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fit`; "balanced" classes are refused, since they need all labels.
+
+        Examples
+        --------
+        See the class.
+        """
+        if self._of_labels():
+            if isinstance(self.class_weight, str) and self.class_weight == "balanced":
+                raise ValueError("class_weight: expected weights of each class for partial_fit, got 'balanced'")
+            if classes is not None:
+                classes = np.unique(classes)
+                if hasattr(self, "network_") and not np.array_equal(classes, self.classes_):
+                    before, got = self.classes_.tolist(), classes.tolist()
+                    raise ValueError(f"classes: expected those of before, {before}, got {got}")
+                self._first_classes = classes
+        elif classes is not None:
+            raise ValueError("classes: expected None of a tagger of values, which has no classes")
+        try:
+            return super().partial_fit(X, y, sample_weight)
+        finally:
+            self.__dict__.pop("_first_classes", None)
+
+    def _of_labels(self) -> bool:
+        """Whether the targets are labels."""
+        return True
 
 
 @documented
@@ -197,10 +262,10 @@ class SequenceClassifier(ClassifierMixin, _ClassWeights):  # type: ignore[misc]
         self.class_weight = class_weight
 
     def _read_targets(self, y: Any, sequences: Sequences, first: bool) -> NDArray[Any]:
-        y = column_or_1d(y, warn=True)
-        finite_targets(y)
+        y = column_or_1d(with_missing(y), warn=True)
+        found = self._read_classes(y, first)
         check_classification_targets(y)
-        return self._read_classes(y, first)
+        return found
 
     def _weights(self, y: Any, targets: NDArray[Any], weights: Array | None) -> Array | None:
         return self._class_weights(column_or_1d(y), weights)
@@ -216,57 +281,6 @@ class SequenceClassifier(ClassifierMixin, _ClassWeights):  # type: ignore[misc]
 
     def _activation(self) -> str:
         return "softmax"
-
-    def partial_fit(  # type: ignore[override]  # as every classifier has it
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
-    ) -> Self:
-        """Train for one epoch on these examples, from where the training is.
-
-        `learning_rate` is constant here, whatever the schedule, and nothing is held out.
-
-        Parameters
-        ----------
-        X : array_like or list of array_like
-            Sequences.
-        y : array_like, shape (n_samples,)
-            Their labels.
-        classes : array_like, optional
-            All labels that may come, needed in the first call unless `y` has them all.
-        sample_weight : array_like, shape (n_samples,), optional
-            Weight of each sequence.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError, ValueError
-            As `fit`; "balanced" classes are refused, since they need all labels.
-
-        Examples
-        --------
-        See the class.
-        """
-        if self.class_weight == "balanced":
-            raise ValueError("class_weight: expected weights of each class for partial_fit, got 'balanced'")
-        if classes is not None and not hasattr(self, "network_"):
-            y = column_or_1d(y, warn=True)
-            missing = np.setdiff1d(y, classes)
-            if len(missing):
-                raise ValueError(f"classes: expected all labels of y, got none that is {missing[0]!r}")
-            self._first_classes = np.unique(classes)
-        try:
-            return super().partial_fit(X, y, sample_weight)
-        finally:
-            self.__dict__.pop("_first_classes", None)
-
-    def _read_classes(self, y: NDArray[Any], first: bool) -> NDArray[np.int64]:
-        known = self.__dict__.get("_first_classes")
-        if first and known is not None:
-            self.classes_ = known
-            return np.searchsorted(known, y)
-        return super()._read_classes(y, first)
 
     def decision_function(self, X: Any) -> Array:
         """Logits of the classes.
@@ -291,7 +305,7 @@ class SequenceClassifier(ClassifierMixin, _ClassWeights):  # type: ignore[misc]
         See the class.
         """
         _, z = self._predicted(X)
-        return z[1] - z[0] if len(z) == 2 else np.ascontiguousarray(z.T)
+        return _logits(z)
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities of the classes.
@@ -380,17 +394,15 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
         return tags
 
     def _read_targets(self, y: Any, sequences: Sequences, first: bool) -> NDArray[Any]:
-        if np.asarray(y).dtype.kind in "USc":
-            raise TypeError(f"y: expected real numbers, got dtype {np.asarray(y).dtype}")
+        given = np.asarray(y)
+        if given.dtype.kind in "USc":
+            raise TypeError(f"y: expected real numbers, got dtype {given.dtype}")
+        for value in (value for value in given.flat if isinstance(value, str)) if given.dtype == object else ():
+            raise TypeError(f"y: expected real numbers, got {value!r}")
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=type(self).__name__)
         if y.ndim not in (1, 2):
             raise ValueError(f"y: expected shape (n_samples,) or (n_samples, n_outputs), got {y.shape}")
-        if first:
-            self._single = y.ndim == 1
-        targets: Array = y.reshape(len(y), -1)
-        if not first and targets.shape[1] != len(self.network_[-1]["by"]):
-            raise ValueError(f"y: expected {len(self.network_[-1]['by'])} outputs as before, got {targets.shape[1]}")
-        return targets
+        return self._columns(y, first)
 
     def _score(self, targets: NDArray[Any], z: Array, weights: Array | None) -> float:
         return float(r2_score(targets, z.T, sample_weight=weights))
@@ -421,10 +433,10 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc
         return found
 
 
-def _of_labels(tagger: "SequenceTagger") -> bool:
-    """Whether there are probabilities."""
+def _has_classes(tagger: "SequenceTagger") -> bool:
+    """Whether there are logits and probabilities."""
     if tagger.values:
-        raise AttributeError("predict_proba: expected a tagger of labels, got one of values")
+        raise AttributeError("expected a tagger of labels, got one of values")
     return True
 
 
@@ -507,9 +519,10 @@ class SequenceTagger(_ClassWeights):
 
     def _flat(self, name: str, y: Any, sequences: Sequences) -> NDArray[Any]:
         """Return what belongs to the steps, one after another, of a list or an array of sequences."""
+        y = y.to_numpy() if hasattr(y, "to_numpy") else y  # of a table, which is iterated column by column
         if len(y) != len(sequences):
             raise ValueError(f"{name}: expected {len(sequences)} sequences, as X, got {len(y)}")
-        rows = [np.asarray(row) for row in y]
+        rows = [np.asarray(list(row) if isinstance(row, str) else with_missing(row)) for row in y]
         for j, (row, length) in enumerate(zip(rows, sequences.lengths.tolist(), strict=True)):
             if row.ndim == 0 or len(row) != length:
                 raise ValueError(f"{name}[{j}]: expected {length} steps, as X[{j}], got shape {row.shape}")
@@ -529,9 +542,9 @@ class SequenceTagger(_ClassWeights):
             return self._read_classes(flat, first)
         flat = _checks.real("y", flat)
         finite_targets(flat)
-        if first:
-            self._single = flat.ndim == 1
-        return flat.reshape(len(flat), -1)
+        if flat.ndim > 2:
+            raise ValueError(f"y: expected one value a step, or several of one dimension, got shape {flat.shape[1:]}")
+        return self._columns(flat, first)
 
     def _weights(self, y: Any, targets: NDArray[Any], weights: Array | None) -> Array | None:
         return weights if self.values else self._class_weights(self.classes_[targets], weights)
@@ -554,6 +567,9 @@ class SequenceTagger(_ClassWeights):
 
     def _activation(self) -> str:
         return "linear" if self.values else "softmax"
+
+    def _of_labels(self) -> bool:
+        return not self.values
 
     def _as_given(self, X: Any, sequences: Sequences, flat: NDArray[Any]) -> NDArray[Any]:
         """Return what belongs to the steps, sequence by sequence."""
@@ -590,7 +606,35 @@ class SequenceTagger(_ClassWeights):
             return self._as_given(X, sequences, z[0] if self._single else np.ascontiguousarray(z.T))
         return self._as_given(X, sequences, self.classes_[z.argmax(axis=0)])
 
-    @available_if(_of_labels)  # type: ignore[untyped-decorator]
+    @available_if(_has_classes)  # type: ignore[untyped-decorator]
+    def decision_function(self, X: Any) -> NDArray[Any]:
+        """Logits of the labels at each step.
+
+        Parameters
+        ----------
+        X : array_like or list of array_like
+            Sequences.
+
+        Returns
+        -------
+        numpy.ndarray, shape (n_samples, n_steps, n_classes), or of objects, the arrays (n_steps_i, n_classes)
+            Of two labels the difference, without the last dimension: above 0 for the second.
+
+        Raises
+        ------
+        AttributeError
+            If the tagger is of values.
+        TypeError, ValueError
+            If X is not as in `fit`.
+
+        Examples
+        --------
+        See the class.
+        """
+        sequences, z = self._predicted(X)
+        return self._as_given(X, sequences, _logits(z))
+
+    @available_if(_has_classes)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Probabilities of the labels at each step.
 
@@ -645,6 +689,7 @@ class SequenceTagger(_ClassWeights):
         sequences, z = self._predicted(X)
         weights = None if sample_weight is None else self._read_weights(sample_weight, sequences)
         flat = self._flat("y", y, sequences)
+        finite_targets(flat)
         if self.values:
             return self._score(_checks.real("y", flat).reshape(len(flat), -1), z, weights)
         return float(accuracy_score(flat, self.classes_[z.argmax(axis=0)], sample_weight=weights))

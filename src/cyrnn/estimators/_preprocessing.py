@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .. import _checks
@@ -50,6 +51,32 @@ class SequenceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+    @available_if(lambda self: getattr(self, "_table", True))  # type: ignore[untyped-decorator]
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """Names of the columns, of a two-dimensional X: others have none, and `set_output` leaves them as they are.
+
+        Parameters
+        ----------
+        input_features : array_like of str, optional
+            Names of the columns; None for those in `fit`.
+
+        Returns
+        -------
+        numpy.ndarray of str
+
+        Raises
+        ------
+        AttributeError
+            If X had other dimensions in `fit`.
+        ValueError
+            If there are other names than in `fit`.
+
+        Examples
+        --------
+        See the class.
+        """
+        return super().get_feature_names_out(input_features)
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Find means and deviations.
@@ -200,9 +227,10 @@ class SequenceIndexer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         See the class.
         """
         least = whole("min_count", self.min_count)
-        counts = Counter(word for sequence in self._sequences(X) for word in sequence)
-        words = [word for word, count in counts.items() if count >= least]
+        sequences = self._sequences(X)
         try:
+            counts = Counter(word for sequence in sequences for word in sequence)
+            words = [word for word, count in counts.items() if count >= least]
             self.vocabulary_: list[Any] = [None, *sorted(words)]
         except TypeError as error:
             raise TypeError(f"X: expected words that can be sorted, got others ({error})") from error
@@ -212,7 +240,7 @@ class SequenceIndexer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Return X, a list of what can be iterated."""
         if isinstance(X, str) or not hasattr(X, "__iter__"):
             raise TypeError(f"X: expected a list of sequences of words, got {type(X).__name__}")
-        found = list(X)
+        found = list(X.to_numpy() if hasattr(X, "to_numpy") else X)  # a table is iterated column by column
         for j, sequence in enumerate(found):
             if not hasattr(sequence, "__iter__"):
                 raise TypeError(f"X[{j}]: expected a sequence of words, got {type(sequence).__name__}")

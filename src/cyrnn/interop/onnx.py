@@ -126,6 +126,13 @@ class _Nodes:
         pairs = self.add("Transpose", [made[0]], f"a_pairs{suffix}", perm=[0, 2, 1, 3])
         return self.add("Reshape", [pairs, "rows"], f"a_rows{suffix}")
 
+    def last_rows(self, Y: str, directions: int) -> str:
+        """Return the last states of an operator as (m, units)."""
+        if directions == 1:
+            return self.add("Squeeze", [Y, "axis_0"], "last_rows")
+        pairs = self.add("Transpose", [Y], "last_pairs", perm=[1, 0, 2])
+        return self.add("Reshape", [pairs, "last_shape"], "last_rows")
+
     def last(self, Y: str, name: str, n_a: int, direction: int | None) -> None:
         """Add a last state as an output of the model; direction is None of a layer that has one."""
         if direction is None:
@@ -141,6 +148,7 @@ def export_onnx(
     *,
     output: str | None = "softmax",
     dtype: Any = "float32",
+    last: bool = False,
 ) -> None:
     """Write a layer or a network as an ONNX model.
 
@@ -167,6 +175,9 @@ def export_onnx(
         Of the weights, the inputs and the outputs.  ONNX Runtime has these operators in float32 alone, so
         that is the default, and the weights are rounded to it.  In float64 nothing is lost and ONNX's
         reference evaluator computes with it.
+    last : bool
+        Whether the output layer reads the states after the last step, of two directions each after its own, and not the
+        hidden states of every step: ``y`` is then (n_y, m).
 
     Returns
     -------
@@ -196,6 +207,7 @@ def export_onnx(
     if not isinstance(dtype, (str, np.dtype)) or dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
     check_output(output)
+    _checks.flag("last", last)
     found, single = _network(parameters), not isinstance(parameters, (list, tuple))
     suffixes = [""] if single else [f"_{k}" for k in range(len(found.layers))]
     weights = {}
@@ -231,10 +243,13 @@ def export_onnx(
     graph.add("Transpose", [rows], graph.output("a", [units, "m", "T_x"]), perm=[2, 1, 0])
     if found.Wy is not None and output is not None:
         op, attributes = ACTIVATIONS[output]
+        if last:
+            rows = graph.last_rows(f"Y_h{suffixes[-1]}", len(found.layers[-1]))
         graph.add("MatMul", [rows, "Wy_transposed"], "product")
         graph.add("Add", ["product", "by"], "z")
         graph.add(op, ["z"], "y_rows", **attributes)
-        graph.add("Transpose", ["y_rows"], graph.output("y", [len(found.Wy), "m", "T_x"]), perm=[2, 1, 0])
+        shape, perm = ([len(found.Wy), "m"], [1, 0]) if last else ([len(found.Wy), "m", "T_x"], [2, 1, 0])
+        graph.add("Transpose", ["y_rows"], graph.output("y", shape), perm=perm)
     for layer, suffix, directions in zip(found.layers, suffixes, names, strict=True):
         for i, each in enumerate(directions):
             for state, operand in STATES[: len(layer[0].spec.states)]:
@@ -243,7 +258,8 @@ def export_onnx(
                     graph.last(f"Y_{operand}{suffix}", f"{state}{each}", layer[0].W_a.shape[1], which)
 
     read = {name for node in graph.nodes for name in node.input}
-    integers = {"axis_0": [0], "axis_1": [1], "rows": [0, 0, -1], "direction_0": 0, "direction_1": 1}
+    integers = {"axis_0": [0], "axis_1": [1], "direction_0": 0, "direction_1": 1}
+    integers |= {"rows": [0, 0, -1], "last_shape": [0, -1]}
     tensors |= {name: np.array(value) for name, value in integers.items() if name in read}
     initializers = [onnx.numpy_helper.from_array(value, name) for name, value in tensors.items()]
     title = found.layers[0][0].spec.name if single else "network"

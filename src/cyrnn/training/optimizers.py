@@ -57,15 +57,28 @@ def _lists(parameters: Any, gradients: Any, *states: Any) -> list[list[Any]]:
 
     Parameters and moments are of dicts alone: another mapping might give a new array on each access.
     """
-    if not isinstance(parameters, dict):
-        if not all(isinstance(value, (list, tuple)) for value in (parameters, gradients, *states)):
+    lists: list[list[Any]] = [[] for _ in range(2 + len(states))]
+    _collect(lists, (parameters, gradients, *states))
+    return lists
+
+
+def _collect(lists: list[list[Any]], nested: tuple[Any, ...]) -> None:
+    """Append the arrays of parameters, gradients and moments to lists of their own."""
+    parameters, gradients, *states = nested
+    if isinstance(parameters, dict):
+        for values in states:
+            if not isinstance(values, dict):
+                raise TypeError
+        names = ["d" + key for key in parameters]
+        lists[0] += parameters.values()
+        for arrays_of, values in zip(lists[1:], (gradients, *states), strict=True):
+            arrays_of += [values[name] for name in names]
+        return
+    for value in nested:
+        if not isinstance(value, (list, tuple)):
             raise TypeError
-        nested = [_lists(*entries) for entries in zip(parameters, gradients, *states, strict=True)]
-        return [[array for part in parts for array in part] for parts in zip(*nested, strict=True)]
-    if not all(isinstance(value, dict) for value in states):
-        raise TypeError
-    names = ["d" + key for key in parameters]
-    return [list(parameters.values()), *([values[name] for name in names] for values in (gradients, *states))]
+    for entries in zip(*nested, strict=True):
+        _collect(lists, entries)
 
 
 def _kernels_of(parameters: Any) -> Kernels:
@@ -371,6 +384,11 @@ def update_parameters_with_gd(parameters: P, gradients: Nested, learning_rate: f
     return parameters
 
 
+def _is_clipped(key: Any) -> bool:
+    """Whether a key is of the gradient of a parameter."""
+    return isinstance(key, str) and key.startswith(("dW", "db", "dE"))
+
+
 @overload
 def clip_gradients(
     gradients: Arrays, *, norm: float | None = None, value: float | None = None
@@ -424,8 +442,7 @@ def clip_gradients(gradients: Nested, *, norm: float | None = None, value: float
     by_norm = math.inf if norm is None else _checks.number("norm", norm, *POSITIVE)
     by_value = math.inf if value is None else _checks.number("value", value, *POSITIVE)
     leaves = [next(iter(leaf.items())) for leaf in _leaves({"gradients": gradients})]
-    names = [(where, own, key) for where, own in leaves for key in own if isinstance(key, str)]
-    entries = [entry for entry in names if entry[2].startswith(("dW", "db", "dE"))]
+    entries = [(where, own, key) for where, own in leaves for key in own if _is_clipped(key)]
     if not entries:
         got = sorted(str(key) for _, own in leaves for key in own)
         raise _checks.Missing(f"gradients: expected entries that begin with 'dW' or 'db', got only {got}")
@@ -438,11 +455,9 @@ def clip_gradients(gradients: Nested, *, norm: float | None = None, value: float
         before = [_gradient(f"{where}[{key!r}]", own[key], kernels) for where, own, key in entries]
         after = arrays(*[array.shape for array in before], itemsize=kernels.dtype.itemsize)
         found = kernels.optimizers.clip(before, after, by_norm, by_value)
-    new = {(where, key): array for (where, _, key), array in zip(entries, after, strict=True)}
-    named = iter(leaves)
+    clipped = iter(after)
 
     def clip(own: Arrays) -> dict[str, Any]:
-        where, _ = next(named)
-        return {key: new.get((where, key), own[key]) for key in own}
+        return {key: next(clipped) if _is_clipped(key) else own[key] for key in own}
 
     return _like(gradients, clip), found
