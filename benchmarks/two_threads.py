@@ -3,8 +3,9 @@
     python benchmarks/two_threads.py [--seconds 0.2] [--rounds 11] [--most 1.1] [--sizes 3,5,2,10,4 ...]
 
 With a GIL two threads take turns with the Python part of a call and with the shortest kernels; without one they should
-take the time of one thread.  One thread and two run in turn, in one process; shown is the median of the ratios.  With
-`--most` the exit status is 1 if one of them is above it.
+take the time of one thread.  Each thread makes what it calls: a free-threaded CPython counts references to the objects
+of another thread by atomic operations, and such objects may share a cache line.  One thread and two run in turn, in one
+process; shown is the median of the ratios.  With `--most` the exit status is 1 if one of them is above it.
 """
 
 import argparse
@@ -36,20 +37,22 @@ def repeat(call, times):
         call()
 
 
-def seconds(works, times):
+def seconds(n, name, threads, times):
     """The time from the first thread's begin to the last one's end."""
-    ready, ends = threading.Barrier(len(works) + 1), []
+    ready, ends = threading.Barrier(threads + 1), []
 
-    def run(call):
+    def run():
+        call = calls(n)[name]
+        repeat(call, 100)
         ready.wait()
         repeat(call, times)
         ends.append(time.perf_counter())
 
-    made = [threading.Thread(target=run, args=(call,)) for call in works]
+    made = [threading.Thread(target=run) for _ in range(threads)]
     for thread in made:
         thread.start()
-    start = time.perf_counter()
     ready.wait()
+    start = time.perf_counter()
     for thread in made:
         thread.join()
     return max(ends) - start
@@ -67,13 +70,11 @@ def main():
     print(f"two threads in times of one, {'with a GIL' if gil else 'without a GIL'}; median and range")
     slow = False
     for n in arguments.sizes or SIZES:
-        both = [calls(n) for _ in range(2)]
-        for name in both[0]:
-            works = [one[name] for one in both]
+        for name, call in calls(n).items():
             start = time.perf_counter()
-            repeat(works[0], 100)
+            repeat(call, 100)
             times = max(10, int(arguments.seconds * 100 / (time.perf_counter() - start)))
-            ratios = [seconds(works, times) / seconds(works[:1], times) for _ in range(arguments.rounds)]
+            ratios = [seconds(n, name, 2, times) / seconds(n, name, 1, times) for _ in range(arguments.rounds)]
             median = statistics.median(ratios)
             slow |= median > arguments.most
             print(f"{n!s:<24}{name:<20}{median:>6.2f}  ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
