@@ -78,8 +78,9 @@ on_suite() {
     plain
     package free "$python" '.[test]'
     python -W error -c "import numpy; print('NumPy', numpy.__version__)"
-    # What measures time or memory by the byte is measured with a GIL.
+    # What measures time or memory by the byte is measured with a GIL; two threads at once are of interest here.
     (cd tests && PYTHON_GIL=0 pytest -q -n 2 -m "not alone" -p no:cacheprovider)
+    (cd tests && PYTHON_GIL=0 pytest -q -m alone -k "another or lets_go or at_once" -p no:cacheprovider)
     deactivate
 }
 

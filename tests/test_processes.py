@@ -134,6 +134,7 @@ def test_joblib(backend):
         assert_array_equal(cyrnn.rnn_backward(q.da, caches)["dx"], cyrnn.rnn_backward(q.da, found[0][2])["dx"])
 
 
+@pytest.mark.alone
 def test_two_python_threads_compute_at_once(request):
     """Both are within the kernel while a third one, which is Python's, looks on: none holds what another waits for."""
     cyrnn.set_num_threads(1)
