@@ -125,9 +125,9 @@ class Stream:
             raise ValueError(f"m: expected as many examples as memory can hold, got {m}")
         if by_size:
             output = "linear" if n_y == 1 else "softmax"
-            if n_y == 1:
-                why = "the softmax of one output is 1 whatever the input is, so y is linear"
-                warnings.warn(f"output: {why}; say 'linear', 'sigmoid' or 'softmax'", UserWarning, stacklevel=2)
+        if by_size and n_y == 1:
+            why = "the softmax of one output is 1 whatever the input is, so y is linear"
+            warnings.warn(f"output: {why}; say 'linear', 'sigmoid' or 'softmax'", UserWarning, stacklevel=2)
         self._output, self._predicts, self._dtype = output, top is not None, kernels.dtype
         self._sizes, self._vocabulary = (n_x, n_a, n_y, int(m)), None if E is None else len(E)
         f = OUTPUTS[output if self._predicts else None]
